@@ -1,0 +1,49 @@
+"""Files that are whole or absent: written beside their final name, flushed to disk, then renamed."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def staged(final: Path) -> Iterator[Path]:
+    """Yield a temporary path in ``final``'s folder that becomes ``final`` when the block succeeds.
+
+    The rename is atomic: a reader, or the next run after a kill at any moment, sees the old file or the new one.
+    When the block raises, the temporary file is removed and ``final`` stays as it was.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(final)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by a file that holds ``text``."""
+    with staged(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what :func:`staged` left in ``folder`` when a process was killed inside its block."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""What can go wrong while a model file is made.
+
+ExporterError
+├── BadModelFile         the file is missing, is not ONNX, is truncated, or is not what the step takes
+├── BadCalibrationData   the samples are missing or do not fit the model's inputs
+├── BadOption            an option is outside what the step can honour (an opset, a target)
+├── NotExportable        the module could not be captured or translated
+├── NotConvertible       a library below us could not convert this graph
+└── WrongResult          a post-condition failed: what was made is not what was asked for
+"""
+
+
+class ExporterError(Exception):
+    """A failure that a user can act on: ``what`` happened, and what to ``do``, one sentence each."""
+
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.do = do
+
+
+class BadModelFile(ExporterError):
+    """The file is missing, is not ONNX, is truncated, or is not what the step takes."""
+
+
+class BadCalibrationData(ExporterError):
+    """The samples are missing or do not fit the model's inputs."""
+
+
+class BadOption(ExporterError):
+    """An option is outside what the step can honour."""
+
+
+class NotExportable(ExporterError):
+    """The module could not be captured by torch.export or translated to ONNX."""
+
+
+class NotConvertible(ExporterError):
+    """A library below us could not convert this graph."""
+
+
+class WrongResult(ExporterError):
+    """A post-condition failed: what was made is not what was asked for."""

@@ -1,0 +1,32 @@
+"""Where a model file comes from, kept inside the file: ``metadata_props`` under the prefix ``nnx.``."""
+
+import importlib.metadata
+
+import onnx
+
+_PREFIX = "nnx."
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxconverter-common", "onnxruntime", "onnxruntime-gpu")
+
+
+def tool_versions() -> str:
+    """The installed versions of the libraries that shape a model file, as ``name version, ...``."""
+    found = []
+    for name in _TOOLS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def write(model: onnx.ModelProto, facts: dict[str, str]) -> None:
+    """Set ``facts`` in ``model``, over what it held under the same names; other entries stay."""
+    kept = {prop.key: prop.value for prop in model.metadata_props}
+    kept.update({_PREFIX + name: value for name, value in facts.items()})
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(sorted(kept.items())))
+
+
+def read(model: onnx.ModelProto) -> dict[str, str]:
+    """The facts that :func:`write` put into the file, without their prefix."""
+    return {prop.key.removeprefix(_PREFIX): prop.value for prop in model.metadata_props if prop.key.startswith(_PREFIX)}

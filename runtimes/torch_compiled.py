@@ -1,0 +1,20 @@
+"""PyTorch through torch.compile; the compilation happens in the first run of each shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from runtimes.errors import ProviderUnavailable
+from runtimes.torch_compiler import why_not
+from runtimes.torch_eager import TorchEager
+
+
+class TorchCompiled(TorchEager):
+    """As :class:`TorchEager`, compiled once for each batch size."""
+
+    def _prepare(self, module: torch.nn.Module) -> Callable[..., Any]:
+        if missing := why_not(self._device):
+            raise ProviderUnavailable(f"torch.compile cannot run here: {missing}.", "Install it, or leave the row out.")
+        compiled: Callable[..., Any] = torch.compile(module, dynamic=False)
+        return compiled

@@ -1,0 +1,18 @@
+"""The metric of a task, with its interval."""
+
+import numpy as np
+import numpy.typing as npt
+
+from toolchain.errors import BadUsage
+from toolchain.stats import Interval, proportion
+
+
+def top1(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> Interval:
+    """The share of rows of ``scores`` ``(N, K)`` whose largest entry is the label's, 0 to 1; NaN is never right."""
+    if scores.ndim != 2 or len(scores) != len(labels):
+        raise BadUsage(
+            f"Accuracy wants class scores (N, K) for {len(labels)} labels, the model gave {list(scores.shape)}.",
+            "Leave the labels out for a model that does not classify.",
+        )
+    right = (scores.argmax(1) == labels) & np.isfinite(scores).all(1)
+    return proportion(int(right.sum()), len(labels))

@@ -1,0 +1,95 @@
+"""The command ``nnx``: its commands load when they are called; errors become exit codes here."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from toolchain import __version__
+
+# name -> (module, one line of help), so that `nnx --help` imports neither torch nor onnxruntime
+COMMANDS = {
+    "run": ("toolchain.cli.run", "Train, export, convert, quantize, bench and report a recipe."),
+    "train": ("toolchain.cli.train", "Train a recipe with AMP and torch.compile."),
+    "export": ("toolchain.cli.export", "Export a PyTorch model to ONNX and prove it."),
+    "convert": ("toolchain.cli.convert", "Convert an ONNX model to fp16."),
+    "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8."),
+    "bench": ("toolchain.cli.bench", "Measure models side by side."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nnx")
+@click.option("--traceback", is_flag=True, help="Show the traceback of every error.")
+def nnx(traceback: bool) -> None:
+    """From a PyTorch model to the fastest, smallest, proven ONNX file.
+
+    Results go to stdout, progress and warnings to stderr.
+
+    \b
+    Exit codes: 0 done; 1 a check failed (parity, accuracy); 2 wrong usage or input;
+    3 not available on this machine; 70 a fault of nnx; 130 interrupted.
+
+    \b
+    Example:
+      nnx run digits
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: run a command, explain its error, exit with the code that tells the truth."""
+    from toolchain.errors import ExitCode
+
+    try:
+        nnx.main(arguments, prog_name="nnx", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.BAD_USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(
+            "\nnnx: interrupted; what was finished is kept, and the same command goes on from there.",
+            err=True,
+        )
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # whoever read our output has left: end quietly, without Python's complaint at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.DONE)
+    except Exception as error:  # noqa: BLE001 - the edge: a known error is explained, a bug keeps its traceback
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    from toolchain.console import print_error
+    from toolchain.errors import ExitCode, explain
+
+    known = explain(error)
+    if known is None or "--traceback" in sys.argv:
+        sys.excepthook(type(error), error, error.__traceback__)
+    if known is None:
+        print_error("This is a fault of nnx, not of your input.", "Report it with the lines above.")
+        return ExitCode.BUG
+    what, do, code = known
+    print_error(what, do)
+    return code

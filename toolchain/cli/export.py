@@ -1,0 +1,64 @@
+"""``nnx export``."""
+
+from pathlib import Path
+
+import click
+
+from toolchain.cli import options
+
+
+@click.command("export")
+@click.argument("model")
+@click.option("-o", "--output", type=options.FILE, help="The .onnx file.  [default: artifacts/NAME/model.onnx]")
+@click.option("--weights", type=options.FILE, help="Checkpoint or state_dict to load into the model.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=DTYPE[N,...]",
+    help="An input of forward(), in order, such as image=float32[1,3,224,224]; may be repeated.",
+)  # fmt: skip
+@click.option("--samples", type=options.FILE, help="Real inputs for the proof: an .npz with one array per input.")
+@click.option(
+    "--output-name", "output_names", multiple=True, metavar="NAME", help="Name of an output; may be repeated."
+)
+@options.opset
+@options.data
+@options.as_json
+def command(
+    model: str,
+    output: Path | None,
+    weights: Path | None,
+    inputs: tuple[str, ...],
+    samples: Path | None,
+    output_names: tuple[str, ...],
+    opset: int,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2 and 7.
+
+    MODEL is a recipe (trained first where it was not), or file.py:factory, a function that returns a torch.nn.Module,
+    or a module and its example inputs as a dict. Nothing appears under the final name unless it agrees with PyTorch.
+
+    \b
+    Example:
+      nnx export digits
+      nnx export net.py:make --weights best.pt --input image=float32[1,3,224,224] -o net.onnx
+    """
+    from toolchain import exporting, pipeline, sources, training_options
+    from toolchain.artifacts_folder import MODELS
+    from toolchain.console import LiveProgress
+
+    progress = LiveProgress()
+    folder = options.artifacts_folder(model, None) if output is None else output.parent
+    dst = options.writable(output or folder / MODELS["fp32"])
+    if sources.is_recipe(model):
+        recipe = sources.recipe_named(model)
+        if weights is None:
+            road = pipeline.Pipeline(model, options.artifacts_folder(model, None), data_folder=data, progress=progress)
+            weights = road.trained(training_options.resolve(recipe, progress=progress))
+        made = exporting.export_recipe(recipe, recipe.data(data).load(), weights, dst, opset=opset)
+    else:
+        made = exporting.export_factory(
+            model, dst, weights=weights, input_specs=inputs, samples_file=samples, output_names=output_names,
+            opset=opset, progress=progress,
+        )  # fmt: skip
+    exporting.show(made, as_json)

@@ -1,0 +1,88 @@
+"""``nnx run``."""
+
+from pathlib import Path
+
+import click
+
+from toolchain.cli import options
+
+
+@click.command("run")
+@click.argument("recipe")
+@options.data
+@options.out_folder
+@click.option("--force", is_flag=True, help="Redo every step, whatever has not changed.")
+@options.opset
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Calibration samples for static int8.",
+)
+@options.training
+@options.measuring
+@options.as_json
+def command(
+    recipe: str,
+    data: Path | None,
+    out: Path | None,
+    force: bool,
+    opset: int,
+    samples: int,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    seed: int,
+    device: str,
+    amp: str,
+    compile: bool,
+    compile_mode: str,
+    providers: tuple[str, ...],
+    batches: tuple[int, ...],
+    threads: int | None,
+    max_time: float,
+    as_json: bool,
+) -> None:
+    """Do the whole job for RECIPE: train, export, fp16, int8, bench, report.
+
+    RECIPE is digits, cifar10 or sst2, or your own as file.py:recipe. Everything lies under artifacts/RECIPE afterwards;
+    steps whose inputs have not changed are reused, and a run that was stopped goes on from its last whole step.
+
+    \b
+    Example:
+      nnx run digits
+      nnx run cifar10 --data ~/cifar10 --batch 1,8,64
+    """
+    from toolchain import judging, machine, pipeline, training_options
+    from toolchain.benchmark import Effort, settings_for
+    from toolchain.cli.bench import show
+    from toolchain.console import LiveProgress, print_result
+
+    progress = LiveProgress()
+    settings = settings_for(providers, batches, threads or machine.usable_cores())
+    road = pipeline.Pipeline(
+        recipe,
+        options.artifacts_folder(recipe, out),
+        data_folder=data,
+        force=force,
+        progress=progress,
+    )
+    training = training_options.resolve(
+        road.recipe, progress=progress, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device, amp=amp,
+        compile=compile, compile_mode=compile_mode,
+    )  # fmt: skip
+    measured = pipeline.run(
+        road,
+        training,
+        settings=settings,
+        opset=opset,
+        calibration_samples=samples,
+        effort=Effort(max_time_s=max_time),
+    )
+    if as_json:
+        print_result(measured.to_json())
+    else:
+        show(measured, title=f"{road.recipe.name}, test split")
+    progress.note(f"Everything lies in {road.folder}; start with {road.folder / 'report.md'}")
+    judging.require_sound(measured)

@@ -1,0 +1,113 @@
+"""The only place that draws: results on stdout, progress and warnings on stderr."""
+
+import sys
+import time
+from collections.abc import Collection
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from toolchain.progress import Bar, Progress
+
+_PLAIN_LINE_EVERY_S = 5.0
+_WIDTH_OF_A_PIPE = 160
+
+
+class LiveProgress(Progress):
+    """Bars on a terminal; on a pipe or in a log a plain line at the start, every few seconds, and at the end."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(f"[green]·[/] {escape(text)}", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._console.print(f"[yellow]![/] {escape(text)}", soft_wrap=True)
+
+    def bar(self, title: str, total: int) -> Bar:
+        if self._console.is_terminal:
+            return _DrawnBar(self._console, title, total)
+        return _PlainBar(self._console, title, total)
+
+
+class _DrawnBar(Bar):
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._rich = RichProgress(
+            TextColumn("  {task.description:<16}"), BarColumn(28), MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(elapsed_when_finished=True), console=console, transient=False,
+        )  # fmt: skip
+        self._task = self._rich.add_task(escape(title), total=total, figures="")
+
+    def advance(self, amount: int = 1, **figures: str) -> None:
+        self._rich.update(self._task, advance=amount, figures=_figures(figures))
+
+    def __enter__(self) -> Bar:
+        self._rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rich.stop()
+
+
+class _PlainBar(Bar):
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._console, self._title, self._total = console, title, total
+        self._done, self._shown_at, self._latest = 0, time.monotonic(), ""
+
+    def advance(self, amount: int = 1, **figures: str) -> None:
+        self._done += amount
+        self._latest = _figures(figures) or self._latest
+        if time.monotonic() - self._shown_at > _PLAIN_LINE_EVERY_S:
+            self._print()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        self._shown_at = time.monotonic()
+        text = f"  {self._title}: {self._done}/{self._total} {self._latest}".rstrip()
+        self._console.print(escape(text), soft_wrap=True)
+
+
+def _figures(figures: dict[str, str]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in figures.items())
+
+
+def print_result(text: str) -> None:
+    """Write a result to stdout as it is."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_table(title: str, headings: list[str], rows: list[list[str]], *, struck: Collection[int] = ()) -> None:
+    """Draw one table on stdout; columns but the first are right-aligned, ``struck`` rows are struck through."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH_OF_A_PIPE)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+    )
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+    for index, row in enumerate(rows):
+        table.add_row(*(escape(cell) for cell in row), style="strike dim" if index in struck else "")
+    console.print(table)
+
+
+def print_error(what: str, do: str) -> None:
+    """Two sentences on stderr."""
+    Console(stderr=True, highlight=False).print(f"[bold red]nnx:[/] {escape(what)}\n     {escape(do)}", soft_wrap=True)

@@ -1,0 +1,90 @@
+"""``nnx convert`` and ``nnx quantize``: from a model file to a proven one in another precision."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from exporters import fp16, int8_dynamic, int8_static, onnx_file, targets
+from exporters.artifact import Artifact
+from runtimes.ort import OrtRuntime
+from toolchain import machine, proof, samples
+from toolchain.errors import BadUsage
+from toolchain.progress import Progress
+from toolchain.proof import Proven
+from toolchain.samples import Samples
+
+_PROOF_SAMPLES = 256
+
+
+def to_fp16(
+    model: Path,
+    output: Path,
+    *,
+    keep_io_types: bool,
+    keep_fp32: Sequence[str],
+    samples_source: str | None,
+    data_folder: Path | None,
+    progress: Progress,
+) -> Proven:
+    """Write ``model``'s fp16 version to ``output``, compared on ``samples_source`` or, without it, on seeded noise."""
+    real = _proof_samples(model, samples_source, data_folder, progress)
+    return _proven(
+        model,
+        output,
+        real,
+        "fp16",
+        lambda candidate: fp16.convert(model, candidate, keep_io_types=keep_io_types, keep_fp32=keep_fp32),
+    )
+
+
+def to_int8(
+    model: Path,
+    output: Path,
+    *,
+    mode: str,
+    calibration: str | None,
+    count: int,
+    data_folder: Path | None,
+    progress: Progress,
+) -> Proven:
+    """Write ``model``'s int8 version to ``output``; ``mode`` is static or dynamic, and is announced with the format."""
+    facts = machine.describe()
+    int8 = targets.format_for(architecture=facts.architecture, isa=facts.isa)
+    onnx_file.load(model)
+    if mode == "static" and calibration is None:
+        raise BadUsage(
+            "Static int8 needs calibration data.",
+            "Add --calibration FILE.npz or a recipe's name, or use --mode dynamic.",
+        )
+    progress.note(f"{mode} int8; {int8}")
+    if mode == "dynamic":
+        real = _proof_samples(model, calibration, data_folder, progress)
+        return _proven(
+            model,
+            output,
+            real,
+            "int8-dynamic",
+            lambda candidate: int8_dynamic.convert(model, candidate, int8=int8),
+        )
+    chosen = samples.named(str(calibration), data_folder, split="train", count=count)
+    progress.note(f"calibrating on {len(chosen)} samples from {chosen.source}")
+    return _proven(
+        model,
+        output,
+        chosen,
+        "int8-static",
+        lambda candidate: int8_static.convert(model, candidate, samples=chosen.inputs, int8=int8, source=chosen.source),
+    )
+
+
+def _proven(model: Path, output: Path, real: Samples, precision: str, make: Callable[[Path], Artifact]) -> Proven:
+    return proof.convert(model, output, precision=precision, make=make, inputs=real.inputs, proven_on=real.source)
+
+
+def _proof_samples(model: Path, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
+    if source is not None:
+        return samples.named(source, data_folder, split="test", count=_PROOF_SAMPLES)
+    onnx_file.load(model)
+    runtime = OrtRuntime(model)
+    runtime.open()
+    progress.warn("No real inputs given: the result is compared on seeded random values.")
+    return samples.random_for(list(runtime.inputs), 8)

@@ -1,0 +1,45 @@
+"""The pickled batches in which CIFAR-10 is published, read without trusting them: only arrays are rebuilt."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toolchain.datasets.dataset import Split
+from toolchain.errors import BadUsage
+
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a batch of images")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def read(folder: Path, names: Sequence[str]) -> Split:
+    """Join the named batch files into uint8 ``(N, 3, 32, 32)``; raise BadUsage when one is missing or unfit."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BadUsage(f"{folder} lacks {', '.join(missing)}.", "Unpack the archive again.")
+    batches = [_read_one(folder / name) for name in names]
+    return Split(np.concatenate([inputs for inputs, _ in batches]), np.concatenate([labels for _, labels in batches]))
+
+
+def _read_one(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    try:
+        with path.open("rb") as handle:
+            content = _ArraysOnly(handle, encoding="bytes").load()
+        return content[b"data"].reshape(-1, 3, 32, 32), np.array(content[b"labels"], np.int64)
+    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadUsage(f"{path} is not a batch of CIFAR-10.", "Unpack the archive again.") from error

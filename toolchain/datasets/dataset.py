@@ -1,0 +1,86 @@
+"""What a data set is: three labelled splits of arrays, and how a stored batch becomes the model's input."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True)
+class Split:
+    """``inputs`` ``(N, ...)`` as stored (uint8 images stay uint8), ``labels`` ``(N,)`` int64 class numbers."""
+
+    inputs: npt.NDArray[np.generic]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Stored values -> float32 model input: ``(x / divisor - mean) / std``, mean and std per channel of (N, C, ...)."""
+
+    divisor: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        values = batch.float()
+        if self == Scale():
+            return values
+        shape = (1, -1) + (1,) * (batch.ndim - 2)
+        mean = torch.tensor(self.mean, device=batch.device).view(shape)
+        std = torch.tensor(self.std, device=batch.device).view(shape)
+        # one multiplication and one addition per element, in place
+        return values.mul_(1 / (self.divisor * std)).sub_(mean / std)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Validation chooses the checkpoint, train feeds calibration, test is for reporting alone."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    scale: Scale = Scale()
+
+    def model_inputs(self, split: Split, rows: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.float32]:
+        """The chosen rows as the model takes them, float32 ``(N, ...)``."""
+        result: npt.NDArray[np.float32] = self.scale(torch.from_numpy(split.inputs[rows].copy())).numpy()
+        return result
+
+
+class DataSource(Protocol):
+    """Names a data set without reading it, so that an unchanged one need not be read again."""
+
+    def digest(self) -> str:
+        """Changes whenever the content does."""
+
+    def load(self) -> Dataset:
+        """Read it whole; raise BadUsage when files are missing or unfit."""
+
+    def save_preprocessing(self, folder: Path) -> None:
+        """Write beside the model what a device needs to make its inputs, if anything beyond the scale."""
+
+
+def shuffled_parts(count: int, first_share: float, *, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split ``range(count)`` at random into ``first_share`` of it and the rest."""
+    order = np.random.default_rng(seed).permutation(count)
+    cut = round(count * first_share)
+    return order[:cut], order[cut:]
+
+
+def digest_of_files(paths: Iterable[Path], root: Path) -> str:
+    """SHA-256 over the relative names and the contents of ``paths``, in sorted order."""
+    state = hashlib.sha256()
+    for path in sorted(paths):
+        state.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        state.update(hashlib.sha256(path.read_bytes()).digest())
+    return state.hexdigest()

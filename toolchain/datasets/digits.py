@@ -1,0 +1,47 @@
+"""scikit-learn's handwritten digits: 1,797 real 8 x 8 images, embedded in the library."""
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+
+from toolchain.datasets.dataset import Dataset, Scale, Split, shuffled_parts
+from toolchain.errors import NotAvailable
+
+_SEED = 42
+
+
+class Digits:
+    """60 % train, 20 % validation, 20 % test, drawn once with a fixed seed; inputs ``(N, 1, 8, 8)`` uint8, 0 to 16."""
+
+    def digest(self) -> str:
+        return f"scikit-learn {_version()} digits, seed {_SEED}"
+
+    def load(self) -> Dataset:
+        _version()
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        inputs = images.reshape(-1, 1, 8, 8).astype(np.uint8)
+        labels = labels.astype(np.int64)
+        train, rest = shuffled_parts(len(labels), 0.6, seed=_SEED)
+        validation, test = np.array_split(rest, 2)
+        return Dataset(
+            train=Split(inputs[train], labels[train]),
+            validation=Split(inputs[validation], labels[validation]),
+            test=Split(inputs[test], labels[test]),
+            classes=tuple("0123456789"),
+            scale=Scale(divisor=16.0, mean=(0.305,), std=(0.376,)),
+        )
+
+    def save_preprocessing(self, folder: Path) -> None:
+        """Nothing: the scale is all there is."""
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("scikit-learn")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise NotAvailable(
+            "This recipe needs scikit-learn, which is not installed.", "pip install 'nnx-toolchain[recipes]'"
+        ) from error

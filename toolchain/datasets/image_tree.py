@@ -1,0 +1,54 @@
+"""Images in one folder per class."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from toolchain.datasets.dataset import Split
+from toolchain.errors import BadUsage, NotAvailable
+from toolchain.machine import usable_cores
+
+_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The .jpg, .jpeg and .png files of one folder, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+
+
+def read(folder: Path, classes: Sequence[str], shape: tuple[int, int, int]) -> Split:
+    """Decode ``folder/<class>/*`` into uint8 ``(N, C, H, W)``, where ``shape`` is (3, H, W); labels follow ``classes``.
+
+    Raises BadUsage for a file that is no image or has another size, or when there are none; NotAvailable without
+    pillow.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise NotAvailable(
+            "Reading an image tree needs pillow, which is not installed.",
+            "pip install 'nnx-toolchain[recipes]'",
+        ) from error
+    _, height, width = shape
+
+    def decode(path: Path) -> npt.NDArray[np.uint8]:
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError) as error:
+            raise BadUsage(f"{path} is not a readable image.", "Remove it, or unpack the data again.") from error
+        if pixels.shape != (height, width, 3):
+            raise BadUsage(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}, not {width} x {height}.", "Remove it.")
+        return pixels.transpose(2, 0, 1)
+
+    labelled = [(path, label) for label, name in enumerate(classes) for path in images_in(folder / name)]
+    if not labelled:
+        raise BadUsage(f"{folder} has no .jpg or .png files in its class folders.", "Unpack the data again.")
+    inputs = np.empty((len(labelled), *shape), np.uint8)
+    with ThreadPoolExecutor(usable_cores()) as pool:  # pillow decodes outside the interpreter lock
+        for index, pixels in enumerate(pool.map(decode, (path for path, _ in labelled))):
+            inputs[index] = pixels
+    return Split(inputs, np.array([label for _, label in labelled], np.int64))

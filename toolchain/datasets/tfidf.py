@@ -1,0 +1,66 @@
+"""Sentences -> TF-IDF vectors, fitted by scikit-learn, applied and stored without it."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.atomic_file import write_text
+from toolchain.errors import NotAvailable
+
+_TOKEN = r"(?u)\S+"  # the sentences come tokenized, and "!" or "n't" say much about a sentiment
+
+
+@dataclass(frozen=True)
+class Tfidf:
+    """``vocabulary`` maps a token to its column, ``idf`` holds the column's inverse document frequency ``(F,)``."""
+
+    vocabulary: dict[str, int]
+    idf: npt.NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, sentences: Sequence[str], *, features: int) -> "Tfidf":
+        """Keep the ``features`` most frequent tokens; idf = ln((1 + n) / (1 + df)) + 1, as scikit-learn has it."""
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+        except ModuleNotFoundError as error:
+            raise NotAvailable(
+                "This recipe needs scikit-learn, which is not installed.",
+                "pip install 'nnx-toolchain[recipes]'",
+            ) from error
+        fitted = TfidfVectorizer(max_features=features, token_pattern=_TOKEN).fit(sentences)
+        vocabulary = {str(token): int(column) for token, column in fitted.vocabulary_.items()}
+        return cls(dict(sorted(vocabulary.items())), fitted.idf_.astype(np.float32))
+
+    def transform(self, sentences: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Count, weigh by idf, and scale each row to length 1: ``(len(sentences), F)`` float32."""
+        rows = np.zeros((len(sentences), len(self.idf)), np.float32)
+        for row, sentence in zip(rows, sentences, strict=True):
+            for token, count in Counter(re.findall(_TOKEN, sentence.lower())).items():
+                column = self.vocabulary.get(token)
+                if column is not None:
+                    row[column] = count * self.idf[column]
+            length = float(np.linalg.norm(row))
+            if length:
+                row /= length
+        return rows
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        content = {
+            "token_pattern": _TOKEN,
+            "vocabulary": self.vocabulary,
+            "idf": [float(value) for value in self.idf],
+        }
+        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Tfidf":
+        """Read what :meth:`save` wrote."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(content["vocabulary"], np.array(content["idf"], np.float32))

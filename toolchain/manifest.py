@@ -1,0 +1,88 @@
+"""``manifest.json``: what each step of a run was made from, so that an unchanged step need not be repeated."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from exporters.atomic_file import sha256_of, write_text
+from toolchain.errors import BadUsage
+
+NAME = "manifest.json"
+_SCHEMA_VERSION = 1
+
+
+class Manifest:
+    """The record of the steps done in ``folder``; written anew after each, atomically.
+
+    A step counts as done when its inputs (content hashes, options, versions) have the recorded digest and each of its
+    files still has the recorded hash: a file changed by hand, or one missing, is made again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._content: dict[str, Any] = {"schema_version": _SCHEMA_VERSION, "steps": {}, "begun": {}}
+        try:
+            found = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            if found.get("schema_version") == _SCHEMA_VERSION:
+                self._content = found
+        except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+            pass  # no manifest, or not one: nothing is reused
+
+    def describe(self, **facts: str | None) -> None:
+        """Set facts about the whole folder, such as the recipe."""
+        self._content.update(facts)
+
+    def fact(self, name: str) -> str | None:
+        """What :meth:`describe` recorded."""
+        value: str | None = self._content.get(name)
+        return value
+
+    def done(self, step: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """The facts recorded for ``step`` if it was done with the same inputs and its files are unchanged."""
+        entry = self._content["steps"].get(step)
+        if entry is None or entry["inputs_sha256"] != digest(inputs):
+            return None
+        for name, sha256 in entry["outputs"].items():
+            path = self.folder / name
+            if not path.is_file() or sha256_of(path) != sha256:
+                return None
+        facts: dict[str, Any] = entry["facts"]
+        return facts
+
+    def begun(self, step: str, inputs: dict[str, Any]) -> bool:
+        """Whether an earlier run began ``step`` with the same inputs; records that this one does."""
+        same = self._content["begun"].get(step) == digest(inputs)
+        self._content["begun"][step] = digest(inputs)
+        self._write()
+        return bool(same)
+
+    def unfinished(self, step: str) -> bool:
+        """Whether ``step`` was begun with inputs other than those with which it was last done."""
+        begun = self._content["begun"].get(step)
+        return begun is not None and begun != self._content["steps"].get(step, {}).get("inputs_sha256")
+
+    def record(self, step: str, inputs: dict[str, Any], outputs: list[Path], facts: dict[str, Any]) -> None:
+        """``step`` is done."""
+        self._content["steps"][step] = {
+            "inputs": inputs,
+            "inputs_sha256": digest(inputs),
+            "outputs": {path.name: sha256_of(path) for path in outputs},
+            "facts": facts,
+        }
+        self._write()
+
+    def _write(self) -> None:
+        write_text(self.folder / NAME, json.dumps(self._content, indent=1, sort_keys=True) + "\n")
+
+
+def digest(inputs: dict[str, Any]) -> str:
+    """SHA-256 of the inputs as canonical JSON."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def of_existing(folder: Path) -> Manifest:
+    """The manifest of an artifacts folder; raise BadUsage when ``folder`` is none."""
+    if not (folder / NAME).is_file():
+        raise BadUsage(f"{folder} is not an artifacts folder: it has no {NAME}.", "Make one with `nnx run RECIPE`.")
+    return Manifest(folder)

@@ -1,0 +1,121 @@
+"""Does a model file give what its reference gives? The tolerance follows from the precision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from runtimes.base import Arrays, run
+from runtimes.ort import OrtRuntime
+from toolchain.errors import CheckFailed
+from toolchain.stats import sqnr_db
+
+PROVEN_BATCHES = (1, 2, 7)
+"""Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""
+
+# Largest difference allowed, as a share of the reference's largest magnitude (of 1 below it). The unit roundoff is
+# 6e-8 in fp32 and 5e-4 in fp16; sums of some thousand terms in another order lose about three digits of the first,
+# and a chain of some dozen rounded layers about one of the second.
+_TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
+_MIN_SQNR_DB = 10.0
+"""For int8, whose error is noise: a tenth of the signal's power. Accuracy decides beyond that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """One comparison. ``agreement`` is the share of samples with the same largest output; ``passed`` is the verdict."""
+
+    precision: str
+    samples: int
+    max_difference: float
+    sqnr_db: float
+    agreement: float
+    limit: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference {self.max_difference:.2g}, SQNR {self.sqnr_db:.1f} dB, "
+            f"same answer on {self.agreement:.1%} of {self.samples}; {self.limit}"
+        )
+
+
+def compare(reference: npt.NDArray[np.generic], given: npt.NDArray[np.generic], *, precision: str) -> Parity:
+    """Judge ``given`` ``(N, ...)`` against ``reference`` by ``precision``'s rule; NaN and infinity never pass."""
+    same_shape = reference.shape == given.shape
+    finite = same_shape and bool(np.isfinite(given).all() and np.isfinite(reference).all())
+    if finite:
+        wanted, got = reference.astype(np.float64), given.astype(np.float64)
+        difference = float(np.abs(wanted - got).max(initial=0.0))
+        noise = sqnr_db(wanted, got)
+        flat = (wanted.reshape(len(wanted), -1), got.reshape(len(got), -1))
+        agreement = float(np.mean(flat[0].argmax(1) == flat[1].argmax(1)))
+    else:
+        difference, noise, agreement = float("inf"), float("-inf"), 0.0
+    if precision in _TOLERANCES:
+        allowed = _TOLERANCES[precision] * max(1.0, float(np.abs(reference).max(initial=0.0)))
+        limit, passed = f"allowed {allowed:.2g}", finite and difference <= allowed
+    else:
+        limit, passed = f"at least {_MIN_SQNR_DB:.0f} dB", finite and noise >= _MIN_SQNR_DB
+    return Parity(
+        precision=precision, samples=len(reference), max_difference=difference, sqnr_db=noise, agreement=agreement,
+        limit=limit, passed=passed,
+    )  # fmt: skip
+
+
+def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Parity:
+    """Run the export at batch 1, 2, 7 and on all of ``inputs``, beside ``module`` in eval mode on the CPU.
+
+    Returns the comparison on all of them; raises CheckFailed for the first that does not pass.
+    """
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()]
+    module.eval().cpu()
+    with torch.inference_mode():
+        result = module(*tensors)
+    expected = [value.numpy() for value in (result if isinstance(result, (tuple, list)) else (result,))]
+    count = len(tensors[0])
+    runtime = OrtRuntime(path)
+    runtime.open()
+    worst: Parity | None = None
+    for size in dict.fromkeys([*(size for size in PROVEN_BATCHES if size <= count), count]):
+        outputs = run(runtime, {name: array[:size] for name, array in inputs.items()})
+        worst = _worst(
+            [compare(want[:size], got, precision="fp32") for want, got in zip(expected, outputs.values(), strict=True)]
+        )
+        _require(worst, f"the export at batch {size}", "PyTorch")
+    runtime.close()
+    assert worst is not None
+    return worst
+
+
+def check_conversion(
+    path: Path, reference: Path, inputs: Mapping[str, npt.NDArray[np.generic]], *, precision: str
+) -> Parity:
+    """Run ``path`` and ``reference`` on ``inputs``; return the comparison, raise CheckFailed when it does not pass."""
+    expected, got = outputs_of(reference, inputs), outputs_of(path, inputs)
+    worst = _worst([compare(expected[name], got[name], precision=precision) for name in expected])
+    _require(worst, f"the {precision} model", "the fp32 model")
+    return worst
+
+
+def outputs_of(path: Path, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
+    """Run a model file once on the CPU."""
+    runtime = OrtRuntime(path)
+    runtime.open()
+    floats = {spec.name: spec.dtype for spec in runtime.inputs if spec.dtype == "float16"}
+    return run(runtime, {name: array.astype(floats.get(name, array.dtype)) for name, array in inputs.items()})
+
+
+def _worst(parities: list[Parity]) -> Parity:
+    return min(parities, key=lambda parity: (parity.passed, parity.sqnr_db))
+
+
+def _require(parity: Parity, what: str, reference: str) -> None:
+    if not parity.passed:
+        raise CheckFailed(
+            f"Parity failed: {what} does not agree with {reference} ({parity}).",
+            "No file was written. Another --opset, or keeping the nodes concerned in fp32, may help.",
+        )

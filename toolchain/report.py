@@ -1,0 +1,142 @@
+"""Benchmark rows -> cells, markdown, CSV; the report of a whole run."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from toolchain.bench_record import Benchmark, Row
+
+HEADINGS = (
+    "row", "provider", "batch", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up", "accuracy",
+    "size MB", "memory MB", "on provider", "first run ms",
+)  # fmt: skip
+
+
+def cells(row: Row) -> list[str]:
+    """One row of the table under HEADINGS; a row that did not run says so instead of a latency."""
+    start = [row.candidate.label, row.setting.provider, str(row.setting.batch)]
+    if not row.rounds_ms:
+        return [*start, row.status, *["–"] * (len(HEADINGS) - 4)]
+    return [
+        *start,
+        *(_significant(row.latency_ms(q)) for q in (50, 90, 99)),
+        _significant(row.throughput_per_s),
+        speedup(row),
+        accuracy(row),
+        f"{row.candidate.size_bytes / 1e6:.3f}"
+        if row.candidate.size_bytes < 1e6
+        else f"{row.candidate.size_bytes / 1e6:.2f}",
+        f"{row.peak_memory_bytes / 1e6:.0f}" if row.peak_memory_bytes else "–",
+        "–" if row.provider_share is None else f"{row.provider_share:.0%}",
+        _significant(row.first_run_ms),
+    ]
+
+
+def speedup(row: Row) -> str:
+    """The ratio and its interval, with the digits that the interval supports."""
+    if row.speedup is None:
+        return "1 (baseline)" if row.baseline == row.candidate.label else "–"
+    low, high = row.speedup.low, row.speedup.high
+    digits = 2 if high - low < 0.1 else 1
+    return f"{row.speedup.estimate:.{digits}f}x ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def accuracy(row: Row) -> str:
+    """The accuracy with half its interval, or the parity where there are no labels."""
+    if row.accuracy is not None:
+        half = (row.accuracy.high - row.accuracy.low) / 2
+        return f"{row.accuracy.estimate:.2%} ±{half * 100:.1f}"
+    return row.parity or "–"
+
+
+def unsuccessful(rows: Sequence[Row]) -> list[str]:
+    """One line for each row that is not ok, saying why; the same reason in several settings once."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if row.status != "ok":
+            lines[f"{row.candidate.label} on {row.setting.provider}: {row.status}. {row.reason}"] = None
+    return list(lines)
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """For each setting: which row is the fastest, and how static int8 stands to it."""
+    lines = []
+    for setting in dict.fromkeys(row.setting for row in rows):
+        timed = [row for row in rows if row.setting == setting and row.status == "ok" and row.rounds_ms]
+        if len(timed) < 2:
+            continue
+        best = min(timed, key=lambda row: row.latency_ms(50) or float("inf"))
+        line = f"{setting.provider}, batch {setting.batch}: the fastest is {best.candidate.label}"
+        rival = min((row for row in timed if row is not best), key=lambda row: row.latency_ms(50) or float("inf"))
+        if not separated(best, rival):
+            line += f", not clearly ahead of {rival.candidate.label}"
+        lines.append(line + ".")
+    return lines
+
+
+def separated(row: Row, other: Row) -> bool:
+    """Whether the two speed-up intervals do not touch; the baseline's is exactly 1."""
+    first = (row.speedup.low, row.speedup.high) if row.speedup else (1.0, 1.0)
+    second = (other.speedup.low, other.speedup.high) if other.speedup else (1.0, 1.0)
+    return first[0] > second[1] or second[0] > first[1]
+
+
+def half_precision_note(rows: Sequence[Row]) -> str | None:
+    """What every reader of an fp16 row on a CPU should know."""
+    if any(row.candidate.precision == "fp16" and row.setting.provider == "cpu" and row.rounds_ms for row in rows):
+        return "fp16 on a CPU saves bytes, not time: the kernels run in fp32 with casts around them."
+    return None
+
+
+def notes(benchmark: Benchmark) -> list[str]:
+    """Everything worth a line under the table."""
+    found = [*verdict(benchmark.rows), half_precision_note(benchmark.rows), *unsuccessful(benchmark.rows)]
+    return [line for line in found if line]
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in GitHub's markdown, the first column left and the others right."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    lines = [headings, rule, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def markdown(benchmark: Benchmark) -> str:
+    """The table with its notes."""
+    rows = []
+    for row in benchmark.rows:
+        values = cells(row)
+        rows.append([f"~~{value}~~" for value in values] if row.status == "unproven" else values)
+    bullets = "\n".join(f"- {line}" for line in notes(benchmark))
+    return f"{markdown_table(HEADINGS, rows)}\n\n{bullets}\n"
+
+
+def to_csv(benchmark: Benchmark) -> str:
+    """One line a row, plain numbers with their units in the header."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["row", "runtime", "precision", "provider", "batch", "threads", "status", "reason", "p50_ms", "p90_ms",
+        "p99_ms",
+         "throughput_per_s", "speedup", "speedup_low", "speedup_high", "accuracy", "size_bytes", "peak_memory_bytes",
+         "provider_share", "load_ms", "first_run_ms", "sha256"]
+    )  # fmt: skip
+    for row in benchmark.rows:
+        ratio = row.speedup
+        writer.writerow(
+            [row.candidate.label, row.candidate.runtime, row.candidate.precision, row.setting.provider,
+             row.setting.batch, row.setting.threads, row.status, row.reason, row.latency_ms(50), row.latency_ms(90),
+             row.latency_ms(99), row.throughput_per_s, ratio and ratio.estimate, ratio and ratio.low,
+             ratio and ratio.high, row.accuracy and row.accuracy.estimate, row.candidate.size_bytes,
+             row.peak_memory_bytes, row.provider_share, row.load_ms, row.first_run_ms, row.candidate.sha256]
+        )  # fmt: skip
+    return out.getvalue()
+
+
+def _significant(value: float | None) -> str:
+    """Three significant digits, thousands with a comma."""
+    if value is None:
+        return "–"
+    if value >= 100:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:#.3g}".rstrip(".")

@@ -1,0 +1,62 @@
+"""``report.md``: one page about a run, for people."""
+
+from typing import Any
+
+from toolchain import machine, report
+from toolchain.bench_record import Benchmark
+
+
+def render(name: str, facts: dict[str, dict[str, Any]], measured: Benchmark) -> str:
+    """Training, model files, benchmark, machine, how to repeat it. ``facts`` are the steps' in order."""
+    train = facts["train"]
+    curve = report.markdown_table(
+        ["epoch", "loss", "train accuracy", "validation accuracy", "samples/s"],
+        [
+            [
+                str(epoch["number"]), f"{epoch['loss']:.4f}", f"{epoch['train_accuracy']:.2%}",
+                f"{epoch['validation_accuracy']:.2%}", f"{epoch['samples_per_s']:,.0f}",
+            ]
+            for epoch in train["epochs"]
+        ],
+    )  # fmt: skip
+    models = [step for step in facts.values() if "precision" in step]
+    whole = models[0]["size_bytes"]
+    files = report.markdown_table(
+        ["precision", "MB", "of fp32", "opset", "proof"],
+        [
+            [
+                model["precision"], f"{model['size_bytes'] / 1e6:.3f}", f"{model['size_bytes'] / whole:.2f}x",
+                str(model["opset"]), model["parity"],
+            ]
+            for model in models
+        ],
+    )  # fmt: skip
+    return f"""# {name}
+
+## Training
+
+Test accuracy {train["test_accuracy"]:.2%} (PyTorch, fp32), validation {train["validation_accuracy"]:.2%}, \
+{train["seconds"]:.0f} s of training with {", ".join(train["switched_on"]) or "nothing switched on"}.
+
+{curve}
+
+## Model files
+
+{files}
+
+## Benchmark
+
+On {measured.data}; each row in a process of its own, in turns; speed-up over {_baseline(measured)} with its 95 %
+interval.
+
+{report.markdown(measured)}
+## Where and how
+
+- {machine.Machine(**measured.machine)}
+- {", ".join(f"{library} {version}" for library, version in measured.machine["libraries"].items())}
+- {measured.created}; raw samples in `bench.json`, inputs and hashes of every step in `manifest.json`
+"""
+
+
+def _baseline(measured: Benchmark) -> str:
+    return next((row.baseline for row in measured.rows if row.baseline), "nothing")

@@ -1,0 +1,83 @@
+"""The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtimes.base import TensorSpec
+from toolchain import sources
+from toolchain.datasets import arrays
+from toolchain.datasets.dataset import Dataset
+from toolchain.errors import BadUsage
+from toolchain.recipe import Recipe
+
+LABELS = "labels"
+"""The array of an ``.npz`` that is no input but the right answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """``inputs`` map names to ``(S, ...)`` as the model takes them; ``labels`` ``(S,)`` where there are any."""
+
+    inputs: Mapping[str, npt.NDArray[np.generic]]
+    labels: npt.NDArray[np.int64] | None
+    source: str
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+
+def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
+    """The first ``count`` test samples, or all."""
+    rows = slice(count)
+    return Samples(
+        inputs={recipe.input_name: data.model_inputs(data.test, rows)},
+        labels=data.test.labels[rows],
+        source=f"the test split of {recipe.name}",
+    )
+
+
+def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) -> Samples:
+    """``count`` training samples drawn with ``seed``, not augmented: what calibration sees."""
+    chosen = arrays.choose({"rows": np.arange(len(data.train))}, count, seed=seed)["rows"].astype(np.int64)
+    return Samples(
+        inputs={recipe.input_name: data.model_inputs(data.train, chosen)},
+        labels=data.train.labels[chosen],
+        source=f"the training split of {recipe.name}",
+    )
+
+
+def named(source: str, data_folder: Path | None, *, split: str, count: int | None = None) -> Samples:
+    """Those of an ``.npz`` file (inputs by name, ``labels`` if any), or of a recipe's ``train`` or ``test`` split."""
+    if sources.is_recipe(source):
+        recipe = sources.recipe_named(source)
+        data = recipe.data(data_folder).load()
+        return (
+            of_train_split(recipe, data, count or len(data.train))
+            if split == "train"
+            else of_test_split(recipe, data, count)
+        )
+    content = arrays.load_npz(Path(source))
+    if not content:
+        raise BadUsage(f"{source} holds no arrays.", "Save one array per model input with numpy.savez.")
+    if count is not None:
+        content = arrays.choose(content, count)
+    labels = content.pop(LABELS, None)
+    return Samples(inputs=content, labels=None if labels is None else labels.astype(np.int64), source=source)
+
+
+def random_for(specs: list[TensorSpec], count: int) -> Samples:
+    """Seeded noise in the shape of ``specs``, dynamic axes but the batch at 16: for when nothing real is given."""
+    random = np.random.default_rng(0)
+    inputs: dict[str, npt.NDArray[np.generic]] = {}
+    for spec in specs:
+        batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else count
+        shape = (batch, *(axis if isinstance(axis, int) else 16 for axis in spec.shape[1:]))
+        if np.issubdtype(np.dtype(spec.dtype), np.floating):
+            inputs[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+        else:
+            inputs[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
+    return Samples(inputs=inputs, labels=None, source="seeded random values")
