@@ -6,6 +6,7 @@
    up to there are kept as they are, and a node with a constant beyond it, or with one that would vanish to zero
    altogether, stays in fp32.
 3. An initializer that an fp32 node and an fp16 node share keeps one type and the file does not load: each gets its own.
+4. An output made by a node that stays in fp32 becomes fp16 against ``keep_io_types``: it is turned back.
 """
 
 import warnings
@@ -46,8 +47,10 @@ def convert(src: Path, dst: Path, *, keep_io_types: bool = True, keep_fp32: Coll
     """
     model = onnx_file.load(src)
     interface = onnx_file.interface_of(model)
-    if not any(tensor.data_type == TensorProto.FLOAT for tensor in _constants(model.graph)):
-        raise BadModelFile(f"{src} has no fp32 weights to convert.", "Give the fp32 model.")
+    types = {tensor.data_type for tensor in _constants(model.graph)}
+    if TensorProto.FLOAT not in types or TensorProto.FLOAT16 in types:
+        found = "is fp16 already" if TensorProto.FLOAT16 in types else "has no fp32 weights to convert"
+        raise BadModelFile(f"{src} {found}.", "Give the fp32 model.")
     _name_nodes(model.graph)
     missing = set(keep_fp32) - {node.name for node in model.graph.node}
     if missing:
@@ -89,7 +92,10 @@ def _to_half(model: onnx.ModelProto, kept: list[str], keep_io_types: bool) -> on
                 keep_io_types=keep_io_types,
                 disable_shape_infer=True,
                 node_block_list=kept,
+                check_fp16_ready=False,  # it takes the attributes turned above for a converted model
             )
+        if keep_io_types:
+            _keep_outputs_fp32(half.graph)
         return half
     except (ValueError, UserWarning, AssertionError, onnx.shape_inference.InferenceError) as error:
         raise NotConvertible(
@@ -162,6 +168,15 @@ def _turn_type_attributes(model: onnx.ModelProto, blocked: set[str]) -> None:
             for attribute in node.attribute:
                 if attribute.name == wanted and attribute.i == TensorProto.FLOAT:
                     attribute.i = TensorProto.FLOAT16
+
+
+def _keep_outputs_fp32(graph: onnx.GraphProto) -> None:
+    """Undo the half type that the library gives to an output made by an fp32 node, whatever ``keep_io_types`` says."""
+    made_by = {output: node for node in graph.node for output in node.output}
+    for value in graph.output:
+        node = made_by[value.name]
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16 and node.op_type == "Cast":
+            value.type.tensor_type.elem_type = node.attribute[0].i = TensorProto.FLOAT
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

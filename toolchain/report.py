@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from toolchain.bench_record import Benchmark, Row
 
@@ -114,23 +115,41 @@ def markdown(benchmark: Benchmark) -> str:
 def to_csv(benchmark: Benchmark) -> str:
     """One line a row, plain numbers with their units in the header."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["row", "runtime", "precision", "provider", "batch", "threads", "status", "reason", "p50_ms", "p90_ms",
-        "p99_ms",
-         "throughput_per_s", "speedup", "speedup_low", "speedup_high", "accuracy", "size_bytes", "peak_memory_bytes",
-         "provider_share", "load_ms", "first_run_ms", "sha256"]
-    )  # fmt: skip
-    for row in benchmark.rows:
-        ratio = row.speedup
-        writer.writerow(
-            [row.candidate.label, row.candidate.runtime, row.candidate.precision, row.setting.provider,
-             row.setting.batch, row.setting.threads, row.status, row.reason, row.latency_ms(50), row.latency_ms(90),
-             row.latency_ms(99), row.throughput_per_s, ratio and ratio.estimate, ratio and ratio.low,
-             ratio and ratio.high, row.accuracy and row.accuracy.estimate, row.candidate.size_bytes,
-             row.peak_memory_bytes, row.provider_share, row.load_ms, row.first_run_ms, row.candidate.sha256]
-        )  # fmt: skip
+    lines = [_csv_line(row) for row in benchmark.rows]
+    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return out.getvalue()
+
+
+def _csv_line(row: Row) -> dict[str, object]:
+    candidate, setting, ratio = row.candidate, row.setting, row.speedup
+    figures = {
+        "p50_ms": row.latency_ms(50),
+        "p90_ms": row.latency_ms(90),
+        "p99_ms": row.latency_ms(99),
+        "throughput_per_s": row.throughput_per_s,
+        "speedup": ratio and ratio.estimate,
+        "speedup_low": ratio and ratio.low,
+        "speedup_high": ratio and ratio.high,
+        "accuracy": row.accuracy and row.accuracy.estimate,
+        "provider_share": row.provider_share,
+        "load_ms": row.load_ms,
+        "first_run_ms": row.first_run_ms,
+    }
+    return {
+        "row": candidate.label,
+        "runtime": candidate.runtime,
+        "precision": candidate.precision,
+        **asdict(setting),
+        "status": row.status,
+        "reason": row.reason,
+        "baseline": row.baseline,
+        **{name: "" if value is None else f"{value:.6g}" for name, value in figures.items()},
+        "size_bytes": candidate.size_bytes,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "sha256": candidate.sha256,
+    }
 
 
 def _significant(value: float | None) -> str:

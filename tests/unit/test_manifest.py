@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from toolchain import manifest
+from toolchain.errors import BadUsage
+from toolchain.manifest import Manifest
+
+INPUTS = {"weights": "abc", "opset": 20}
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    Manifest(tmp_path).record("export", INPUTS, [tmp_path / "model.onnx"], {"size_bytes": 5})
+    return tmp_path
+
+
+def test_an_unchanged_step_is_done(recorded: Path) -> None:
+    assert Manifest(recorded).done("export", INPUTS) == {"size_bytes": 5}
+
+
+def test_other_inputs_are_not(recorded: Path) -> None:
+    assert Manifest(recorded).done("export", INPUTS | {"opset": 21}) is None
+    assert Manifest(recorded).done("fp16", INPUTS) is None
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"mode")])
+def test_a_missing_or_changed_file_is_not(recorded: Path, damage: object) -> None:
+    damage(recorded / "model.onnx")  # type: ignore[operator]
+    assert Manifest(recorded).done("export", INPUTS) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 99}'])
+def test_an_unreadable_manifest_reuses_nothing(recorded: Path, content: str) -> None:
+    (recorded / manifest.NAME).write_text(content)
+    assert Manifest(recorded).done("export", INPUTS) is None
+
+
+def test_a_step_begun_twice_with_the_same_inputs_goes_on(tmp_path: Path) -> None:
+    assert not Manifest(tmp_path).begun("train", INPUTS)
+    assert Manifest(tmp_path).unfinished("train")
+    assert Manifest(tmp_path).begun("train", INPUTS)
+    assert not Manifest(tmp_path).begun("train", INPUTS | {"opset": 21})
+
+
+def test_a_folder_without_a_manifest_is_no_artifacts_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadUsage, match="not an artifacts folder"):
+        manifest.of_existing(tmp_path)

@@ -1,0 +1,77 @@
+"""Real worker processes, with jobs that misbehave."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolchain.turns import JobFailed, Turn
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, str]:
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
+    return {"x": str(tmp_path / "x.npy")}
+
+
+def bench(model: str, inputs: dict[str, str], **more: object) -> Turn:
+    spec = {
+        "runtime": "ort", "model": model, "weights": None, "output": "y", "provider": "cpu", "batch": 1, "threads": 1,
+        "inputs": inputs, **more,
+    }  # fmt: skip
+    return Turn("bench", spec, threads=1, timeout_s=60)
+
+
+def test_an_error_in_the_job_arrives_with_what_to_do(tmp_path: Path, inputs: dict[str, str]) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    turn = bench(str(tmp_path / "broken.onnx"), inputs)
+    with pytest.raises(JobFailed) as caught:
+        turn.open()
+    turn.close()
+    assert caught.value.kind == "NotLoadable"
+    assert "broken.onnx" in caught.value.what
+
+
+def test_a_killed_worker_is_a_crash(tmp_path: Path, inputs: dict[str, str]) -> None:
+    turn = bench("nothing.onnx", inputs)
+    os.kill(turn._process.pid, signal.SIGKILL)
+    with pytest.raises(JobFailed, match="killed"):
+        turn.open()
+    turn.close()
+
+
+def test_a_worker_that_takes_too_long_is_ended(inputs: dict[str, str]) -> None:
+    turn = Turn("bench", {}, threads=1, timeout_s=0.01)
+    with pytest.raises(JobFailed) as caught:
+        turn.open()
+    turn.close()
+    assert caught.value.kind == "timeout"
+
+
+def test_a_dead_parent_leaves_no_worker(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from toolchain.turns import Turn\n"
+        "turn = Turn('bench', {}, threads=1)\n"
+        "print(turn._process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and Path(f"/proc/{worker}").exists():
+        state = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{worker}").exists()
