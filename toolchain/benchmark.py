@@ -22,6 +22,7 @@ from toolchain.stats import Interval, ratio_of_medians
 from toolchain.turns import JobFailed, Turn
 
 _MAX_RUNS_PER_TURN = 1000
+_BUSY_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ def run(
     ``start`` makes a contestant from a job, its spec and ``threads``; tests give a scripted one.
     """
     effort = effort or Effort()
+    if (busy := machine.busy_share()) > _BUSY_SHARE:
+        progress.warn(f"Other programs use {busy:.0%} of the processor: latencies will be too high, and uneven.")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="nnx-bench-") as folder:
         inputs = {}

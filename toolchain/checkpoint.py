@@ -17,8 +17,9 @@ RESUME = "resume.pt"
 
 def save(content: dict[str, Any], path: Path) -> None:
     """Replace ``path`` by ``content``."""
-    with staged(path) as temporary:
-        torch.save(content, temporary)
+    # through a handle: given a path, torch writes the file's temporary name into the archive
+    with staged(path) as temporary, temporary.open("wb") as handle:
+        torch.save(content, handle)
 
 
 def load(path: Path) -> dict[str, Any]:

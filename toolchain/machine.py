@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def isa_flags() -> frozenset[str]:
     return frozenset()
 
 
+def busy_share(seconds: float = 0.2) -> float:
+    """The share of processor time, 0 to 1, that all processes used in the next ``seconds``; 0 where it is not known."""
+    before = _processor_times()
+    time.sleep(seconds)
+    after = _processor_times()
+    total = sum(after) - sum(before)
+    idle = sum(after[3:5]) - sum(before[3:5])  # idle, and waiting for a disk
+    return 1 - idle / total if total else 0.0
+
+
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware."""
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & isa_flags())
@@ -87,6 +98,15 @@ def _cpuinfo() -> list[str]:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _processor_times() -> list[int]:
+    """user, nice, system, idle, iowait, ... of /proc/stat; steal counts as used."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    except OSError:
+        return []
+    return [int(field) for field in first.split()[1:9]]
 
 
 def _processor() -> str:

@@ -166,7 +166,7 @@ class Pipeline:
                 candidates,
                 settings,
                 test,
-                judge=judging.judge_with(test.labels),
+                judge=judging.judge_with(test),
                 effort=effort,
                 progress=self._progress,
             )

@@ -20,11 +20,15 @@ LABELS = "labels"
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """``inputs`` map names to ``(S, ...)`` as the model takes them; ``labels`` ``(S,)`` where there are any."""
+    """``inputs`` map names to ``(S, ...)`` as the model takes them; ``labels`` ``(S,)`` where there are any.
+
+    ``real`` is false for values made from a seed, on which int8 models, calibrated for real ones, cannot be judged.
+    """
 
     inputs: Mapping[str, npt.NDArray[np.generic]]
     labels: npt.NDArray[np.int64] | None
     source: str
+    real: bool = True
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -80,4 +84,4 @@ def random_for(specs: list[TensorSpec], count: int) -> Samples:
             inputs[spec.name] = random.standard_normal(shape).astype(spec.dtype)
         else:
             inputs[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
-    return Samples(inputs=inputs, labels=None, source="seeded random values")
+    return Samples(inputs=inputs, labels=None, source="seeded random values", real=False)

@@ -52,7 +52,7 @@ def bench(
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         given = samples.random_for(list(runtime.inputs), max(setting.batch for setting in settings))
     measured = benchmark.run(
-        candidates, settings, given, judge=judging.judge_with(given.labels), effort=effort, progress=progress
+        candidates, settings, given, judge=judging.judge_with(given), effort=effort, progress=progress
     )
     if output is not None:
         write_text(output, measured.to_json())

@@ -33,7 +33,7 @@ def measure(contestants: dict[str, FakeContestant], effort: Effort = QUICK, **ki
         [candidate(name, precision=kinds.get(name, "fp32")) for name in contestants],
         settings_for(["cpu"], [1], 1),
         SAMPLES,
-        judge=judging.judge_with(SAMPLES.labels),
+        judge=judging.judge_with(SAMPLES),
         effort=effort,
         start=starter(contestants),
     )
@@ -104,7 +104,7 @@ def test_a_provider_that_is_not_there_gives_unavailable_rows_and_nothing_starts(
         [candidate("a")],
         settings_for(["qnn"], [1], 1),
         SAMPLES,
-        judge=judging.judge_with(None),
+        judge=judging.judge_with(SAMPLES),
         start=lambda *given, **more: pytest.fail("started"),
     )
     assert measured.rows[0].status == "unavailable"
@@ -124,7 +124,7 @@ def test_the_verdict_is_carried_to_other_batches() -> None:
         [candidate("a"), candidate("b")],
         settings_for(["cpu"], [1, 8], 1),
         SAMPLES,
-        judge=judging.judge_with(SAMPLES.labels),
+        judge=judging.judge_with(SAMPLES),
         effort=QUICK,
         start=starter(contestants),
     )

@@ -42,5 +42,14 @@ def test_every_command_is_in_the_readme(name: str) -> None:
     assert f"nnx {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_opsets_offered_are_those_that_are_honoured() -> None:
+    from exporters.torch_onnx import DEFAULT_OPSET, OPSETS
+    from toolchain.cli.export import command
+    from toolchain.cli.options import OPSET
+
+    assert range(OPSET.min, OPSET.max + 1) == OPSETS
+    assert next(parameter for parameter in command.params if parameter.name == "opset").default == DEFAULT_OPSET
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     assert CliRunner().invoke(nnx, ["fly"]).exit_code == 2

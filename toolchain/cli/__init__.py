@@ -77,15 +77,15 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.DONE)
     except Exception as error:  # noqa: BLE001 - the edge: a known error is explained, a bug keeps its traceback
-        sys.exit(_report(error))
+        sys.exit(_report(error, show_traceback="--traceback" in (sys.argv if arguments is None else arguments)))
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, *, show_traceback: bool) -> int:
     from toolchain.console import print_error
     from toolchain.errors import ExitCode, explain
 
     known = explain(error)
-    if known is None or "--traceback" in sys.argv:
+    if known is None or show_traceback:
         sys.excepthook(type(error), error, error.__traceback__)
     if known is None:
         print_error("This is a fault of nnx, not of your input.", "Report it with the lines above.")

@@ -10,6 +10,8 @@ from toolchain.errors import BadUsage
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
+OPSET = click.IntRange(18, 26)
+"""What :mod:`exporters.torch_onnx` can honour; written out here because importing it takes seconds."""
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -45,9 +47,7 @@ def as_json(function: Command) -> Command:
 
 
 def opset(function: Command) -> Command:
-    return click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set, 18 to 26.")(
-        function
-    )
+    return click.option("--opset", type=OPSET, default=20, show_default=True, help="ONNX operator set.")(function)
 
 
 def training(function: Command) -> Command:

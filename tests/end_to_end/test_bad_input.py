@@ -1,0 +1,166 @@
+"""Bad input gets one sentence what, one what to do, the right exit code, no traceback, and no half-written file."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+Nnx = Callable[..., tuple[int, str, str]]
+
+FACTORIES = """
+import torch
+def make(): return torch.nn.Linear(4, 2)
+def with_examples(): return torch.nn.Linear(4, 2), {"x": torch.zeros(2, 4)}
+def raises(): raise ValueError("no such size")
+def not_a_module(): return 7
+value = 7
+class Wrong(torch.nn.Module):
+    def forward(self, x): return x + 1 if x.sum() > 0 else x - 1
+def branches(): return Wrong(), {"x": torch.zeros(2, 4)}
+class Noisy(torch.nn.Module):
+    def forward(self, x): return x + torch.rand_like(x)
+def random(): return Noisy(), {"x": torch.zeros(2, 4)}
+"""
+
+
+@pytest.fixture
+def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a good model, calibration data, factories, and many kinds of damage."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(digits / "model.onnx", "model.onnx")
+    shutil.copy(digits / "model.fp16.onnx", "half.onnx")
+    shutil.copy(digits / "model.int8-static.onnx", "int8.onnx")
+    Path("truncated.onnx").write_bytes(Path("model.onnx").read_bytes()[:5000])
+    Path("text.onnx").write_text("this is not a model\n")
+    Path("empty.onnx").touch()
+    Path("factories.py").write_text(FACTORIES)
+    Path("broken.py").write_text("import nowhere_to_be_found\n")
+    Path("folder").mkdir()
+    good = np.zeros((8, 1, 8, 8), np.float32)
+    np.savez("good.npz", image=good)
+    np.savez("name.npz", picture=good)
+    np.savez("shape.npz", image=np.zeros((8, 1, 9, 9), np.float32))
+    np.savez("dtype.npz", image=np.zeros((8, 1, 8, 8)))
+    np.savez("none.npz", image=good[:0])
+    np.savez("nan.npz", image=np.full_like(good, np.nan))
+    Path("text.npz").write_text("no archive")
+    torch.save({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, "fits.pt")
+    torch.save({"weight": torch.zeros(3, 4), "other": torch.zeros(2)}, "unfit.pt")
+    Path("text.pt").write_text("no checkpoint")
+    return tmp_path
+
+
+CASES = [
+    # what is typed, exit code, a part of what is said
+    (["run", "cifar"], 2, "no recipe 'cifar'"),
+    (["run", "nowhere.py:recipe"], 2, "no file nowhere.py"),
+    (["run", "factories.py:nothing"], 2, "has no 'nothing'"),
+    (["run", "factories.py:value"], 2, "not a Recipe"),
+    (["run", "broken.py:recipe"], 2, "nowhere_to_be_found"),
+    (["run", "cifar10"], 2, "--data"),
+    (["run", "cifar10", "--data", "folder"], 2, "cifar-10-batches-py/test_batch"),
+    (["run", "sst2", "--data", "folder"], 2, "train.tsv"),
+    (["run", "digits", "--provider", "gpu"], 2, "no provider 'gpu'"),
+    (["run", "digits", "--batch", "0"], 2, "from 1 on"),
+    (["run", "digits", "--batch", "many"], 2, "from 1 on"),
+    (["run", "digits", "--epochs", "0"], 2, "epochs"),
+    (["run", "digits", "--opset", "7"], 2, "18<=x<=26"),
+    (["train", "digits", "--lr", "-1"], 2, "learning rate"),
+    (["train", "digits", "--device", "cuda"], 3, "no CUDA device"),
+    (["train", "digits", "--amp", "int8"], 2, "int8"),
+    (["export", "nothing"], 2, "no recipe 'nothing'"),
+    (["export", "factories.py:make"], 2, "not known what factories.py:make takes"),
+    (["export", "factories.py:make", "--input", "x=float32[1,5]"], 2, "does not run on these inputs"),
+    (["export", "factories.py:make", "--input", "x:1,4"], 2, "cannot be read"),
+    (["export", "factories.py:make", "--input", "x=floaty[1,4]"], 2, "cannot be read"),
+    (["export", "factories.py:make", "--input", "x=float32[1,4]", "--weights", "unfit.pt"], 2, "missing bias"),
+    (["export", "factories.py:make", "--input", "x=float32[1,4]", "--weights", "text.pt"], 2, "not a checkpoint"),
+    (["export", "factories.py:make", "--input", "x=float32[1,4]", "--weights", "no.pt"], 2, "no checkpoint no.pt"),
+    (["export", "factories.py:make", "--input", "x=float32[1,4]", "--opset", "30"], 2, "18<=x<=26"),
+    (["export", "factories.py:raises"], 2, "no such size"),
+    (["export", "factories.py:not_a_module"], 2, "returned a int"),
+    (["export", "factories.py:value"], 2, "not a function"),
+    (["export", "factories.py:branches"], 2, "could not be exported"),
+    (["export", "factories.py:random"], 1, "Parity failed"),
+    (["export", "factories.py:with_examples", "-o", "factories.py/x.onnx"], 2, "cannot be written"),
+    (["convert", "no.onnx", "--fp16"], 2, "no model file no.onnx"),
+    (["convert", "text.onnx", "--fp16"], 2, "not an ONNX file"),
+    (["convert", "empty.onnx", "--fp16"], 2, "no ONNX graph"),
+    (["convert", "truncated.onnx", "--fp16"], 2, "truncated"),
+    (["convert", "folder", "--fp16"], 2, "is a directory"),
+    (["convert", "half.onnx", "--fp16"], 2, "fp16 already"),
+    (["convert", "model.onnx"], 2, "--fp16"),
+    (["convert", "model.onnx", "--fp16", "-o", "model.onnx"], 2, "output is the input"),
+    (["convert", "model.onnx", "--fp16", "--keep-fp32", "nobody"], 2, "no node named nobody"),
+    (["convert", "model.onnx", "--fp16", "--samples", "no.npz"], 2, "no data file no.npz"),
+    (["convert", "model.onnx", "--fp16", "--samples", "shape.npz"], 2, "9, 9"),
+    (["quantize", "model.onnx"], 2, "--int8"),
+    (["quantize", "model.onnx", "--int8", "--mode", "static"], 2, "needs calibration data"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "name.npz"], 2, "picture"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "shape.npz"], 2, "9, 9"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "dtype.npz"], 2, "float64"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "none.npz"], 2, "at least one"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "nan.npz"], 2, "NaN"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "text.npz"], 2, "not an .npz"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "no.npz"], 2, "no data file no.npz"),
+    (["quantize", "model.onnx", "--int8", "--samples", "0"], 2, "0"),
+    (["quantize", "int8.onnx", "--int8", "--calibration", "good.npz"], 2, "quantized already"),
+    (["quantize", "int8.onnx", "--int8"], 2, "quantized already"),
+    (["quantize", "text.onnx", "--int8"], 2, "not an ONNX file"),
+    (["bench", "no.onnx"], 2, "no model file no.onnx"),
+    (["bench", "folder"], 2, "not an artifacts folder"),
+    (["bench", "model.onnx", "--provider", "gpu"], 2, "cpu, cuda"),
+    (["bench", "model.onnx", "--provider", "qnn"], 3, "QNNExecutionProvider"),
+    (["bench", "model.onnx", "--provider", "cuda"], 3, "nnx-toolchain[gpu]"),
+    (["bench", "model.onnx", "--threads", "0"], 2, "threads"),
+    (["bench", "model.onnx", "--samples", "shape.npz", "--batch", "2"], 1, "9, 9"),
+    (["bench", "model.onnx", "model.onnx"], 2, "Two targets"),
+    (["bench", "model.onnx", "--json", "--csv"], 2, "one of --json"),
+    (["bench"], 2, "TARGET"),
+]
+
+
+@pytest.mark.parametrize(("typed", "code", "said"), CASES, ids=[" ".join(typed) for typed, _, _ in CASES])
+def test_bad_input(typed: list[str], code: int, said: str, place: Path, nnx: Nnx) -> None:
+    if "cuda" in typed and torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    ended, out, err = nnx(*typed)
+    assert ended == code, err
+    assert said in out + err
+    assert "Traceback" not in err
+    after = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    made = {
+        path for path in after if path not in before and path.name != "manifest.json" and "__pycache__" not in str(path)
+    }
+    assert not made
+    assert all(after[path] == before[path] for path in before)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_found_before_the_work(place: Path, nnx: Nnx) -> None:
+    Path("folder").chmod(0o500)
+    code, _, err = nnx("convert", "model.onnx", "--fp16", "-o", "folder/h.onnx")
+    assert code == 2
+    assert "cannot be written" in err
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(place: Path, nnx: Nnx, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = nnx("convert", "model.onnx", "--fp16", "-o", "h.onnx")
+    assert code == 3
+    assert "disk is full" in err
+    assert not [path for path in place.iterdir() if "h.onnx" in path.name]
+
+
+def test_traceback_shows_where_a_known_error_came_from(place: Path, nnx: Nnx) -> None:
+    _, _, err = nnx("--traceback", "convert", "no.onnx", "--fp16")
+    assert "Traceback" in err
+    assert "no model file no.onnx" in err
