@@ -177,19 +177,19 @@ class _Group:
                     except JobFailed as failure:
                         running.pop(label).close()
                         rows[label] = replace(rows[label], **_failure(failure))
-                bar.advance()
-                done = len(next(iter(blocks[label] for label in running), []))
+                done = max((len(blocks[label]) for label in running), default=0)
+                widest = self._widest(running, blocks)
+                bar.advance(int(done <= effort.min_rounds), widest=f"±{widest:.1%}" if done > 1 else "")
                 if done >= effort.min_rounds and (
-                    time.monotonic() - started > effort.max_time_s or self._narrow_enough(running, blocks)
+                    widest <= effort.precision or time.monotonic() - started > effort.max_time_s
                 ):
                     break
         return blocks
 
-    def _narrow_enough(self, running: dict[str, Contestant], blocks: dict[str, list[list[float]]]) -> bool:
-        baseline = blocks[next(iter(running))]
-        return all(
-            ratio_of_medians(baseline, blocks[label]).relative_width <= self._effort.precision for label in running
-        )
+    def _widest(self, running: dict[str, Contestant], blocks: dict[str, list[list[float]]]) -> float:
+        """The widest of the speed-ups' intervals so far, either way, as a share."""
+        labels = list(running)
+        return max((ratio_of_medians(blocks[labels[0]], blocks[label]).relative_width for label in labels), default=0.0)
 
     def _finish(
         self, row: Row, contestant: Contestant, blocks: dict[str, list[list[float]]], baseline: str | None

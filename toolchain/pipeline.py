@@ -74,8 +74,12 @@ class Pipeline:
         """Where the model of that precision lies."""
         return self.folder / MODELS[precision]
 
-    def train(self, options: TrainingOptions, *, resume: bool = True) -> dict[str, Any]:
-        """Leave ``checkpoint.pt``; a training that was begun with the same inputs and stopped is resumed."""
+    def train(self, options: TrainingOptions, *, resume: bool | None = None) -> dict[str, Any]:
+        """Leave ``checkpoint.pt``.
+
+        A training that was begun with the same inputs and stopped is resumed. With ``resume`` true whatever lies there
+        is, and BadUsage raised when it was made with other options; with false none is.
+        """
         inputs = self._inputs("torch", options=options.as_json(), data=self._data_digest)
 
         def step() -> tuple[list[Path], dict[str, Any]]:
@@ -85,7 +89,7 @@ class Pipeline:
                 self.data,
                 options,
                 self.folder,
-                resume=resume and same and not self._force,
+                resume=same and not self._force if resume is None else resume,
                 progress=self._progress,
             )
             self._source.save_preprocessing(self.folder)

@@ -73,6 +73,9 @@ def test_the_command_trains_resumes_and_refuses_other_options(nnx: Nnx, tmp_path
     assert code == 0
     assert len(json.loads(stdout)["epochs"]) == 3
     assert "reused" in stderr
+    code, _, stderr = nnx("train", "digits", *out, "--resume", "--lr", "0.01")
+    assert code == 2
+    assert "another lr" in stderr
 
 
 @pytest.mark.slow

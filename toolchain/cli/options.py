@@ -15,7 +15,7 @@ OPSET = click.IntRange(18, 26)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-class NumberList(click.ParamType[tuple[int, ...]]):
+class NumberList(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in older clicks
     """Whole numbers from 1 on, separated by commas."""
 
     name = "N,N,..."
