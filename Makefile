@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+RUNTIME = cpu  # the onnxruntime wheel: cpu or gpu, which overwrite each other
 
 .PHONY: demo test check format gpu tables clean
 
@@ -22,17 +23,18 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-gpu: $(INSTALLED)  ## CUDA tests, ablation and bench; skips with the reason where there is no GPU. DATA=folder of CIFAR-10
-	$(BIN)/python benchmarks/gpu.py $(if $(DATA),--data $(DATA))
+gpu:  ## CUDA tests, ablation and bench, in an environment of their own; without a GPU it says so. DATA=folder of CIFAR-10
+	$(MAKE) .venv-gpu/.installed VENV=.venv-gpu RUNTIME=gpu
+	.venv-gpu/bin/python benchmarks/gpu.py $(if $(DATA),--data $(DATA))
 
 tables: $(INSTALLED)  ## the two tables of the sources beside ours, from artifacts/
 	$(BIN)/python benchmarks/source_tables.py
 
-# torch first: pulled in by another package it would come in its newest build, with gigabytes of CUDA
+# torch first: where pip has a CPU build of the pinned version at hand it takes that one
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,recipes,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(strip $(RUNTIME)),recipes,dev]'
 	touch $(INSTALLED)
 
 clean:

@@ -35,9 +35,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what :func:`staged` left in ``folder`` when a process was killed inside its block."""
+    """Delete what :func:`staged` left in ``folder`` when a process, gone by now, was killed inside its block."""
     for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
+        writer = partial.name.split(".")[-2]
+        if not (writer.isdigit() and _is_alive(int(writer))):
+            partial.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks without disturbing
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sha256_of(path: Path) -> str:

@@ -16,10 +16,15 @@ Samples = Mapping[str, npt.NDArray[np.generic]]
 
 
 class BatchReader(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out ``samples`` in batches; nothing but views of the arrays is kept."""
+    """Hands out ``samples`` in batches; nothing but views of the arrays is kept.
 
-    def __init__(self, samples: Samples, *, batch_size: int) -> None:
+    With ``whole`` an incomplete batch at the end is left out, for models whose batch is fixed.
+    """
+
+    def __init__(self, samples: Samples, *, batch_size: int, whole: bool) -> None:
         count = len(next(iter(samples.values())))
+        if whole and count >= batch_size:
+            count -= count % batch_size
         self._batches: Iterator[dict[str, npt.NDArray[np.generic]]] = (
             {name: np.ascontiguousarray(array[start : start + batch_size]) for name, array in samples.items()}
             for start in range(0, count, batch_size)

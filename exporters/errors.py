@@ -2,6 +2,7 @@
 
 ExporterError
 ├── BadModelFile         the file is missing, is not ONNX, is truncated, or is not what the step takes
+├── NotApplicable        the model has nothing that the step works on
 ├── BadCalibrationData   the samples are missing or do not fit the model's inputs
 ├── BadOption            an option is outside what the step can honour (an opset, a target)
 ├── NotExportable        the module could not be captured or translated
@@ -21,6 +22,10 @@ class ExporterError(Exception):
 
 class BadModelFile(ExporterError):
     """The file is missing, is not ONNX, is truncated, or is not what the step takes."""
+
+
+class NotApplicable(ExporterError):
+    """The model has nothing that the step works on."""
 
 
 class BadCalibrationData(ExporterError):

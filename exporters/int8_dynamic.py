@@ -6,8 +6,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from exporters import onnx_file
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile
-from exporters.int8_preparation import finish, prepared, quiet
+from exporters.errors import NotApplicable
+from exporters.int8_preparation import finish, prepared, quiet, refuse_quantized
 from exporters.targets import Int8Format
 
 # Conv is left alone: its dynamic kernel (ConvInteger) is 3 to 10 times slower than fp32. Attention too: the quantizer
@@ -19,11 +19,12 @@ _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 def convert(src: Path, dst: Path, *, int8: Int8Format) -> Artifact:
     """Write ``src``'s dynamic int8 version to ``dst``: MatMul, Gemm and LSTM weights in int8.
 
-    Raises BadModelFile when the model has none of these with constant weights, or is int8 already.
+    Raises NotApplicable when the model has none of these, BadModelFile when it is int8 already.
     """
     model = onnx_file.load(src)
+    refuse_quantized(src, model)
     if not any(node.op_type in _OP_TYPES for node in model.graph.node):
-        raise BadModelFile(
+        raise NotApplicable(
             f"{src} has no {', '.join(_OP_TYPES)} to quantize dynamically.",
             "Use --mode static with --calibration.",
         )

@@ -18,13 +18,6 @@ from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, NotConvertible, WrongResult
 
 _INT8_TYPES = (TensorProto.INT8, TensorProto.UINT8)
-_QUANTIZED_OPS = {
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "MatMulInteger",
-    "QLinearConv",
-}
 
 
 @contextlib.contextmanager
@@ -34,8 +27,6 @@ def prepared(src: Path, model: onnx.ModelProto, dst: Path) -> Iterator[tuple[Pat
     Pre-processing infers shapes and folds constants and batch normalisation, which the quantizer builds upon. Library
     failures inside the block are raised as NotConvertible.
     """
-    if any(node.op_type in _QUANTIZED_OPS for node in model.graph.node):
-        raise BadModelFile(f"{src} is quantized already.", "Give the fp32 model.")
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
     dst.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +47,12 @@ def prepared(src: Path, model: onnx.ModelProto, dst: Path) -> Iterator[tuple[Pat
                 f"{src} could not be quantized: {onnx_file.one_line(error)}.",
                 "Run the fp32 model with `nnx bench` first; if it runs, report this with the model.",
             ) from error
+
+
+def refuse_quantized(src: Path, model: onnx.ModelProto) -> None:
+    """Raise BadModelFile for a model that is int8 already."""
+    if onnx_file.precision_of(model).startswith("int8"):
+        raise BadModelFile(f"{src} is quantized already.", "Give the fp32 model.")
 
 
 def finish(

@@ -8,7 +8,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from exporters import calibration, onnx_file
 from exporters.artifact import Artifact
 from exporters.calibration import BatchReader, Samples
-from exporters.int8_preparation import finish, prepared, quiet
+from exporters.int8_preparation import finish, prepared, quiet, refuse_quantized
 from exporters.targets import Int8Format
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -25,12 +25,14 @@ def convert(src: Path, dst: Path, *, samples: Samples, int8: Int8Format, source:
     Raises BadCalibrationData when the samples do not fit the model, BadModelFile when it is int8 already.
     """
     model = onnx_file.load(src)
+    refuse_quantized(src, model)
     calibration.check(samples, model, source=source)
+    fixed = _fixed_batch(model)
     with prepared(src, model, dst) as (ready, quantized), quiet():
         quantize_static(
             ready,
             quantized,
-            BatchReader(samples, batch_size=_batch_size(model)),
+            BatchReader(samples, batch_size=fixed or _CALIBRATION_BATCH, whole=fixed is not None),
             quant_format=QuantFormat.QDQ,
             per_channel=int8.per_channel,
             reduce_range=int8.reduce_range,
@@ -53,12 +55,12 @@ def convert(src: Path, dst: Path, *, samples: Samples, int8: Int8Format, source:
         )
 
 
-def _batch_size(model: onnx.ModelProto) -> int:
-    """As many samples a run as the model takes: its batch axis may be fixed."""
+def _fixed_batch(model: onnx.ModelProto) -> int | None:
+    """The length of the model's batch axis, None where it is dynamic."""
     weights = {tensor.name for tensor in model.graph.initializer}
     fixed = [
         value.type.tensor_type.shape.dim[0].dim_value
         for value in model.graph.input
         if value.name not in weights and value.type.tensor_type.shape.dim
     ]
-    return next((size for size in fixed if size), _CALIBRATION_BATCH)
+    return next((size for size in fixed if size), None)

@@ -19,7 +19,7 @@ def load(path: Path) -> onnx.ModelProto:
     if path.is_dir():
         raise BadModelFile(f"{path} is a folder, not a model file.", "Name the .onnx file inside it.")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")
     except DecodeError as error:
         raise BadModelFile(
             f"{path} is not an ONNX file, or it is truncated ({path.stat().st_size:,} bytes).",
@@ -73,6 +73,17 @@ def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
                 if attribute.HasField("g"):
                     pending.append(attribute.g)
                 pending.extend(attribute.graphs)
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """fp32, fp16, int8-static or int8-dynamic, read off the operators and the types of the weights."""
+    operators = {node.op_type for node in model.graph.node}
+    if operators & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
+        return "int8-dynamic"
+    if operators & {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}:
+        return "int8-static"
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
 
 
 def interface_of(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]]:

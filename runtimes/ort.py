@@ -17,10 +17,7 @@ _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-    "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "tensor(bool)": "bool",
 }
 _LOAD_ERRORS = (
@@ -83,7 +80,8 @@ class OrtRuntime:
 
     def placement(self) -> Placement:
         nodes: dict[str, int] = {}
-        for subgraph in self._opened().get_provider_graph_assignment_info():
+        ask = getattr(self._opened(), "get_provider_graph_assignment_info", list)  # older versions cannot tell
+        for subgraph in ask():
             nodes[subgraph.ep_name] = nodes.get(subgraph.ep_name, 0) + len(subgraph.get_nodes())
         return Placement(nodes)
 
@@ -116,10 +114,10 @@ class OrtRuntime:
                 f"{self._provider} did not start: ONNX Runtime fell back to {', '.join(session.get_providers())}.",
                 "Check the driver and the CUDA and cuDNN libraries that this onnxruntime wants.",
             )
-        if self.placement().share(self._provider) == 0.0:
+        if self._provider != _CPU and not self.placement().share(self._provider):
             raise ProviderUnavailable(
-                f"Not one node of {self._path} runs on {self._provider}: all of them went to the CPU.",
-                "Bench it with --provider cpu, or give a model whose operators that provider has.",
+                f"Not one node of {self._path} is known to run on {self._provider}.",
+                "Bench it with --provider cpu, or update onnxruntime to 1.24 or newer, which tells where nodes run.",
             )
 
     def _opened(self) -> onnxruntime.InferenceSession:

@@ -1,6 +1,7 @@
 """What can run a model here: the runtimes by name, the execution providers, and why one is not available."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ _PROVIDERS = (
     Provider("xnnpack", "XnnpackExecutionProvider", None, "a build of onnxruntime with XNNPACK"),
     Provider("qnn", "QNNExecutionProvider", None, "pip install onnxruntime-qnn on a Qualcomm device"),
 )
+_MEND_CLASH = "pip uninstall onnxruntime onnxruntime-gpu, then install one of the two."
 PROVIDERS = {provider.name: provider for provider in _PROVIDERS}
 
 
@@ -87,13 +89,19 @@ def available(runtime: str, provider: Provider) -> Availability:
     return Availability()
 
 
+def both_wheels_installed() -> bool:
+    """Whether onnxruntime and onnxruntime-gpu lie in one environment, where each overwrites files of the other."""
+    names = {(found.metadata["Name"] or "").lower() for found in importlib.metadata.distributions()}
+    return {"onnxruntime", "onnxruntime-gpu"} <= names
+
+
 def _ort_available(provider: Provider) -> Availability:
     if importlib.util.find_spec("onnxruntime") is None:
         return Availability("onnxruntime is not installed.", f"{provider.install}.")
     offered = importlib.import_module("onnxruntime").get_available_providers()
     if provider.ort_name not in offered:
-        return Availability(
-            f"This onnxruntime has no {provider.ort_name}; it offers {', '.join(offered)}.",
-            f"{provider.install}.",
-        )
+        why = f"This onnxruntime has no {provider.ort_name}; it offers {', '.join(offered)}."
+        if both_wheels_installed():
+            return Availability(f"{why} onnxruntime and onnxruntime-gpu overwrite each other here.", _MEND_CLASH)
+        return Availability(why, f"{provider.install}.")
     return Availability()

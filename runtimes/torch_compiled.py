@@ -9,6 +9,8 @@ from runtimes.errors import ProviderUnavailable
 from runtimes.torch_compiler import why_not
 from runtimes.torch_eager import TorchEager
 
+_COMPILE_ERRORS = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError)
+
 
 class TorchCompiled(TorchEager):
     """As :class:`TorchEager`, compiled once for each batch size."""
@@ -17,4 +19,14 @@ class TorchCompiled(TorchEager):
         if missing := why_not(self._device):
             raise ProviderUnavailable(f"torch.compile cannot run here: {missing}.", "Install it, or leave the row out.")
         compiled: Callable[..., Any] = torch.compile(module, dynamic=False)
-        return compiled
+
+        def forward(*inputs: torch.Tensor) -> Any:
+            try:
+                return compiled(*inputs)
+            except _COMPILE_ERRORS as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise ProviderUnavailable(
+                    f"torch.compile failed: {reason}", "Mend it, or leave the row out."
+                ) from error
+
+        return forward

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -12,7 +13,9 @@ def why_not(device: str) -> str | None:
     if device == "cuda":
         return None if importlib.util.find_spec("triton") else "the package triton is not installed"
     compiler = os.environ.get("CXX", "g++")
-    if not (shutil.which(compiler) or shutil.which("clang++")):
+    if sys.platform == "darwin" and "CXX" not in os.environ:
+        compiler = "clang++"
+    if not shutil.which(compiler):
         return f"there is no C++ compiler ({compiler}) on the PATH"
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         return "Python's header files (python3-dev) are not installed"

@@ -21,7 +21,8 @@ from toolchain.training_options import Switches, TrainingOptions
 from toolchain.turns import JobFailed, Turn
 
 HEADINGS = ("training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation", "first step s")
-PLAIN, ALL = "plain", "all switches"
+PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
+_TURN_LIMIT_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def measure(
     """Train every variant for ``options.epochs`` in ``rounds`` interleaved parts; leave ablation.json and ablation.md.
 
     The plain loop is fp32, eager, default memory format, and transforms sample by sample in a DataLoader. A variant
-    that cannot run is left out and named.
+    that cannot run is left out and named; "all switches" are those that training uses by default on this device.
     """
     results: dict[str, dict[str, Any]] = {}
     dropped: dict[str, str] = {}
@@ -99,19 +100,20 @@ def measure(
                         "scale": asdict(data.scale),
                         "threads": threads,
                     }
-                    contestant = start("ablation", spec, threads=threads)
+                    contestant = start("ablation", spec, threads=threads, timeout_s=_TURN_LIMIT_S)
                     running[name] = contestant
                     try:
                         contestant.open()
                         results[name] = {"first_step_s": contestant.ask("start"), "parts": []}
                     except JobFailed as failure:
-                        running.pop(name).close()
-                        dropped[name] = failure.what
-                        progress.warn(f"{name} is left out: {failure.what}")
+                        _drop(name, failure, running, dropped, progress)
                     bar.advance(loop=name)
             _take_turns(running, results, dropped, steps, progress)
-            for name, contestant in running.items():
-                results[name]["accuracy"] = contestant.ask("accuracy")
+            for name, contestant in list(running.items()):
+                try:
+                    results[name]["accuracy"] = contestant.ask("accuracy")
+                except JobFailed as failure:
+                    _drop(name, failure, running, dropped, progress)
         finally:
             for contestant in running.values():
                 contestant.close()
@@ -130,17 +132,16 @@ def measure(
 
 
 def variants_of(full: Switches) -> dict[str, Switches]:
-    """The plain loop, each switch that ``full`` has on alone, and ``full``."""
-    plain = Switches()
+    """The plain loop, each switch that matters alone, all that ``full`` has on together, and these with compile."""
+    plain = Switches(compile_mode=full.compile_mode)
+    compiled = replace(full, compile=True)
     alone = {
-        name: replace(plain, **{name: value})
-        for name, value in asdict(full).items()
-        if value != getattr(plain, name) and name != "compile_mode"
+        (f"amp {full.amp}" if name == "amp" else name): replace(plain, **{name: value})
+        for name, value in asdict(compiled).items()
+        if value != getattr(plain, name)
     }
-    if "compile" in alone:
-        alone["compile"] = replace(alone["compile"], compile_mode=full.compile_mode)
-    names = {"amp": f"amp {full.amp}"}
-    return {PLAIN: plain, **{names.get(name, name): value for name, value in alone.items()}, ALL: full}
+    together = {ALL: full} if full == compiled else {ALL: full, ALL_COMPILED: compiled}
+    return {PLAIN: plain, **alone, **together}
 
 
 def cells(found: Ablation) -> list[list[str]]:
@@ -152,6 +153,14 @@ def cells(found: Ablation) -> list[list[str]]:
         ]
         for variant in found.variants
     ]  # fmt: skip
+
+
+def _drop(
+    name: str, failure: JobFailed, running: dict[str, Contestant], dropped: dict[str, str], progress: Progress
+) -> None:
+    running.pop(name).close()
+    dropped[name] = failure.what
+    progress.warn(f"{name} is left out: {failure.what}")
 
 
 def _take_turns(
@@ -168,9 +177,7 @@ def _take_turns(
                 try:
                     results[name]["parts"].append(running[name].ask("part", steps=count))
                 except JobFailed as failure:
-                    running.pop(name).close()
-                    dropped[name] = failure.what
-                    progress.warn(f"{name} is left out: {failure.what}")
+                    _drop(name, failure, running, dropped, progress)
                 bar.advance(loop=name)
 
 

@@ -10,6 +10,7 @@ import torch
 from toolchain import sources, training
 from toolchain.batches import Batch, BatchPath
 from toolchain.datasets.dataset import Dataset, Scale, Split
+from toolchain.errors import NotAvailable
 from toolchain.progress import SILENT
 from toolchain.trainer import Trainer
 from toolchain.training_options import Switches, TrainingOptions
@@ -44,10 +45,12 @@ class Variant:
         self._drawn = self._draw_all()
 
     def start(self) -> float:
-        """One step outside the count, in which compilation happens; its seconds."""
+        """One step outside the count, in which compilation happens; its seconds. A compile that fails is an error."""
         started = time.perf_counter()
         generator = self._path.augmentation_generator(0)
         self._step(self._path.finish(self._path.place(next(self._path.draw(0))), generator))
+        if self._options.switches.compile and not self._trainer.compiled:
+            raise NotAvailable("torch.compile failed on this model.", "See what `nnx train --compile` says.")
         return time.perf_counter() - started
 
     def part(self, *, steps: int) -> dict[str, Any]:
@@ -58,6 +61,7 @@ class Variant:
             host, generator = next(self._drawn)
             before = time.perf_counter()
             placed = self._path.place(host)
+            self._wait()  # a non-blocking copy counts too
             copied = time.perf_counter()
             ready = self._path.finish(placed, generator)
             self._wait()

@@ -61,6 +61,11 @@ class Row:
     peak_memory_bytes: int | None = None
     provider_share: float | None = None
 
+    @property
+    def runs(self) -> int:
+        """How many runs were timed."""
+        return sum(len(block) for block in self.rounds_ms)
+
     def latency_ms(self, q: float) -> float | None:
         """The ``q``-th percentile over all runs, None for a row that did not run."""
         runs = [sample for block in self.rounds_ms for sample in block]

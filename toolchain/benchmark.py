@@ -1,6 +1,7 @@
 """Candidates side by side: one process each, in turns, until the ratios are narrow enough."""
 
 import datetime
+import math
 import random
 import tempfile
 import time
@@ -51,8 +52,9 @@ class Contestant(Protocol):
     def close(self) -> None: ...
 
 
-Judge = Callable[[npt.NDArray[np.generic], npt.NDArray[np.generic] | None, Candidate], dict[str, Any]]
-"""(outputs, the baseline's outputs, candidate) -> fields of Row: accuracy, parity, status, reason."""
+Outputs = npt.NDArray[np.generic]
+Judge = Callable[[Row, Outputs, "tuple[Row, Outputs] | None"], dict[str, Any]]
+"""(row, outputs, the baseline and its outputs, None for itself) -> fields of Row: accuracy, parity, status, reason."""
 
 
 def run(
@@ -63,11 +65,13 @@ def run(
     judge: Judge,
     effort: Effort | None = None,
     progress: Progress = SILENT,
+    keep: Callable[[Benchmark], None] | None = None,
     start: Callable[..., Contestant] = Turn,
 ) -> Benchmark:
     """Measure every candidate in every setting; the first candidate that runs in a setting is its baseline.
 
     A candidate that cannot run becomes a row that says why. Outputs are judged once per provider, at its largest batch.
+    ``keep`` is called with the rows so far after each setting, so that an interruption loses one setting at most;
     ``start`` makes a contestant from a job, its spec and ``threads``; tests give a scripted one.
     """
     effort = effort or Effort()
@@ -83,12 +87,15 @@ def run(
             judged = setting.batch == max(other.batch for other in settings if other.provider == setting.provider)
             group = _Group(setting, inputs, Path(folder), effort, progress, start)
             rows += group.measure(candidates, judge if judged else None)
-    return Benchmark(
-        machine=asdict(machine.describe()),
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        data=samples.source,
-        rows=tuple(_with_verdicts(rows)),
-    )
+            measured = Benchmark(
+                machine=asdict(machine.describe()),
+                created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                data=samples.source,
+                rows=tuple(_with_verdicts(rows)),
+            )
+            if keep is not None:
+                keep(measured)
+    return measured
 
 
 class _Group:
@@ -117,11 +124,16 @@ class _Group:
                     bar.advance(row=candidate.label)
             blocks = self._take_turns(running, rows, title)
             baseline = next(iter(running), None)
-            outputs: dict[str, npt.NDArray[np.generic]] = {}
+            judged: list[tuple[Row, Outputs]] = []
             for label, contestant in list(running.items()):
-                rows[label] = self._finish(rows[label], contestant, blocks, baseline)
+                rows[label] = self._finish(rows[label], blocks, baseline)
+                try:
+                    rows[label] = replace(rows[label], peak_memory_bytes=contestant.ask("peak_memory_bytes"))
+                except JobFailed as failure:
+                    rows[label] = replace(rows[label], **_failure(failure))
+                    continue
                 if judge is not None:
-                    rows[label] = self._judge(rows[label], contestant, judge, outputs, baseline)
+                    rows[label] = self._judge(rows[label], contestant, judge, judged)
         finally:
             for contestant in running.values():
                 contestant.close()
@@ -161,6 +173,7 @@ class _Group:
         order = random.Random(0)
         effort = self._effort
         started = time.monotonic()
+        done, planned = 0, effort.min_rounds
         with self._progress.bar(f"rounds {title}", effort.min_rounds) as bar:
             while running:
                 for label in order.sample(list(running), len(running)):
@@ -177,23 +190,26 @@ class _Group:
                     except JobFailed as failure:
                         running.pop(label).close()
                         rows[label] = replace(rows[label], **_failure(failure))
-                done = max((len(blocks[label]) for label in running), default=0)
-                widest = self._widest(running, blocks)
-                bar.advance(int(done <= effort.min_rounds), widest=f"±{widest:.1%}" if done > 1 else "")
-                if done >= effort.min_rounds and (
-                    widest <= effort.precision or time.monotonic() - started > effort.max_time_s
-                ):
+                done += 1
+                bar.advance(int(done <= effort.min_rounds))
+                if done == effort.min_rounds:
+                    planned = self._rounds_needed(running, blocks)
+                if done >= planned or (done >= effort.min_rounds and time.monotonic() - started > effort.max_time_s):
                     break
         return blocks
 
-    def _widest(self, running: dict[str, Contestant], blocks: dict[str, list[list[float]]]) -> float:
-        """The widest of the speed-ups' intervals so far, either way, as a share."""
-        labels = list(running)
-        return max((ratio_of_medians(blocks[labels[0]], blocks[label]).relative_width for label in labels), default=0.0)
+    def _rounds_needed(self, running: dict[str, Contestant], blocks: dict[str, list[list[float]]]) -> int:
+        """How many rounds in all should bring every speed-up's interval within the precision.
 
-    def _finish(
-        self, row: Row, contestant: Contestant, blocks: dict[str, list[list[float]]], baseline: str | None
-    ) -> Row:
+        Planned once from the first rounds (Stein 1945) and then kept: stopping at the first look at which the
+        interval happens to be narrow would make it cover less often than it says.
+        """
+        labels = list(running)
+        widths = [ratio_of_medians(blocks[labels[0]], blocks[label]).relative_width for label in labels[1:]]
+        shrink = max(widths, default=0.0) / self._effort.precision
+        return math.ceil(self._effort.min_rounds * max(1.0, shrink) ** 2) if math.isfinite(shrink) else 0
+
+    def _finish(self, row: Row, blocks: dict[str, list[list[float]]], baseline: str | None) -> Row:
         label = row.candidate.label
         speedup: Interval | None = None
         if baseline is not None and baseline != label:
@@ -203,7 +219,6 @@ class _Group:
             rounds_ms=tuple(tuple(block) for block in blocks[label]),
             baseline=baseline,
             speedup=speedup,
-            peak_memory_bytes=contestant.ask("peak_memory_bytes"),
         )
 
     def _judge(
@@ -211,16 +226,17 @@ class _Group:
         row: Row,
         contestant: Contestant,
         judge: Judge,
-        outputs: dict[str, npt.NDArray[np.generic]],
-        baseline: str | None,
+        judged: list[tuple[Row, Outputs]],
     ) -> Row:
+        """``judged`` collects the rows and outputs so far, the baseline first."""
         path = self._folder / "outputs.npy"
         try:
             contestant.ask("outputs", path=str(path))
         except JobFailed as failure:
             return replace(row, **_failure(failure))
-        outputs[row.candidate.label] = np.load(path)
-        return replace(row, **judge(outputs[row.candidate.label], outputs.get(baseline or ""), row.candidate))
+        outputs = np.load(path)
+        judged.append((row, outputs))
+        return replace(row, **judge(row, outputs, judged[0] if len(judged) > 1 else None))
 
 
 def _failure(failure: JobFailed) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.table import Table
 from toolchain.progress import Bar, Progress
 
 _PLAIN_LINE_EVERY_S = 5.0
-_WIDTH_OF_A_PIPE = 160
+_COLUMN_GAP = 2
 
 
 class LiveProgress(Progress):
@@ -88,24 +88,39 @@ def print_result(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def print_table(title: str, headings: list[str], rows: list[list[str]], *, struck: Collection[int] = ()) -> None:
-    """Draw one table on stdout; columns but the first are right-aligned, ``struck`` rows are struck through."""
+def print_table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    struck: Collection[int] = (),
+    droppable: Sequence[str] = (),
+) -> None:
+    """Draw one table on stdout; columns but the first are right-aligned, ``struck`` rows are struck through.
+
+    Numbers are never cropped: on a terminal that is too narrow the ``droppable`` columns are left out in their order,
+    and named. A pipe gets all of them.
+    """
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH_OF_A_PIPE)
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
-    for index, row in enumerate(rows):
-        table.add_row(*(escape(cell) for cell in row), style="strike dim" if index in struck else "")
-    console.print(table)
+    kept = list(range(len(headings)))
+    widths = [max(len(row[index]) for row in (headings, *rows)) for index in kept]
+    dropped = []
+    for name in droppable:
+        if not console.is_terminal or sum(widths[index] + _COLUMN_GAP for index in kept) <= console.width:
+            break
+        kept.remove(headings.index(name))
+        dropped.append(name)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _COLUMN_GAP, 0, 0))
+    for index in kept:
+        table.add_column(headings[index], justify="left" if index == 0 else "right", no_wrap=True)
+    for number, row in enumerate(rows):
+        table.add_row(*(escape(row[index]) for index in kept), style="strike dim" if number in struck else "")
+    needed = sum(widths[index] + _COLUMN_GAP for index in kept)
+    wide = Console(highlight=False, width=max(console.width, needed))
+    wide.print(f"[bold]{escape(title)}[/]")
+    wide.print(table)
+    if dropped:
+        wide.print(f"[dim]Not shown for want of width: {', '.join(dropped)}.[/]")
 
 
 def print_error(what: str, do: str) -> None:

@@ -12,8 +12,6 @@ from toolchain.progress import Progress
 from toolchain.proof import Proven
 from toolchain.samples import Samples
 
-_PROOF_SAMPLES = 256
-
 
 def to_fp16(
     model: Path,
@@ -47,8 +45,7 @@ def to_int8(
     progress: Progress,
 ) -> Proven:
     """Write ``model``'s int8 version to ``output``; ``mode`` is static or dynamic, and is announced with the format."""
-    facts = machine.describe()
-    int8 = targets.format_for(architecture=facts.architecture, isa=facts.isa)
+    int8 = int8_format()
     onnx_file.load(model)
     if mode == "static" and calibration is None:
         raise BadUsage(
@@ -59,21 +56,23 @@ def to_int8(
     if mode == "dynamic":
         real = _proof_samples(model, calibration, data_folder, progress)
         return _proven(
-            model,
-            output,
-            real,
-            "int8-dynamic",
-            lambda candidate: int8_dynamic.convert(model, candidate, int8=int8),
+            model, output, real, "int8-dynamic", lambda candidate: int8_dynamic.convert(model, candidate, int8=int8)
         )
-    chosen = samples.named(str(calibration), data_folder, split="train", count=count)
+    chosen, real = samples.for_calibration(str(calibration), data_folder, count=count, held_out=proof.SAMPLES)
     progress.note(f"calibrating on {len(chosen)} samples from {chosen.source}")
     return _proven(
         model,
         output,
-        chosen,
+        real,
         "int8-static",
         lambda candidate: int8_static.convert(model, candidate, samples=chosen.inputs, int8=int8, source=chosen.source),
     )
+
+
+def int8_format() -> targets.Int8Format:
+    """The int8 format that this machine's CPU is fast at."""
+    facts = machine.describe()
+    return targets.format_for(architecture=facts.architecture, isa=facts.isa)
 
 
 def _proven(model: Path, output: Path, real: Samples, precision: str, make: Callable[[Path], Artifact]) -> Proven:
@@ -82,7 +81,7 @@ def _proven(model: Path, output: Path, real: Samples, precision: str, make: Call
 
 def _proof_samples(model: Path, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
     if source is not None:
-        return samples.named(source, data_folder, split="test", count=_PROOF_SAMPLES)
+        return samples.named(source, data_folder, split="test", count=proof.SAMPLES)
     onnx_file.load(model)
     runtime = OrtRuntime(model)
     runtime.open()

@@ -57,6 +57,7 @@ _CODES: dict[type[Exception], ExitCode] = {
     running.RuntimesError: ExitCode.BAD_USAGE,
 }
 
+_EXTRAS = {"onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes"}
 _DISK_ERRORS = {
     errno.ENOSPC: ("The disk is full", "Free some space, then run it again", ExitCode.NOT_AVAILABLE),
     errno.EDQUOT: ("The disk quota is used up", "Free some space, then run it again", ExitCode.NOT_AVAILABLE),
@@ -81,6 +82,9 @@ def explain(error: BaseException) -> tuple[str, str, ExitCode] | None:
     if isinstance(error, (NnxError, exporting.ExporterError, running.RuntimesError)):
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
         return error.what, error.do, code
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        install = f"pip install 'nnx-toolchain[{_EXTRAS[error.name]}]'"
+        return f"This needs {error.name}, which is not installed.", f"{install}.", ExitCode.NOT_AVAILABLE
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         what, do, code = _DISK_ERRORS[error.errno]
         where = f": {error.filename}" if error.filename else ""

@@ -1,9 +1,7 @@
-"""``nnx export``: from what a user names to a proven fp32 file."""
+"""From what a user names, a factory or a recipe, to a proven fp32 file."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import torch
 from exporters.atomic_file import sha256_of
 from runtimes.base import TensorSpec
 from toolchain import checkpoint, proof, samples, sources
-from toolchain.console import print_result
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
@@ -23,25 +20,6 @@ from toolchain.recipe import Recipe
 
 _SPEC = re.compile(r"(?P<name>[\w.]+)=(?P<dtype>\w+)\[(?P<shape>\d+(,\d+)*)\]")
 _MADE_PROOF_SAMPLES = 8
-_REAL_PROOF_SAMPLES = 256
-
-
-def show(made: Proven, as_json: bool) -> None:
-    """The result on stdout: lines for a person, or JSON."""
-    artifact = made.artifact
-    if as_json:
-        facts = {
-            **asdict(artifact),
-            "path": str(artifact.path),
-            "parity": asdict(made.parity),
-            "proven_on": made.proven_on,
-        }
-        print_result(json.dumps(facts))
-        return
-    print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
-    print_result(f"proven on {made.proven_on}: {made.parity}")
-    for note in artifact.notes:
-        print_result(note)
 
 
 def export_factory(
@@ -77,7 +55,7 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
     """Export a trained recipe to ``dst``, proven on its test split."""
     module = recipe.model()
     checkpoint.load_weights(module, weights)
-    test = samples.of_test_split(recipe, data, _REAL_PROOF_SAMPLES)
+    test = samples.of_test_split(recipe, data, proof.SAMPLES)
     return proof.export(
         module,
         dst,
@@ -108,6 +86,8 @@ def _build(name: str) -> tuple[torch.nn.Module, Mapping[str, torch.Tensor] | Non
     module, examples = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, torch.nn.Module):
         raise BadUsage(f"{name}() returned a {type(module).__name__}.", "Return a torch.nn.Module.")
+    if examples is not None and not isinstance(examples, Mapping):
+        raise BadUsage(f"The examples of {name}() are a {type(examples).__name__}.", "Return (module, {name: tensor}).")
     return module, examples
 
 
@@ -150,10 +130,13 @@ def _output_names(module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.g
     try:
         with torch.inference_mode():
             result = module.eval()(*(torch.from_numpy(array[:2]) for array in inputs.values()))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadUsage(
             f"The model does not run on these inputs: {reason}.", "Check their names, order and shapes."
         ) from error
-    count = len(result) if isinstance(result, (tuple, list)) else 1
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    if not all(isinstance(value, torch.Tensor) for value in results):
+        raise BadUsage(f"The model returns a {type(result).__name__}.", "Return a tensor, or a tuple of tensors.")
+    count = len(results)
     return ["output"] if count == 1 else [f"output{index}" for index in range(count)]

@@ -3,37 +3,56 @@
 import math
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from toolchain import accuracy, parity
-from toolchain.bench_record import Benchmark, Candidate
-from toolchain.benchmark import Judge
+from toolchain.bench_record import Benchmark, Row
+from toolchain.benchmark import Judge, Outputs
 from toolchain.errors import CheckFailed, NotAvailable
 from toolchain.samples import Samples
+
+MAX_DROP = 0.02
+"""The accuracy, as a share, that a row may lose against its baseline before it counts as unproven."""
 
 
 def judge_with(samples: Samples) -> Judge:
     """A judge for one set of samples: a row's ``accuracy`` and ``parity``, and its ``status`` if it did not pass."""
 
-    def judge(
-        outputs: npt.NDArray[np.generic], baseline: npt.NDArray[np.generic] | None, candidate: Candidate
-    ) -> dict[str, Any]:
+    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
         verdict: dict[str, Any] = {}
         if samples.labels is not None:
             verdict["accuracy"] = accuracy.top1(outputs, samples.labels)
-        if baseline is not None and baseline is not outputs:
-            compared = parity.compare(baseline, outputs, precision=candidate.precision)
-            noise = compared.sqnr_db
-            verdict["parity"] = f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none")
-            if not compared.passed and (samples.real or not candidate.precision.startswith("int8")):
+        if baseline is None:
+            return verdict
+        other, expected = baseline
+        precision = _loosest(_arithmetic(row), _arithmetic(other))
+        compared = parity.compare(expected, outputs, precision=precision)
+        noise = compared.sqnr_db
+        verdict["parity"] = f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none")
+        if not compared.passed and (samples.real or not precision.startswith("int8")):
+            verdict |= {
+                "status": "unproven",
+                "reason": f"Its outputs differ from {other.candidate.label}'s: {compared}.",
+            }
+        if samples.labels is not None:
+            drop = accuracy.top1(expected, samples.labels).estimate - verdict["accuracy"].estimate
+            if drop > MAX_DROP:
                 verdict |= {
                     "status": "unproven",
-                    "reason": f"Its outputs differ from the baseline's: {compared}.",
+                    "reason": f"It is {drop:.1%} less accurate than {other.candidate.label}.",
                 }
         return verdict
 
     return judge
+
+
+def _arithmetic(row: Row) -> str:
+    """The precision in which the row really computes: fp32 on a GPU rounds products to TF32 unless told otherwise."""
+    on_cpu = row.setting.provider == "cpu"
+    return "tf32" if row.candidate.precision == "fp32" and not on_cpu else row.candidate.precision
+
+
+def _loosest(*precisions: str) -> str:
+    order = ["fp32", "tf32", "fp16"]
+    return max(precisions, key=lambda precision: order.index(precision) if precision in order else len(order))
 
 
 def require_sound(measured: Benchmark) -> None:

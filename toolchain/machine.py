@@ -1,5 +1,6 @@
 """Facts about this machine: processor, instruction sets, memory, GPU, library versions."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -13,7 +14,9 @@ _SHOWN_ISA = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
     "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
-_LIBRARIES = ("nnx-toolchain", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+_LIBRARIES = (
+    "torch", "onnx", "onnxscript", "onnxconverter-common", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +86,11 @@ def has_bf16() -> bool:
 
 
 def library_versions() -> dict[str, str]:
-    """The installed versions of the libraries that a figure depends on."""
-    found = {}
+    """The versions of the libraries that a file or a figure depends on, ``-`` for one that is not installed."""
+    found = dict.fromkeys(_LIBRARIES, "-")
     for name in _LIBRARIES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

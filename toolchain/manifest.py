@@ -21,7 +21,7 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._content: dict[str, Any] = {"schema_version": _SCHEMA_VERSION, "steps": {}, "begun": {}}
+        self._content: dict[str, Any] = {"schema_version": _SCHEMA_VERSION, "steps": {}}
         try:
             found = json.loads((folder / NAME).read_text(encoding="utf-8"))
             if found.get("schema_version") == _SCHEMA_VERSION:
@@ -43,24 +43,15 @@ class Manifest:
         entry = self._content["steps"].get(step)
         if entry is None or entry["inputs_sha256"] != digest(inputs):
             return None
-        for name, sha256 in entry["outputs"].items():
-            path = self.folder / name
-            if not path.is_file() or sha256_of(path) != sha256:
-                return None
+        if not self._unchanged(entry["outputs"]):
+            return None
         facts: dict[str, Any] = entry["facts"]
         return facts
 
-    def begun(self, step: str, inputs: dict[str, Any]) -> bool:
-        """Whether an earlier run began ``step`` with the same inputs; records that this one does."""
-        same = self._content["begun"].get(step) == digest(inputs)
-        self._content["begun"][step] = digest(inputs)
-        self._write()
-        return bool(same)
-
-    def unfinished(self, step: str) -> bool:
-        """Whether ``step`` was begun with inputs other than those with which it was last done."""
-        begun = self._content["begun"].get(step)
-        return begun is not None and begun != self._content["steps"].get(step, {}).get("inputs_sha256")
+    def intact(self, step: str) -> bool:
+        """Whether ``step`` was done, with whatever inputs, and its files are still those that it left."""
+        entry = self._content["steps"].get(step)
+        return entry is not None and self._unchanged(entry["outputs"])
 
     def record(self, step: str, inputs: dict[str, Any], outputs: list[Path], facts: dict[str, Any]) -> None:
         """``step`` is done."""
@@ -71,6 +62,10 @@ class Manifest:
             "facts": facts,
         }
         self._write()
+
+    def _unchanged(self, outputs: dict[str, str]) -> bool:
+        paths = {self.folder / name: sha256 for name, sha256 in outputs.items()}
+        return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths.items())
 
     def _write(self) -> None:
         write_text(self.folder / NAME, json.dumps(self._content, indent=1, sort_keys=True) + "\n")

@@ -9,14 +9,17 @@ from typing import Any
 from exporters import fp16, int8_dynamic, int8_static, targets, torch_onnx
 from exporters.artifact import Artifact
 from exporters.atomic_file import remove_leftovers, sha256_of, write_text
+from exporters.errors import NotApplicable
 from toolchain import (
     __version__,
     artifacts_folder,
     benchmark,
     checkpoint,
+    conversion,
     exporting,
     judging,
     machine,
+    manifest,
     proof,
     run_report,
     samples,
@@ -33,7 +36,6 @@ from toolchain.proof import Proven
 from toolchain.training_options import TrainingOptions
 
 CALIBRATION_SAMPLES = 256
-_PROOF_SAMPLES = 256
 
 
 class Pipeline:
@@ -77,22 +79,20 @@ class Pipeline:
     def train(self, options: TrainingOptions, *, resume: bool | None = None) -> dict[str, Any]:
         """Leave ``checkpoint.pt``.
 
-        A training that was begun with the same inputs and stopped is resumed. With ``resume`` true whatever lies there
-        is, and BadUsage raised when it was made with other options; with false none is.
+        A training with the same inputs that was stopped is resumed; ``resume`` is as in :func:`training.train`.
         """
-        inputs = self._inputs("torch", options=options.as_json(), data=self._data_digest)
+        inputs = self._inputs("torch", "numpy", "scikit-learn", options=options.as_json(), data=self._data_digest)
 
         def step() -> tuple[list[Path], dict[str, Any]]:
-            same = self.manifest.begun("train", inputs)
             result = training.train(
                 self.recipe,
                 self.data,
                 options,
                 self.folder,
-                resume=same and not self._force if resume is None else resume,
+                made_from=manifest.digest({name: value for name, value in inputs.items() if name != "options"}),
+                resume=False if self._force else resume,
                 progress=self._progress,
             )
-            self._source.save_preprocessing(self.folder)
             model = self.recipe.model()
             checkpoint.load_weights(model, result.checkpoint)
             facts = {
@@ -102,7 +102,8 @@ class Pipeline:
                 "validation_accuracy": result.best.validation_accuracy,
                 "test_accuracy": training.accuracy_of(model, self.data, self.data.test, "cpu"),
             }
-            return [result.checkpoint, self.folder / training.HISTORY], facts
+            preprocessing = self._source.save_preprocessing(self.folder)
+            return [result.checkpoint, self.folder / training.HISTORY, *preprocessing], facts
 
         return self._step("train", inputs, step, lambda facts: (
             f"test accuracy {facts['test_accuracy']:.2%}, {len(facts['epochs'])} epochs, {facts['seconds']:.0f} s"
@@ -111,7 +112,7 @@ class Pipeline:
     def trained(self, options: TrainingOptions) -> Path:
         """The checkpoint in the folder, however it was trained; trained now with ``options`` when there is none."""
         weights = self.folder / checkpoint.BEST
-        if not weights.exists() or self.manifest.unfinished("train"):
+        if not self.manifest.intact("train"):
             self._progress.note(f"There is no finished {weights}: training first.")
             self.train(options)
         return weights
@@ -135,18 +136,34 @@ class Pipeline:
     def quantize_dynamic(self) -> dict[str, Any]:
         """Leave ``model.int8-dynamic.onnx``, compared with the fp32 file."""
         int8 = self._int8()
-        inputs = self._inputs("onnx", "onnxruntime", parent=sha256_of(self.path("fp32")), int8=asdict(int8))
+        inputs = self._inputs(
+            "onnx", "onnxruntime", "onnxruntime-gpu", parent=sha256_of(self.path("fp32")), int8=asdict(int8)
+        )
         return self._converted(
             "int8-dynamic", inputs, lambda dst: int8_dynamic.convert(self.path("fp32"), dst, int8=int8)
         )
+
+    def quantize_dynamic_if_applicable(self) -> dict[str, dict[str, Any]]:
+        """The facts of :meth:`quantize_dynamic` under its name; none for a model without anything to quantize so."""
+        try:
+            return {"int8-dynamic": self.quantize_dynamic()}
+        except NotApplicable as reason:
+            self._progress.note(f"int8-dynamic: left out. {reason.what}")
+            self.path("int8-dynamic").unlink(missing_ok=True)
+            return {}
 
     def quantize_static(self, *, calibration_samples: int = CALIBRATION_SAMPLES) -> dict[str, Any]:
         """Leave ``model.int8-static.onnx``, calibrated on the training split, compared with the fp32 file."""
         int8 = self._int8()
         inputs = self._inputs(
-            "onnx", "onnxruntime", parent=sha256_of(self.path("fp32")), int8=asdict(int8), data=self._data_digest,
+            "onnx",
+            "onnxruntime",
+            "onnxruntime-gpu",
+            parent=sha256_of(self.path("fp32")),
+            int8=asdict(int8),
+            data=self._data_digest,
             calibration_samples=calibration_samples,
-        )  # fmt: skip
+        )
 
         def make(dst: Path) -> Artifact:
             chosen = samples.of_train_split(self.recipe, self.data, calibration_samples)
@@ -173,9 +190,11 @@ class Pipeline:
                 judge=judging.judge_with(test),
                 effort=effort,
                 progress=self._progress,
+                keep=lambda so_far: write_text(path, so_far.to_json()),
             )
-            write_text(path, measured.to_json())
-            return [path], {"rows": len(measured.rows)}
+            # a row that failed or was not available may do better next time: only a sound run is reused
+            sound = all(row.status == "ok" for row in measured.rows)
+            return [path] if sound else [], {"rows": len(measured.rows)}
 
         self._step("bench", inputs, step, lambda facts: f"{facts['rows']} rows in {path}")
         return Benchmark.from_json(path.read_text(encoding="utf-8"))
@@ -191,15 +210,15 @@ class Pipeline:
         return self._source.digest()
 
     def _int8(self) -> targets.Int8Format:
-        facts = machine.describe()
-        return targets.format_for(architecture=facts.architecture, isa=facts.isa)
+        return conversion.int8_format()
 
     def _inputs(self, *libraries: str, **more: Any) -> dict[str, Any]:
         """What a step depends on: the recipe's code, the versions of nnx and of ``libraries``, and ``more``."""
         versions = machine.library_versions()
         return {
+            "recipe": self.recipe_name.rpartition(":")[2],
             "recipe_code": sources.code_digest(self.recipe_name),
-            "versions": {"nnx": __version__} | {name: versions[name] for name in libraries if name in versions},
+            "versions": {"nnx": __version__} | {name: versions[name] for name in libraries},
             **more,
         }
 
@@ -207,7 +226,7 @@ class Pipeline:
         """A step that makes another precision from the fp32 file, proven on test samples."""
 
         def convert() -> Proven:
-            test = samples.of_test_split(self.recipe, self.data, _PROOF_SAMPLES)
+            test = samples.of_test_split(self.recipe, self.data, proof.SAMPLES)
             return proof.convert(
                 self.path("fp32"),
                 self.path(precision),
@@ -246,7 +265,8 @@ class Pipeline:
             return facts
         self._progress.note(f"{name} ...")
         outputs, facts = run()
-        self.manifest.record(name, inputs, outputs, facts)
+        if outputs:
+            self.manifest.record(name, inputs, outputs, facts)
         self._progress.note(f"{name}: {say(facts)}")
         return facts
 
@@ -265,7 +285,7 @@ def run(
         "train": pipeline.train(options),
         "export": pipeline.export(opset=opset),
         "fp16": pipeline.convert_fp16(),
-        "int8-dynamic": pipeline.quantize_dynamic(),
+        **pipeline.quantize_dynamic_if_applicable(),
         "int8-static": pipeline.quantize_static(calibration_samples=calibration_samples),
     }
     measured = pipeline.bench(settings, effort or Effort())

@@ -15,6 +15,8 @@ from toolchain import parity
 from toolchain.errors import BadUsage
 from toolchain.parity import Parity
 
+SAMPLES = 256
+"""How many real samples a proof runs on."""
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 

@@ -28,7 +28,8 @@ class Recipe:
 
     ``model`` makes an untrained module; its forward takes one batch ``(N, ...)`` and returns class scores ``(N, K)``.
     ``data`` takes the folder given by ``--data`` (None without it). ``one_cycle`` anneals the learning rate over the
-    whole training with its peak at ``lr`` (Smith 2018); without it ``lr`` is constant.
+    whole training with its peak at ``lr`` (Smith 2018); without it ``lr`` is constant. ``compile_on_cpu`` says whether
+    torch.compile is on by default there, where it does not pay for every model.
     """
 
     name: str
@@ -41,5 +42,6 @@ class Recipe:
     one_cycle: bool = True
     label_smoothing: float = 0.0
     augment: Augmentation | None = None
+    compile_on_cpu: bool = True
     input_name: str = "input"
     output_name: str = "logits"

@@ -2,15 +2,21 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from toolchain.bench_record import Benchmark, Row
+from toolchain.stats import Interval
 
 HEADINGS = (
     "row", "provider", "batch", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up", "accuracy",
     "size MB", "memory MB", "on provider", "first run ms",
 )  # fmt: skip
+
+DROPPABLE = ("p90 ms", "memory MB", "first run ms", "p99 ms", "on provider", "samples/s", "size MB")
+"""Headings that a narrow terminal can do without, the least needed first."""
+_RUNS_FOR_P99 = 100
 
 
 def cells(row: Row) -> list[str]:
@@ -20,7 +26,8 @@ def cells(row: Row) -> list[str]:
         return [*start, row.status, *["–"] * (len(HEADINGS) - 4)]
     return [
         *start,
-        *(_significant(row.latency_ms(q)) for q in (50, 90, 99)),
+        *(_significant(row.latency_ms(q)) for q in (50, 90)),
+        _significant(row.latency_ms(99) if row.runs >= _RUNS_FOR_P99 else None),
         _significant(row.throughput_per_s),
         speedup(row),
         accuracy(row),
@@ -28,7 +35,7 @@ def cells(row: Row) -> list[str]:
         if row.candidate.size_bytes < 1e6
         else f"{row.candidate.size_bytes / 1e6:.2f}",
         f"{row.peak_memory_bytes / 1e6:.0f}" if row.peak_memory_bytes else "–",
-        "–" if row.provider_share is None else f"{row.provider_share:.0%}",
+        "–" if row.provider_share is None else f"{math.floor(row.provider_share * 100)}%",
         _significant(row.first_run_ms),
     ]
 
@@ -60,26 +67,22 @@ def unsuccessful(rows: Sequence[Row]) -> list[str]:
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """For each setting: which row is the fastest, and how static int8 stands to it."""
+    """For each setting: which row is the fastest, and which are not clearly slower."""
     lines = []
     for setting in dict.fromkeys(row.setting for row in rows):
         timed = [row for row in rows if row.setting == setting and row.status == "ok" and row.rounds_ms]
         if len(timed) < 2:
             continue
-        best = min(timed, key=lambda row: row.latency_ms(50) or float("inf"))
+        best, *others = sorted(timed, key=lambda row: _speed(row).estimate, reverse=True)
+        level = [row.candidate.label for row in others if _speed(row).high >= _speed(best).low]
         line = f"{setting.provider}, batch {setting.batch}: the fastest is {best.candidate.label}"
-        rival = min((row for row in timed if row is not best), key=lambda row: row.latency_ms(50) or float("inf"))
-        if not separated(best, rival):
-            line += f", not clearly ahead of {rival.candidate.label}"
-        lines.append(line + ".")
+        lines.append(line + (f", not clearly ahead of {', '.join(level)}." if level else "."))
     return lines
 
 
-def separated(row: Row, other: Row) -> bool:
-    """Whether the two speed-up intervals do not touch; the baseline's is exactly 1."""
-    first = (row.speedup.low, row.speedup.high) if row.speedup else (1.0, 1.0)
-    second = (other.speedup.low, other.speedup.high) if other.speedup else (1.0, 1.0)
-    return first[0] > second[1] or second[0] > first[1]
+def _speed(row: Row) -> Interval:
+    """The speed-up; the baseline's is exactly 1."""
+    return row.speedup or Interval(1.0, 1.0, 1.0)
 
 
 def half_precision_note(rows: Sequence[Row]) -> str | None:
@@ -133,6 +136,8 @@ def _csv_line(row: Row) -> dict[str, object]:
         "speedup_low": ratio and ratio.low,
         "speedup_high": ratio and ratio.high,
         "accuracy": row.accuracy and row.accuracy.estimate,
+        "accuracy_low": row.accuracy and row.accuracy.low,
+        "accuracy_high": row.accuracy and row.accuracy.high,
         "provider_share": row.provider_share,
         "load_ms": row.load_ms,
         "first_run_ms": row.first_run_ms,
@@ -145,6 +150,7 @@ def _csv_line(row: Row) -> dict[str, object]:
         "status": row.status,
         "reason": row.reason,
         "baseline": row.baseline,
+        "parity": row.parity,
         **{name: "" if value is None else f"{value:.6g}" for name, value in figures.items()},
         "size_bytes": candidate.size_bytes,
         "peak_memory_bytes": row.peak_memory_bytes,

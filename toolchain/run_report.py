@@ -53,7 +53,7 @@ interval.
 ## Where and how
 
 - {machine.Machine(**measured.machine)}
-- {", ".join(f"{library} {version}" for library, version in measured.machine["libraries"].items())}
+- {", ".join(f"{library} {version}" for library, version in measured.machine["libraries"].items() if version != "-")}
 - {measured.created}; raw samples in `bench.json`, inputs and hashes of every step in `manifest.json`
 """
 

@@ -30,8 +30,27 @@ class Samples:
     source: str
     real: bool = True
 
+    def __post_init__(self) -> None:
+        counts = {name: len(array) if array.ndim else 0 for name, array in self.inputs.items()}
+        if self.labels is not None:
+            counts[LABELS] = len(self.labels) if self.labels.ndim else 0
+        if not self.inputs or len(set(counts.values())) != 1 or not all(counts.values()):
+            raise BadUsage(
+                f"{self.source} has these numbers of samples: {counts}.",
+                "Give every input, and the labels if any, the same number, at least one.",
+            )
+
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def rows(self, chosen: npt.NDArray[np.int64], source: str | None = None) -> "Samples":
+        """Only the chosen samples."""
+        return Samples(
+            inputs={name: array[chosen] for name, array in self.inputs.items()},
+            labels=None if self.labels is None else self.labels[chosen],
+            source=source or self.source,
+            real=self.real,
+        )
 
 
 def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
@@ -46,7 +65,7 @@ def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Sa
 
 def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) -> Samples:
     """``count`` training samples drawn with ``seed``, not augmented: what calibration sees."""
-    chosen = arrays.choose({"rows": np.arange(len(data.train))}, count, seed=seed)["rows"].astype(np.int64)
+    chosen = arrays.choose(len(data.train), count, seed=seed)
     return Samples(
         inputs={recipe.input_name: data.model_inputs(data.train, chosen)},
         labels=data.train.labels[chosen],
@@ -65,12 +84,31 @@ def named(source: str, data_folder: Path | None, *, split: str, count: int | Non
             else of_test_split(recipe, data, count)
         )
     content = arrays.load_npz(Path(source))
-    if not content:
-        raise BadUsage(f"{source} holds no arrays.", "Save one array per model input with numpy.savez.")
-    if count is not None:
-        content = arrays.choose(content, count)
     labels = content.pop(LABELS, None)
-    return Samples(inputs=content, labels=None if labels is None else labels.astype(np.int64), source=source)
+    if labels is not None and not np.issubdtype(labels.dtype, np.integer):
+        raise BadUsage(f"The labels in {source} are {labels.dtype}.", "Save them as whole numbers, one class a sample.")
+    given = Samples(inputs=content, labels=None if labels is None else labels.astype(np.int64), source=source)
+    return given if count is None else given.rows(arrays.choose(len(given), count))
+
+
+def for_calibration(source: str, data_folder: Path | None, *, count: int, held_out: int) -> tuple[Samples, Samples]:
+    """(``count`` samples to calibrate on, up to ``held_out`` others to judge the result on).
+
+    A recipe's come from its training and its test split. A file is drawn from at random; one of not more than
+    ``count`` samples is split four fifths to one, and one of a single sample serves for both.
+    """
+    if sources.is_recipe(source):
+        return named(source, data_folder, split="train", count=count), named(
+            source, data_folder, split="test", count=held_out
+        )
+    given = named(source, None, split="train")
+    total = len(given)
+    used = min(count, max(1, total - max(1, total // 5)))
+    order = np.random.default_rng(0).permutation(total)
+    chosen, others = np.sort(order[:used]), np.sort(order[used : used + held_out])
+    if not len(others):
+        others = chosen
+    return given.rows(chosen), given.rows(others, f"other samples of {source}")
 
 
 def random_for(specs: list[TensorSpec], count: int) -> Samples:

@@ -1,5 +1,7 @@
 """How a user names a model: a recipe that comes with nnx, or ``file.py:name`` in a file of their own."""
 
+import functools
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -22,7 +24,7 @@ def recipe_named(name: str) -> "Recipe":
 
     if name in RECIPES:
         found = importlib.import_module(f"toolchain.recipes.{name}").recipe
-    elif ":" in name:
+    elif _is_code(name):
         found = attribute_named(name)
     else:
         raise BadUsage(
@@ -41,13 +43,18 @@ def is_recipe(name: str) -> bool:
     """Whether ``name`` stands for a recipe. Loads the file of a ``file.py:name``."""
     from toolchain.recipe import Recipe
 
-    return name in RECIPES or (":" in name and isinstance(attribute_named(name), Recipe))
+    return name in RECIPES or (_is_code(name) and isinstance(attribute_named(name), Recipe))
+
+
+def _is_code(name: str) -> bool:
+    """Whether ``name`` has the form ``file.py:attribute``; a Windows path has a colon too."""
+    return name.rpartition(":")[0].endswith(".py")
 
 
 def attribute_named(name: str) -> Any:
     """What ``file.py:attribute`` stands for; BadUsage when the file or the attribute is not there, or it raises."""
     file, _, attribute = name.rpartition(":")
-    module = _load_file(Path(file))
+    module, _ = _load_file(Path(file).resolve())
     if not hasattr(module, attribute):
         public = [known for known in vars(module) if not known.startswith("_")]
         raise BadUsage(f"{file} has no '{attribute}'.", f"It has {', '.join(public) or 'no names at all'}.")
@@ -55,20 +62,25 @@ def attribute_named(name: str) -> Any:
 
 
 def code_digest(name: str) -> str:
-    """The SHA-256 of the file in which ``name`` is written: changed code means another model."""
+    """A digest of the file in which ``name`` is written, and of what it imports from its own folder.
+
+    Changed code means another model.
+    """
     if name in RECIPES:
-        spec = importlib.util.find_spec(f"toolchain.recipes.{name}")
-        return sha256_of(Path(str(spec.origin))) if spec else ""
-    return sha256_of(Path(name.rpartition(":")[0]))
+        return sha256_of(Path(str(importlib.import_module(f"toolchain.recipes.{name}").__file__)))
+    _, files = _load_file(Path(name.rpartition(":")[0]).resolve())
+    return hashlib.sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()
 
 
 def absolute(name: str) -> str:
     """``name`` so that it means the same from another folder."""
     file, colon, attribute = name.rpartition(":")
-    return f"{Path(file).resolve()}:{attribute}" if colon else name
+    return f"{Path(file).resolve()}:{attribute}" if colon and name not in RECIPES else name
 
 
-def _load_file(path: Path) -> ModuleType:
+@functools.cache
+def _load_file(path: Path) -> tuple[ModuleType, tuple[Path, ...]]:
+    """The module in ``path``, and the files that it is made of: itself and what it imports from its own folder."""
     if not path.is_file():
         raise BadUsage(f"There is no file {path}.", "Name a Python file and what it holds, as file.py:name.")
     module_name = f"nnx_user_{path.stem}"
@@ -78,13 +90,23 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # torch.export and torch.compile look a class's module up by name
     sys.modules[module_name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.path.insert(0, str(path.parent))
+    before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise BadUsage(
-            f"{path} could not be loaded: {type(error).__name__}: {error}.", "Run it with python first."
-        ) from error
+        what = f"{path} could not be loaded: {type(error).__name__}: {error}."
+        raise BadUsage(what, "Run it with python first.") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
-    return module
+        sys.path.remove(str(path.parent))
+    siblings = {_file_of(name, path.parent) for name in set(sys.modules) - before}
+    return module, tuple(sorted({path, *(sibling for sibling in siblings if sibling)}))
+
+
+def _file_of(module_name: str, folder: Path) -> Path | None:
+    """Where a loaded module lies, if that is below ``folder`` and neither an installed package nor part of nnx."""
+    file = getattr(sys.modules[module_name], "__file__", None)
+    if not file or module_name.partition(".")[0] in ("toolchain", "exporters", "runtimes"):
+        return None
+    path = Path(file).resolve()
+    return path if path.is_file() and path.is_relative_to(folder) and "site-packages" not in path.parts else None

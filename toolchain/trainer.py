@@ -12,6 +12,8 @@ from toolchain.recipe import Recipe
 from toolchain.training_options import TrainingOptions
 
 _COMPILE_ERRORS = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError)
+_SHORTEST_CYCLE = 8
+"""OneCycleLR divides by the length of its phases, which must not come out as 0 steps."""
 
 
 class Trainer:
@@ -25,8 +27,7 @@ class Trainer:
         self._recipe = recipe
         self._progress = progress
         switches = options.switches
-        if switches.reuse_memory:
-            keep_freed_memory()
+        self._keeps_memory = switches.reuse_memory and keep_freed_memory()
         torch.manual_seed(options.seed)
         self.model = recipe.model().to(options.device)
         if switches.channels_last:
@@ -41,12 +42,22 @@ class Trainer:
         if switches.compile:
             self._forward = torch.compile(self.model, dynamic=False, mode=switches.compile_mode)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether steps run through torch.compile; false after it failed."""
+        return self._forward is not self.model
+
+    def switched_on(self) -> tuple[str, ...]:
+        """What is in effect, which may be less than what was asked for."""
+        lost = {"compile": not self.compiled, "reuse_memory": not self._keeps_memory}
+        return tuple(name for name in self.options.switches.on() if not lost.get(name, False))
+
     def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on one batch; return the loss and the number of right answers, both scalars on the device."""
         try:
             return self._step(batch)
         except _COMPILE_ERRORS as error:
-            if self._forward is self.model:
+            if not self.compiled:
                 raise
             reason = str(error).strip().splitlines()[0]
             self._progress.warn(f"Training without torch.compile, which failed: {reason}")
@@ -92,7 +103,7 @@ class Trainer:
 def _schedule(
     recipe: Recipe, optimizer: torch.optim.Optimizer, lr: float, total_steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    if not recipe.one_cycle:
+    if not recipe.one_cycle or total_steps < _SHORTEST_CYCLE:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=total_steps + 1, pct_start=0.25, cycle_momentum=False

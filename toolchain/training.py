@@ -55,30 +55,33 @@ def train(
     options: TrainingOptions,
     folder: Path,
     *,
-    resume: bool = False,
+    made_from: str = "",
+    resume: bool | None = None,
     progress: Progress,
 ) -> TrainingResult:
     """Train and leave ``checkpoint.pt``, ``resume.pt`` and ``training.json`` in ``folder``.
 
     Each file is replaced after every epoch, so a run killed at any moment resumes from its last whole epoch, to the
-    same weights as an unbroken run. ``resume`` without a state to go on from starts anew; with one made under other
-    options it raises BadUsage.
+    same weights as an unbroken run. ``made_from`` is a digest of what the options do not say (data, code): by default
+    a state with the same options and digest is resumed and any other is not; with ``resume`` true another one raises
+    BadUsage; with false none is resumed.
     """
     path = BatchPath(data, recipe.augment, options)
     total_steps = options.epochs * path.steps_per_epoch()
     trainer = Trainer(recipe, options, total_steps=total_steps, progress=progress)
     epochs: list[Epoch] = []
-    if resume and (folder / checkpoint.RESUME).exists():
-        epochs = _restore(trainer, folder / checkpoint.RESUME)
-        progress.note(f"Resuming after epoch {len(epochs)} of {options.epochs}.")
+    if resume is not False and (folder / checkpoint.RESUME).exists():
+        epochs = _restore(trainer, folder / checkpoint.RESUME, made_from, strict=bool(resume))
+        if epochs:
+            progress.note(f"Resuming after epoch {len(epochs)} of {options.epochs}.")
     for number in range(len(epochs) + 1, options.epochs + 1):
         epochs.append(_run_epoch(trainer, path, number, progress))
-        _keep(trainer, epochs, folder)
+        _keep(trainer, epochs, folder, made_from)
     return TrainingResult(
         checkpoint=folder / checkpoint.BEST,
         epochs=tuple(epochs),
         best=_best(epochs),
-        switched_on=tuple(options.switches.on()),
+        switched_on=trainer.switched_on(),
     )
 
 
@@ -134,7 +137,7 @@ def _run_epoch(trainer: Trainer, path: BatchPath, number: int, progress: Progres
     )
 
 
-def _keep(trainer: Trainer, epochs: list[Epoch], folder: Path) -> None:
+def _keep(trainer: Trainer, epochs: list[Epoch], folder: Path, made_from: str) -> None:
     """Best checkpoint first, resume state last: a kill in between repeats the epoch and loses nothing."""
     latest = epochs[-1]
     if _best(epochs) is latest:
@@ -145,7 +148,9 @@ def _keep(trainer: Trainer, epochs: list[Epoch], folder: Path) -> None:
         )
     rows = [asdict(epoch) for epoch in epochs]
     write_text(folder / HISTORY, json.dumps({"options": trainer.options.as_json(), "epochs": rows}, indent=1) + "\n")
-    state = {"options": trainer.options.as_json(), "epochs": rows, "trainer": trainer.state()}
+    state = {
+        "options": trainer.options.as_json(), "made_from": made_from, "epochs": rows, "trainer": trainer.state(),
+    }  # fmt: skip
     checkpoint.save(state, folder / checkpoint.RESUME)
 
 
@@ -154,10 +159,15 @@ def _best(epochs: list[Epoch]) -> Epoch:
     return max(epochs, key=lambda epoch: epoch.validation_accuracy)
 
 
-def _restore(trainer: Trainer, path: Path) -> list[Epoch]:
+def _restore(trainer: Trainer, path: Path, made_from: str, *, strict: bool) -> list[Epoch]:
+    """The epochs done so far, with ``trainer`` as it was after them; none when the state is of another training."""
     state: dict[str, Any] = checkpoint.load(path)
     asked = trainer.options.as_json()
     differing = [name for name, value in asked.items() if state.get("options", {}).get(name) != value]
+    if state.get("made_from") != made_from:
+        differing.append("data set or code")
+    if differing and not strict:
+        return []
     if differing:
         raise BadUsage(
             f"{path} was made with another {', '.join(differing)}.",

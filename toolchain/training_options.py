@@ -81,11 +81,13 @@ def resolve(
     seed: int = 42,
     device: str = "auto",
     amp: str = "auto",
-    compile: bool = True,
+    compile: bool | None = None,
     compile_mode: str = "default",
 ) -> TrainingOptions:
     """Fill in the recipe's defaults and this machine's abilities; what is missing is noted once and left out."""
     device = resolve_device(device)
+    if compile is None:
+        compile = device == "cuda" or recipe.compile_on_cpu
     if compile and (missing := torch_compiler.why_not(device)):
         progress.warn(f"Training without torch.compile: {missing}.")
         compile = False
@@ -100,12 +102,11 @@ def resolve(
 
 
 def fastest(device: str) -> Switches:
-    """Every switch that matters on ``device``."""
+    """Every switch that matters on ``device``, but torch.compile, which pays for some models only."""
     on_gpu = device == "cuda"
     return Switches(
         amp=resolve_amp("auto", device),
         channels_last=True,
-        compile=True,
         whole_batches=True,
         async_copy=on_gpu,
         cast_before_copy=on_gpu,

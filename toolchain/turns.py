@@ -35,8 +35,8 @@ class Turn:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            # not the user's folder: `python -m` would import what lies there first
-            cwd=tempfile.gettempdir(),
+            # `python -m` imports from here first: our own folder, not the user's or one where anybody may write
+            cwd=_PACKAGE_PARENT,
             env={
                 **os.environ,
                 "PYTHONPATH": path,
@@ -87,7 +87,7 @@ class Turn:
         code = self._process.wait()
         if timed_out:
             return JobFailed("timeout", f"It took longer than {self._timeout_s:.0f} s.", "Try a smaller batch.")
-        if code == -signal.SIGKILL:
+        if code == -getattr(signal, "SIGKILL", 9):
             return JobFailed("crash", "It was killed, most likely for want of memory.", "Try a smaller batch.")
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         self._log.seek(0)

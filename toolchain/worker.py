@@ -5,18 +5,23 @@ The parent (:mod:`toolchain.turns`) sends JSON lines ``{"op": name, ...arguments
 has a method per operation. When the parent is gone its pipe ends, and so does this process.
 """
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1
 JOBS = {"bench": "toolchain.bench_row", "ablation": "toolchain.ablation_variant"}
 
 
 def main() -> None:
     """Serve until the pipe ends."""
+    _die_with_parent()
     # libraries print: keep the pipe for answers and send whatever is printed to stderr
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -35,6 +40,12 @@ def main() -> None:
             answer = {"error": _describe(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _die_with_parent() -> None:
+    """On Linux, be killed with the parent even in the middle of a long turn; elsewhere the turn ends first."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _describe(error: Exception) -> dict[str, str]:

@@ -118,7 +118,7 @@ CASES = [
     (["bench", "model.onnx", "--provider", "cuda"], 3, "nnx-toolchain[gpu]"),
     (["bench", "model.onnx", "--threads", "0"], 2, "threads"),
     (["bench", "model.onnx", "--samples", "shape.npz", "--batch", "2"], 1, "9, 9"),
-    (["bench", "model.onnx", "model.onnx"], 2, "Two targets"),
+    (["bench", "model.onnx", "model.onnx"], 2, "the same"),
     (["bench", "model.onnx", "--json", "--csv"], 2, "one of --json"),
     (["bench"], 2, "TARGET"),
 ]

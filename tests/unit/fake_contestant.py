@@ -51,4 +51,4 @@ class FakeContestant:
 
 def starter(contestants: dict[str, FakeContestant]) -> Callable[..., FakeContestant]:
     """In place of ``Turn``: hands out the contestant that stands under the candidate's model."""
-    return lambda job, spec, threads: contestants[spec["model"]]
+    return lambda job, spec, threads, **limits: contestants[spec["model"]]

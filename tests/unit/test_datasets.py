@@ -3,9 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from toolchain import samples
 from toolchain.datasets import arrays
 from toolchain.datasets.cifar10 import CLASSES, Cifar10
+from toolchain.datasets.dataset import Dataset, Scale, Split
 from toolchain.datasets.digits import Digits
 from toolchain.datasets.sst2 import Sst2
 from toolchain.datasets.tfidf import Tfidf
@@ -120,10 +123,32 @@ def test_sst2_lines_are_checked(tmp_path: Path) -> None:
         Sst2(tmp_path).load()
 
 
-def test_choosing_keeps_rows_together() -> None:
-    samples = {"a": np.arange(100), "b": np.arange(100) * 2}
-    chosen = arrays.choose(samples, 10, seed=3)
-    assert len(chosen["a"]) == 10
-    np.testing.assert_array_equal(chosen["a"] * 2, chosen["b"])
-    np.testing.assert_array_equal(chosen["a"], arrays.choose(samples, 10, seed=3)["a"])
-    assert arrays.choose(samples, 1000) is samples
+def test_rows_are_drawn_once_each_in_order_and_the_same_again() -> None:
+    chosen = arrays.choose(100, 10, seed=3)
+    assert len(set(chosen)) == 10
+    assert list(chosen) == sorted(chosen)
+    np.testing.assert_array_equal(chosen, arrays.choose(100, 10, seed=3))
+    np.testing.assert_array_equal(arrays.choose(5, 1000), np.arange(5))
+
+
+def test_scaling_leaves_the_data_as_it_was() -> None:
+    values = np.full((4, 2), 8, np.float32)
+    split = Split(values, np.zeros(4, np.int64))
+    data = Dataset(train=split, validation=split, test=split, classes=(), scale=Scale(divisor=2))
+    for _ in range(2):
+        np.testing.assert_array_equal(data.model_inputs(split), np.full((4, 2), 4))
+        assert (data.scale(torch.from_numpy(values)) == 4).all()
+    assert (values == 8).all()
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(BadUsage, match="0 inputs"):
+        Split(np.zeros((0, 2)), np.zeros(0, np.int64))
+
+
+def test_calibration_and_proof_share_no_sample(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", image=np.arange(50))
+    for count in (10, 50, 1000):
+        used, others = samples.for_calibration(str(tmp_path / "x.npz"), None, count=count, held_out=256)
+        assert not set(used.inputs["image"]) & set(others.inputs["image"])
+        assert len(used) == min(count, 40)

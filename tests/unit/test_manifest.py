@@ -37,11 +37,11 @@ def test_an_unreadable_manifest_reuses_nothing(recorded: Path, content: str) -> 
     assert Manifest(recorded).done("export", INPUTS) is None
 
 
-def test_a_step_begun_twice_with_the_same_inputs_goes_on(tmp_path: Path) -> None:
-    assert not Manifest(tmp_path).begun("train", INPUTS)
-    assert Manifest(tmp_path).unfinished("train")
-    assert Manifest(tmp_path).begun("train", INPUTS)
-    assert not Manifest(tmp_path).begun("train", INPUTS | {"opset": 21})
+def test_a_step_is_intact_while_its_files_are(recorded: Path) -> None:
+    assert Manifest(recorded).intact("export")
+    assert not Manifest(recorded).intact("train")
+    (recorded / "model.onnx").write_bytes(b"half trained")
+    assert not Manifest(recorded).intact("export")
 
 
 def test_a_folder_without_a_manifest_is_no_artifacts_folder(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_nan_and_infinity_never_pass(bad: float, precision: str) -> None:
     assert not compare(broken, broken, precision=precision).passed
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-static"])
+def test_zeros_never_pass_for_small_outputs(precision: str) -> None:
+    assert not compare(REFERENCE * 1e-6, np.zeros_like(REFERENCE), precision=precision).passed
+
+
 def test_another_shape_never_passes() -> None:
     assert not compare(REFERENCE, REFERENCE[:, :9], precision="fp32").passed
 

@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from toolchain import report
@@ -66,6 +67,22 @@ def test_the_csv_is_the_golden_one() -> None:
 def test_an_unproven_row_is_never_called_the_fastest() -> None:
     lines = report.verdict(MEASURED.rows)
     assert lines == ["cpu, batch 1: the fastest is ort fp32, not clearly ahead of ort fp16."]
+
+
+def test_the_fastest_is_the_one_with_the_largest_speed_up() -> None:
+    rows = [row("a", 1.0, Interval(2.0, 1.9, 2.1)), row("b", 2.0, Interval(3.0, 2.9, 3.1))]
+    assert report.verdict(rows) == ["cpu, batch 1: the fastest is b."]
+
+
+def test_no_p99_from_a_handful_of_runs() -> None:
+    few = row("a", 1.0, None)
+    assert report.cells(few)[5] == "–"
+    many = replace(few, rounds_ms=((1.0,) * 100,))
+    assert report.cells(many)[5] == "1.00"
+
+
+def test_a_share_below_one_never_reads_as_all() -> None:
+    assert report.cells(row("a", 1.0, None, provider_share=299 / 300))[11] == "99%"
 
 
 def test_digits_follow_the_interval() -> None:

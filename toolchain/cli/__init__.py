@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(ExitCode.BAD_USAGE)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "\nnnx: interrupted; what was finished is kept, and the same command goes on from there.",
+            "\nnnx: interrupted; what was finished is kept.",
             err=True,
         )
         sys.exit(ExitCode.INTERRUPTED)

@@ -43,7 +43,7 @@ def command(
       nnx bench artifacts/digits --provider cpu --provider cuda
       nnx bench model.onnx model.int8-static.onnx --batch 1 --threads 1 --json
     """
-    from toolchain import judging, machine, report, targets_bench
+    from toolchain import bench_targets, judging, machine, report
     from toolchain.benchmark import Effort, settings_for
     from toolchain.console import LiveProgress, print_result
 
@@ -51,7 +51,7 @@ def command(
         raise click.UsageError("Choose one of --json, --csv and --markdown.")
     if output is not None:
         options.writable(output)
-    measured = targets_bench.bench(
+    measured = bench_targets.bench(
         targets,
         settings_for(providers, batches, threads or machine.usable_cores()),
         samples_source=samples,
@@ -77,5 +77,11 @@ def show(measured: "Benchmark", *, title: str) -> None:
     from toolchain.console import print_result, print_table
 
     struck = {index for index, row in enumerate(measured.rows) if row.status == "unproven"}
-    print_table(title, list(report.HEADINGS), [report.cells(row) for row in measured.rows], struck=struck)
+    print_table(
+        title,
+        list(report.HEADINGS),
+        [report.cells(row) for row in measured.rows],
+        struck=struck,
+        droppable=report.DROPPABLE,
+    )
     print_result("\n" + "\n".join(report.notes(measured)))

@@ -36,8 +36,8 @@ def command(
       nnx convert artifacts/digits/model.onnx --fp16 --samples digits
     """
     from toolchain import conversion
+    from toolchain.cli.made import show
     from toolchain.console import LiveProgress
-    from toolchain.exporting import show
 
     if not fp16:
         raise click.UsageError("Nothing to convert to: add --fp16.")

@@ -45,12 +45,15 @@ def command(
     """
     from toolchain import exporting, pipeline, sources, training_options
     from toolchain.artifacts_folder import MODELS
+    from toolchain.cli.made import show
     from toolchain.console import LiveProgress
 
     progress = LiveProgress()
     folder = options.artifacts_folder(model, None) if output is None else output.parent
     dst = options.writable(output or folder / MODELS["fp32"])
     if sources.is_recipe(model):
+        if inputs or samples or output_names:
+            raise click.UsageError("A recipe knows its inputs: leave --input, --samples and --output-name out.")
         recipe = sources.recipe_named(model)
         if weights is None:
             road = pipeline.Pipeline(model, options.artifacts_folder(model, None), data_folder=data, progress=progress)
@@ -61,4 +64,4 @@ def command(
             model, dst, weights=weights, input_specs=inputs, samples_file=samples, output_names=output_names,
             opset=opset, progress=progress,
         )  # fmt: skip
-    exporting.show(made, as_json)
+    show(made, as_json)

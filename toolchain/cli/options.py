@@ -57,7 +57,7 @@ def training(function: Command) -> Command:
             click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data.  [default: the recipe's]"),
             click.option("--batch-size", type=click.IntRange(min=1), help="Samples a step.  [default: the recipe's]"),
             click.option("--lr", type=float, help="Learning rate, or its peak.  [default: the recipe's]"),
-            click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Random seed."),
+            click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help="Seed."),
             click.option(
                 "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
                 help="Where to train.",
@@ -66,7 +66,7 @@ def training(function: Command) -> Command:
                 "--amp", type=click.Choice(["auto", "fp16", "bf16", "off"]), default="auto", show_default=True,
                 help="Autocast precision; auto is the one that is fast on the device.",
             ),
-            click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile."),
+            click.option("--compile/--no-compile", default=None, help="Use torch.compile.  [default: where it pays]"),
             click.option(
                 "--compile-mode", type=click.Choice(["default", "reduce-overhead", "max-autotune"]), default="default",
                 show_default=True, help="What torch.compile aims at.",
@@ -112,7 +112,7 @@ def writable(path: Path) -> Path:
     except OSError as error:
         raise BadUsage(
             f"{path} cannot be written: {os.strerror(error.errno or 0)}.",
-            "Choose another place with --output.",
+            "Choose another place.",
         ) from error
     if path.is_dir():
         raise BadUsage(f"{path} is a folder.", "Name a file.")
@@ -120,8 +120,9 @@ def writable(path: Path) -> Path:
 
 
 def artifacts_folder(recipe: str, out: Path | None) -> Path:
-    """``--out``, or ``artifacts/<recipe>`` where a recipe in a file is called by the file's name."""
-    name = Path(recipe.rpartition(":")[0]).stem if ":" in recipe else recipe
+    """``--out``, or ``artifacts/<recipe>``; what stands in a file is called by the file's name and its own."""
+    file, colon, attribute = recipe.rpartition(":")
+    name = recipe if not colon else Path(file).stem + ("" if attribute == "recipe" else f"-{attribute}")
     folder = out or Path("artifacts") / name
     writable(folder / "manifest.json")
     return folder

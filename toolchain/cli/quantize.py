@@ -47,8 +47,8 @@ def command(
       nnx quantize mlp.onnx --int8 --mode dynamic -o mlp.int8.onnx
     """
     from toolchain import conversion
+    from toolchain.cli.made import show
     from toolchain.console import LiveProgress
-    from toolchain.exporting import show
 
     if not int8:
         raise click.UsageError("Nothing to quantize to: add --int8.")

@@ -36,7 +36,7 @@ def command(
     seed: int,
     device: str,
     amp: str,
-    compile: bool,
+    compile: bool | None,
     compile_mode: str,
     providers: tuple[str, ...],
     batches: tuple[int, ...],
@@ -54,13 +54,14 @@ def command(
       nnx run digits
       nnx run cifar10 --data ~/cifar10 --batch 1,8,64
     """
-    from toolchain import judging, machine, pipeline, training_options
+    from toolchain import judging, machine, pipeline, sources, training_options
     from toolchain.benchmark import Effort, settings_for
     from toolchain.cli.bench import show
     from toolchain.console import LiveProgress, print_result
 
     progress = LiveProgress()
     settings = settings_for(providers, batches, threads or machine.usable_cores())
+    sources.recipe_named(recipe)  # before a folder is made for it
     road = pipeline.Pipeline(
         recipe,
         options.artifacts_folder(recipe, out),

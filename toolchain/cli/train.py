@@ -18,7 +18,7 @@ from toolchain.cli import options
     type=click.IntRange(min=2),
     default=4,
     show_default=True,
-    help="Parts of an epoch, with --ablate.",
+    help="Turns of each loop, with --ablate.",
 )
 @options.training
 @options.as_json
@@ -35,7 +35,7 @@ def command(
     seed: int,
     device: str,
     amp: str,
-    compile: bool,
+    compile: bool | None,
     compile_mode: str,
     as_json: bool,
 ) -> None:
@@ -51,10 +51,13 @@ def command(
     """
     import json
 
-    from toolchain import ablation, pipeline, training_options
+    from toolchain import ablation, pipeline, sources, training_options
     from toolchain.console import LiveProgress, print_result, print_table
 
     progress = LiveProgress()
+    if ablate and resume:
+        raise click.UsageError("--ablate starts anew: leave --resume out.")
+    sources.recipe_named(recipe)  # before a folder is made for it
     folder = options.artifacts_folder(recipe, out)
     road = pipeline.Pipeline(recipe, folder, data_folder=data, force=not resume, progress=progress)
     training = training_options.resolve(
@@ -72,7 +75,7 @@ def command(
                 ablation.cells(found),
             )
         return
-    facts = road.train(training, resume=resume)
+    facts = road.train(training, resume=resume or None)
     if as_json:
         print_result(json.dumps(facts))
     else:

@@ -14,9 +14,10 @@ def load_npz(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     if not path.is_file():
         raise BadUsage(f"There is no data file {path}.", "Give an .npz file, or the name of a recipe.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BadUsage(f"{path} is a single array.", "Save it with numpy.savez under the input's name.")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise BadUsage(f"{path} is a single array.", "Save it with numpy.savez under the input's name.")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadUsage(
@@ -25,12 +26,8 @@ def load_npz(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         ) from error
 
 
-def choose(
-    samples: dict[str, npt.NDArray[np.generic]], count: int, *, seed: int = 0
-) -> dict[str, npt.NDArray[np.generic]]:
-    """At most ``count`` samples, the same rows of every array, drawn with ``seed`` and kept in order."""
-    total = min((len(array) for array in samples.values() if array.ndim), default=0)
+def choose(total: int, count: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
+    """At most ``count`` of ``total`` row numbers, drawn with ``seed``, in order."""
     if total <= count:
-        return samples
-    rows = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
-    return {name: array[rows] for name, array in samples.items()}
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))

@@ -58,8 +58,9 @@ class Cifar10:
             scale=Scale(divisor=255.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
         )
 
-    def save_preprocessing(self, folder: Path) -> None:
+    def save_preprocessing(self, folder: Path) -> list[Path]:
         """Nothing: the scale is all there is."""
+        return []
 
     def _files(self) -> list[Path]:
         if self._is_batches:

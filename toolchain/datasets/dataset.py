@@ -10,13 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toolchain.errors import BadUsage
+
 
 @dataclass(frozen=True)
 class Split:
-    """``inputs`` ``(N, ...)`` as stored (uint8 images stay uint8), ``labels`` ``(N,)`` int64 class numbers."""
+    """``inputs`` ``(N, ...)`` as stored (uint8 images stay uint8), ``labels`` ``(N,)`` int64 class numbers; N >= 1."""
 
     inputs: npt.NDArray[np.generic]
     labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not len(self.inputs) == len(self.labels) > 0:
+            raise BadUsage(
+                f"A split of the data has {len(self.inputs)} inputs and {len(self.labels)} labels.",
+                "Train, validation and test each need at least one labelled sample.",
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -31,9 +40,9 @@ class Scale:
     std: tuple[float, ...] = (1.0,)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        values = batch.float()
         if self == Scale():
-            return values
+            return batch.float()
+        values = batch.to(torch.float32, copy=True)  # scaled in place below, and `batch` is somebody's data
         shape = (1, -1) + (1,) * (batch.ndim - 2)
         mean = torch.tensor(self.mean, device=batch.device).view(shape)
         std = torch.tensor(self.std, device=batch.device).view(shape)
@@ -66,8 +75,8 @@ class DataSource(Protocol):
     def load(self) -> Dataset:
         """Read it whole; raise BadUsage when files are missing or unfit."""
 
-    def save_preprocessing(self, folder: Path) -> None:
-        """Write beside the model what a device needs to make its inputs, if anything beyond the scale."""
+    def save_preprocessing(self, folder: Path) -> list[Path]:
+        """Write beside the model what a device needs to make its inputs beyond the scale; return the files."""
 
 
 def shuffled_parts(count: int, first_share: float, *, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -1,12 +1,11 @@
 """scikit-learn's handwritten digits: 1,797 real 8 x 8 images, embedded in the library."""
 
-import importlib.metadata
 from pathlib import Path
 
 import numpy as np
 
+from toolchain import machine
 from toolchain.datasets.dataset import Dataset, Scale, Split, shuffled_parts
-from toolchain.errors import NotAvailable
 
 _SEED = 42
 
@@ -15,10 +14,9 @@ class Digits:
     """60 % train, 20 % validation, 20 % test, drawn once with a fixed seed; inputs ``(N, 1, 8, 8)`` uint8, 0 to 16."""
 
     def digest(self) -> str:
-        return f"scikit-learn {_version()} digits, seed {_SEED}"
+        return f"digits of scikit-learn {machine.library_versions()['scikit-learn']}, seed {_SEED}"
 
     def load(self) -> Dataset:
-        _version()
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
@@ -34,14 +32,6 @@ class Digits:
             scale=Scale(divisor=16.0, mean=(0.305,), std=(0.376,)),
         )
 
-    def save_preprocessing(self, folder: Path) -> None:
+    def save_preprocessing(self, folder: Path) -> list[Path]:
         """Nothing: the scale is all there is."""
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("scikit-learn")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise NotAvailable(
-            "This recipe needs scikit-learn, which is not installed.", "pip install 'nnx-toolchain[recipes]'"
-        ) from error
+        return []

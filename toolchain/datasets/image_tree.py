@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain.datasets.dataset import Split
-from toolchain.errors import BadUsage, NotAvailable
+from toolchain.errors import BadUsage
 from toolchain.machine import usable_cores
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -22,16 +22,10 @@ def images_in(folder: Path) -> list[Path]:
 def read(folder: Path, classes: Sequence[str], shape: tuple[int, int, int]) -> Split:
     """Decode ``folder/<class>/*`` into uint8 ``(N, C, H, W)``, where ``shape`` is (3, H, W); labels follow ``classes``.
 
-    Raises BadUsage for a file that is no image or has another size, or when there are none; NotAvailable without
-    pillow.
+    Raises BadUsage for a file that is no image or has another size, or when there are none.
     """
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ModuleNotFoundError as error:
-        raise NotAvailable(
-            "Reading an image tree needs pillow, which is not installed.",
-            "pip install 'nnx-toolchain[recipes]'",
-        ) from error
+    from PIL import Image, UnidentifiedImageError
+
     _, height, width = shape
 
     def decode(path: Path) -> npt.NDArray[np.uint8]:

@@ -50,9 +50,11 @@ class Sst2:
             classes=("negative", "positive"),
         )
 
-    def save_preprocessing(self, folder: Path) -> None:
+    def save_preprocessing(self, folder: Path) -> list[Path]:
         """Write ``tfidf.json``: the vocabulary and the weights that turn a sentence into the model's input."""
-        Tfidf.fit(self._split()[0], features=_FEATURES).save(folder / "tfidf.json")
+        path = folder / "tfidf.json"
+        Tfidf.fit(self._split()[0], features=_FEATURES).save(path)
+        return [path]
 
     def _split(self) -> tuple[list[str], Labels, list[str], Labels]:
         sentences, labels = _read(self._folder / "train.tsv")
@@ -68,7 +70,11 @@ class Sst2:
 
 def _read(path: Path) -> tuple[list[str], Labels]:
     sentences, labels = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadUsage(f"{path} is not UTF-8 text.", "Convert it with iconv.") from error
+    for number, line in enumerate((line for line in lines if line), start=1):
         sentence, tab, label = line.rpartition("\t")
         if not tab or label not in ("0", "1"):
             raise BadUsage(f"Line {number} of {path} is not a sentence, a TAB, and 0 or 1.", "Mend or remove it.")

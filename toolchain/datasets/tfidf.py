@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.atomic_file import write_text
-from toolchain.errors import NotAvailable
 
 _TOKEN = r"(?u)\S+"  # the sentences come tokenized, and "!" or "n't" say much about a sentiment
 
@@ -26,16 +25,14 @@ class Tfidf:
     @classmethod
     def fit(cls, sentences: Sequence[str], *, features: int) -> "Tfidf":
         """Keep the ``features`` most frequent tokens; idf = ln((1 + n) / (1 + df)) + 1, as scikit-learn has it."""
-        try:
-            from sklearn.feature_extraction.text import TfidfVectorizer
-        except ModuleNotFoundError as error:
-            raise NotAvailable(
-                "This recipe needs scikit-learn, which is not installed.",
-                "pip install 'nnx-toolchain[recipes]'",
-            ) from error
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         fitted = TfidfVectorizer(max_features=features, token_pattern=_TOKEN).fit(sentences)
         vocabulary = {str(token): int(column) for token, column in fitted.vocabulary_.items()}
-        return cls(dict(sorted(vocabulary.items())), fitted.idf_.astype(np.float32))
+        # fewer tokens than columns: the rest are never set
+        idf = np.ones(features, np.float32)
+        idf[: len(fitted.idf_)] = fitted.idf_
+        return cls(dict(sorted(vocabulary.items())), idf)
 
     def transform(self, sentences: Sequence[str]) -> npt.NDArray[np.float32]:
         """Count, weigh by idf, and scale each row to length 1: ``(len(sentences), F)`` float32."""

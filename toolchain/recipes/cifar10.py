@@ -63,5 +63,7 @@ recipe = Recipe(
     lr=0.6,
     label_smoothing=0.1,
     augment=random_affine(degrees=10, shift=0.0625, scale=0.1, flip=True),
+    # measured on two Zen 5 cores: 240 ms a step with it, 180 without
+    compile_on_cpu=False,
     input_name="image",
 )

@@ -1,9 +1,10 @@
 """``nnx bench``: from the targets a user names to rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from exporters import onnx_file, provenance
+from exporters import onnx_file
 from exporters.atomic_file import write_text
 from runtimes.ort import OrtRuntime
 from toolchain import artifacts_folder, benchmark, judging, manifest, samples, sources
@@ -28,7 +29,7 @@ def bench(
 
     Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise.
     """
-    candidates: list[Candidate] = []
+    named: list[tuple[Path, list[Candidate]]] = []
     given: Samples | None = None
     if samples_source is not None:
         given = samples.named(samples_source, data_folder, split="test")
@@ -42,27 +43,35 @@ def bench(
                 folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
                 given = samples.of_test_split(recipe, recipe.data(folder).load())
         else:
-            precision = provenance.read(onnx_file.load(target)).get("precision", "fp32")
+            precision = onnx_file.precision_of(onnx_file.load(target))
             found = [artifacts_folder.of_file(target, label=target.stem, precision=precision)]
-        candidates += found
-    candidates = _distinct(candidates)
+        named.append((target, found))
+    candidates = _distinct(named)
     if given is None:
         runtime = OrtRuntime(Path(candidates[0].model))
         runtime.open()
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         given = samples.random_for(list(runtime.inputs), max(setting.batch for setting in settings))
-    measured = benchmark.run(
-        candidates, settings, given, judge=judging.judge_with(given), effort=effort, progress=progress
+    return benchmark.run(
+        candidates,
+        settings,
+        given,
+        judge=judging.judge_with(given),
+        effort=effort,
+        progress=progress,
+        keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
     )
-    if output is not None:
-        write_text(output, measured.to_json())
-    return measured
 
 
-def _distinct(candidates: list[Candidate]) -> list[Candidate]:
-    """Refuse two targets with one label: their rows could not be told apart."""
-    labels = [candidate.label for candidate in candidates]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise BadUsage(f"Two targets are called {', '.join(twice)}.", "Bench folders one at a time, or rename a file.")
-    return candidates
+def _distinct(named: list[tuple[Path, list[Candidate]]]) -> list[Candidate]:
+    """All candidates; where labels clash, each is called by its target's folder too. BadUsage when that is no help."""
+    labels = [candidate.label for _, found in named for candidate in found]
+    clash = len(set(labels)) < len(labels)
+    result = []
+    for target, found in named:
+        place = target.resolve()
+        prefix = place.name if place.is_dir() else place.parent.name
+        result += [replace(each, label=f"{prefix}/{each.label}") if clash else each for each in found]
+    if len({candidate.label for candidate in result}) < len(result):
+        raise BadUsage("Two targets are the same, or have the same name.", "Name each once, or rename a file.")
+    return result
