@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from toolchain.proof import Proven
 
 
-def show(made: Proven, as_json: bool) -> None:
+def show(made: "Proven", as_json: bool) -> None:
     """The result on stdout: lines for a person, or JSON."""
     artifact = made.artifact
     if as_json:
