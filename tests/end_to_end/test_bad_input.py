@@ -57,7 +57,7 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 CASES = [
     # what is typed, exit code, a part of what is said
     (["run", "cifar"], 2, "no recipe 'cifar'"),
-    (["run", "nowhere.py:recipe"], 2, "no file nowhere.py"),
+    (["run", "nowhere.py:recipe"], 2, "nowhere.py"),
     (["run", "factories.py:nothing"], 2, "has no 'nothing'"),
     (["run", "factories.py:value"], 2, "not a Recipe"),
     (["run", "broken.py:recipe"], 2, "nowhere_to_be_found"),
