@@ -42,7 +42,8 @@ def command(
     """Train RECIPE and keep its best checkpoint.
 
     Leaves checkpoint.pt (best by validation accuracy), resume.pt and training.json in artifacts/RECIPE, replaced after
-    every epoch. With --ablate it leaves ablation.json and ablation.md instead.
+    every epoch. With --ablate it trains every loop for --epochs (1 by default), in turns, and leaves ablation.json and
+    ablation.md instead.
 
     \b
     Example:
@@ -61,7 +62,7 @@ def command(
     folder = options.artifacts_folder(recipe, out)
     road = pipeline.Pipeline(recipe, folder, data_folder=data, force=not resume, progress=progress)
     training = training_options.resolve(
-        road.recipe, progress=progress, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device, amp=amp,
+        road.recipe, progress=progress, epochs=epochs or (1 if ablate else None), batch_size=batch_size, lr=lr, seed=seed, device=device, amp=amp,
         compile=compile, compile_mode=compile_mode,
     )  # fmt: skip
     if ablate:
