@@ -62,8 +62,8 @@ def command(
     folder = options.artifacts_folder(recipe, out)
     road = pipeline.Pipeline(recipe, folder, data_folder=data, force=not resume, progress=progress)
     training = training_options.resolve(
-        road.recipe, progress=progress, epochs=epochs or (1 if ablate else None), batch_size=batch_size, lr=lr, seed=seed, device=device, amp=amp,
-        compile=compile, compile_mode=compile_mode,
+        road.recipe, progress=progress, epochs=epochs or (1 if ablate else None), batch_size=batch_size, lr=lr,
+        seed=seed, device=device, amp=amp, compile=compile, compile_mode=compile_mode,
     )  # fmt: skip
     if ablate:
         found = ablation.measure(recipe, road.data, training, folder, rounds=rounds, progress=progress)
