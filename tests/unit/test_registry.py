@@ -22,6 +22,19 @@ def test_cpu_is_available_everywhere() -> None:
     assert all(registry.available(runtime, registry.PROVIDERS["cpu"]) for runtime in ("eager", "ort"))
 
 
+def test_two_wheels_in_one_folder_are_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wheel:
+        def __init__(self, name: str) -> None:
+            self.metadata = {"Name": name}
+
+    assert not registry.both_wheels_installed()
+    wheels = [Wheel("onnxruntime"), Wheel("onnxruntime-gpu")]
+    monkeypatch.setattr(registry.importlib.metadata, "distributions", lambda: wheels)
+    found = registry.available("ort", registry.PROVIDERS["qnn"])
+    assert "overwrite each other" in (found.why or "")
+    assert "uninstall" in (found.do or "")
+
+
 @pytest.mark.parametrize(
     ("feed", "message"),
     [
