@@ -34,6 +34,6 @@ def test_cifar10_learns_and_keeps_its_accuracy_in_int8(cifar10_folder: Path, tmp
     assert ended.returncode == 0, ended.stderr
     text = (tmp_path / "artifacts" / "cifar10" / "bench.json").read_text()
     accuracy = {row["candidate"]["label"]: row["accuracy"]["estimate"] for row in json.loads(text)["rows"]}
-    assert accuracy["eager"] > 0.45
+    assert accuracy["eager"] > 0.3
     assert abs(accuracy["ort fp32"] - accuracy["eager"]) < 0.002
     assert abs(accuracy["ort int8-static"] - accuracy["eager"]) < 0.02
