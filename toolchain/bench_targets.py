@@ -6,7 +6,6 @@ from pathlib import Path
 
 from exporters import onnx_file
 from exporters.atomic_file import write_text
-from runtimes.ort import OrtRuntime
 from toolchain import artifacts_folder, benchmark, judging, manifest, samples, sources
 from toolchain.bench_record import Benchmark, Candidate, Setting
 from toolchain.benchmark import Effort
@@ -48,10 +47,8 @@ def bench(
         named.append((target, found))
     candidates = _distinct(named)
     if given is None:
-        runtime = OrtRuntime(Path(candidates[0].model))
-        runtime.open()
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
-        given = samples.random_for(list(runtime.inputs), max(setting.batch for setting in settings))
+        given = samples.random_for_model(Path(candidates[0].model), max(setting.batch for setting in settings))
     return benchmark.run(
         candidates,
         settings,

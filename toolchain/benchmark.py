@@ -77,6 +77,7 @@ def run(
     effort = effort or Effort()
     if (busy := machine.busy_share()) > _BUSY_SHARE:
         progress.warn(f"Other programs use {busy:.0%} of the processor: latencies will be too high, and uneven.")
+    here = asdict(machine.describe())
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="nnx-bench-") as folder:
         inputs = {}
@@ -88,7 +89,7 @@ def run(
             group = _Group(setting, inputs, Path(folder), effort, progress, start)
             rows += group.measure(candidates, judge if judged else None)
             measured = Benchmark(
-                machine=asdict(machine.describe()),
+                machine=here,
                 created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 data=samples.source,
                 rows=tuple(_with_verdicts(rows)),

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from exporters import fp16, int8_dynamic, int8_static, onnx_file, targets
 from exporters.artifact import Artifact
-from runtimes.ort import OrtRuntime
 from toolchain import machine, proof, samples
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
@@ -24,6 +23,7 @@ def to_fp16(
     progress: Progress,
 ) -> Proven:
     """Write ``model``'s fp16 version to ``output``, compared on ``samples_source`` or, without it, on seeded noise."""
+    onnx_file.load(model)  # a file that is no model is said before any data is read
     real = _proof_samples(model, samples_source, data_folder, progress)
     return _proven(
         model,
@@ -82,8 +82,5 @@ def _proven(model: Path, output: Path, real: Samples, precision: str, make: Call
 def _proof_samples(model: Path, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
     if source is not None:
         return samples.named(source, data_folder, split="test", count=proof.SAMPLES)
-    onnx_file.load(model)
-    runtime = OrtRuntime(model)
-    runtime.open()
     progress.warn("No real inputs given: the result is compared on seeded random values.")
-    return samples.random_for(list(runtime.inputs), 8)
+    return samples.random_for_model(model, 8)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from exporters import fp16, int8_dynamic, int8_static, targets, torch_onnx
+from exporters import fp16, int8_dynamic, int8_static, torch_onnx
 from exporters.artifact import Artifact
 from exporters.atomic_file import remove_leftovers, sha256_of, write_text
 from exporters.errors import NotApplicable
@@ -135,7 +135,7 @@ class Pipeline:
 
     def quantize_dynamic(self) -> dict[str, Any]:
         """Leave ``model.int8-dynamic.onnx``, compared with the fp32 file."""
-        int8 = self._int8()
+        int8 = conversion.int8_format()
         inputs = self._inputs(
             "onnx", "onnxruntime", "onnxruntime-gpu", parent=sha256_of(self.path("fp32")), int8=asdict(int8)
         )
@@ -154,7 +154,7 @@ class Pipeline:
 
     def quantize_static(self, *, calibration_samples: int = CALIBRATION_SAMPLES) -> dict[str, Any]:
         """Leave ``model.int8-static.onnx``, calibrated on the training split, compared with the fp32 file."""
-        int8 = self._int8()
+        int8 = conversion.int8_format()
         inputs = self._inputs(
             "onnx",
             "onnxruntime",
@@ -208,9 +208,6 @@ class Pipeline:
     @cached_property
     def _data_digest(self) -> str:
         return self._source.digest()
-
-    def _int8(self) -> targets.Int8Format:
-        return conversion.int8_format()
 
     def _inputs(self, *libraries: str, **more: Any) -> dict[str, Any]:
         """What a step depends on: the recipe's code, the versions of nnx and of ``libraries``, and ``more``."""

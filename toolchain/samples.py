@@ -1,6 +1,6 @@
 """The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.base import TensorSpec
+from runtimes.ort import OrtRuntime
 from toolchain import sources
 from toolchain.datasets import arrays
 from toolchain.datasets.dataset import Dataset
@@ -98,9 +99,9 @@ def for_calibration(source: str, data_folder: Path | None, *, count: int, held_o
     ``count`` samples is split four fifths to one, and one of a single sample serves for both.
     """
     if sources.is_recipe(source):
-        return named(source, data_folder, split="train", count=count), named(
-            source, data_folder, split="test", count=held_out
-        )
+        recipe = sources.recipe_named(source)
+        data = recipe.data(data_folder).load()
+        return of_train_split(recipe, data, count), of_test_split(recipe, data, held_out)
     given = named(source, None, split="train")
     total = len(given)
     used = min(count, max(1, total - max(1, total // 5)))
@@ -111,7 +112,14 @@ def for_calibration(source: str, data_folder: Path | None, *, count: int, held_o
     return given.rows(chosen), given.rows(others, f"other samples of {source}")
 
 
-def random_for(specs: list[TensorSpec], count: int) -> Samples:
+def random_for_model(path: Path, count: int) -> Samples:
+    """Seeded noise for the inputs of a model file."""
+    runtime = OrtRuntime(path)
+    runtime.open()
+    return random_for(runtime.inputs, count)
+
+
+def random_for(specs: Sequence[TensorSpec], count: int) -> Samples:
     """Seeded noise in the shape of ``specs``, dynamic axes but the batch at 16: for when nothing real is given."""
     random = np.random.default_rng(0)
     inputs: dict[str, npt.NDArray[np.generic]] = {}
