@@ -1,80 +1,62 @@
-"""Feeding calibration samples to ONNX Runtime's calibrator, checked against the model first."""
+"""Calibration: what each activation of a model does on real data, in constant memory and one pass."""
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-from onnxruntime.quantization import CalibrationDataReader
 
-from exporters.errors import BadCalibrationData
+from exporters import activations, statistics_cache, taps
+from exporters.activations import DEFAULT_MEMORY_BUDGET
+from exporters.calibration_data import Samples, count_of
+from exporters.histogram import Histogram
+from exporters.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method, Range, range_of
 
-Samples = Mapping[str, npt.NDArray[np.generic]]
-"""Input name -> array whose first axis counts samples."""
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was seen of every measured tensor, and which others follow from it."""
+
+    seen: dict[str, Histogram]
+    taps: taps.Taps
+    samples: int
+    from_cache: bool = False
+
+    def ranges(
+        self, *, method: Method = DEFAULT_METHOD, percentile: float = DEFAULT_PERCENTILE, symmetric: bool = False
+    ) -> dict[str, Range]:
+        """The range of every fp32 activation of the graph."""
+        found = {
+            name: range_of(each, method=method, percentile=percentile, symmetric=symmetric)
+            for name, each in self.seen.items()
+        }
+        found |= {name: Range(-1.0 if symmetric else 0.0, 1.0) for name in self.taps.bounded}
+        return found | {name: found[root] for name, root in self.taps.same_as.items() if root in found}
 
 
-class BatchReader(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out ``samples`` in batches; nothing but views of the arrays is kept.
+def collect(
+    model: onnx.ModelProto,
+    samples: Samples,
+    *,
+    data_sha256: str,
+    cache: Path | None = None,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Statistics:
+    """Statistics of ``model`` (shapes inferred) over all ``samples``.
 
-    With ``whole`` an incomplete batch at the end is left out, for models whose batch is fixed.
+    With ``cache``, a folder, they are looked up there first, under a digest of the graph, its weights, the data and
+    the tools' versions, and kept there afterwards: no name decides, so a changed weight is a miss.
     """
-
-    def __init__(self, samples: Samples, *, batch_size: int, whole: bool) -> None:
-        count = len(next(iter(samples.values())))
-        if whole and count >= batch_size:
-            count -= count % batch_size
-        self._batches: Iterator[dict[str, npt.NDArray[np.generic]]] = (
-            {name: np.ascontiguousarray(array[start : start + batch_size]) for name, array in samples.items()}
-            for start in range(0, count, batch_size)
-        )
-
-    def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
-        return next(self._batches, None)
-
-
-def check(samples: Samples, model: onnx.ModelProto, *, source: Path | str) -> None:
-    """Raise BadCalibrationData unless ``samples`` fit ``model``'s inputs in name, dtype, shape, and are finite."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    wanted = {value.name: value.type.tensor_type for value in model.graph.input if value.name not in weights}
-    if set(samples) != set(wanted):
-        raise BadCalibrationData(
-            f"The calibration data {source} has the arrays {sorted(samples)}, the model wants {sorted(wanted)}.",
-            "Save one array per model input, under the input's name.",
-        )
-    counts = {name: len(array) if array.ndim else 0 for name, array in samples.items()}
-    if len(set(counts.values())) != 1 or not all(counts.values()):
-        raise BadCalibrationData(
-            f"The calibration data {source} has these numbers of samples: {counts}.",
-            "Give every input the same number, at least one.",
-        )
-    for name, tensor in wanted.items():
-        _check_array(name, samples[name], tensor, source)
-
-
-def digest(samples: Samples) -> str:
-    """The SHA-256 of the samples' names, dtypes, shapes and bytes."""
-    state = hashlib.sha256()
-    for name, array in sorted(samples.items()):
-        state.update(f"{name} {array.dtype} {array.shape};".encode())
-        state.update(np.ascontiguousarray(array).tobytes())
-    return state.hexdigest()
-
-
-def _check_array(name: str, array: npt.NDArray[np.generic], tensor: onnx.TypeProto.Tensor, source: Path | str) -> None:
-    wanted = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    axes = [axis.dim_value or axis.dim_param or "?" for axis in tensor.shape.dim]
-    fits = len(axes) == array.ndim and all(
-        not isinstance(axis, int) or axis == length for axis, length in zip(axes[1:], array.shape[1:], strict=False)
+    wanted = taps.of(model)
+    count = count_of(samples)
+    name = statistics_cache.key(model, data_sha256=data_sha256, tensors=wanted.measured) if cache else ""
+    if cache and (kept := statistics_cache.load(cache, name)) is not None:
+        advance(count)
+        return Statistics(kept, wanted, count, from_cache=True)
+    seen = activations.fold(
+        model, samples, tensors=wanted.measured, make=Histogram, memory_budget=memory_budget, advance=advance
     )
-    if array.dtype != wanted or not fits:
-        raise BadCalibrationData(
-            f"The calibration array '{name}' in {source} is {array.dtype}{list(array.shape)}, "
-            f"the model wants {wanted}{axes}.",
-            "Save the samples as the model takes them, preprocessing included.",
-        )
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise BadCalibrationData(
-            f"The calibration array '{name}' in {source} holds NaN or infinity.", "Remove those samples."
-        )
+    if cache:
+        statistics_cache.save(cache, name, seen)
+    return Statistics(seen, wanted, count)

@@ -17,46 +17,49 @@ from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, NotConvertible, WrongResult
 
+_ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
 _INT8_TYPES = (TensorProto.INT8, TensorProto.UINT8)
 
 
-@contextlib.contextmanager
-def prepared(src: Path, model: onnx.ModelProto, dst: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield (a pre-processed copy of ``src``, a path for the quantizer's output), both gone afterwards.
-
-    Pre-processing infers shapes and folds constants and batch normalisation, which the quantizer builds upon. Library
-    failures inside the block are raised as NotConvertible.
-    """
+def preprocessed(src: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model``, read from ``src``, with shapes inferred, constants and batch norms folded, and every node named."""
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder:
-        ready = Path(folder) / "ready.onnx"
-        try:
-            with quiet():
-                quant_pre_process(src, ready)
-            yield ready, Path(folder) / "quantized.onnx"
-        except (
-            ValueError,
-            RuntimeError,
-            AssertionError,
-            KeyError,
-            onnx.shape_inference.InferenceError,
-        ) as error:
-            raise NotConvertible(
-                f"{src} could not be quantized: {onnx_file.one_line(error)}.",
-                "Run the fp32 model with `nnx bench` first; if it runs, report this with the model.",
-            ) from error
+    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src), quiet():
+        given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
+        onnx.save(model, given)  # of a model in memory it loses the shapes that are constants
+        quant_pre_process(given, ready, skip_symbolic_shape=_has_attention(model))
+        found = onnx.shape_inference.infer_shapes(onnx.load(ready))
+    onnx_file.name_nodes(found.graph)
+    return found
+
+
+def _has_attention(model: onnx.ModelProto) -> bool:
+    """Whether there is an opset-23 Attention, on which ONNX Runtime's symbolic shape inference fails an assertion."""
+    return any(node.op_type == "Attention" and not node.domain for node in model.graph.node)
+
+
+@contextlib.contextmanager
+def translated(src: Path) -> Iterator[None]:
+    """Raise failures of the library inside the block as NotConvertible."""
+    try:
+        with quiet():
+            yield
+    except (ValueError, RuntimeError, AssertionError, KeyError, *_ONNX_ERRORS) as error:
+        raise NotConvertible(
+            f"{src} could not be quantized: {onnx_file.one_line(error)}.",
+            "Run the fp32 model with `nnx bench` first; if it runs, report this with the model.",
+        ) from error
 
 
 def refuse_quantized(src: Path, model: onnx.ModelProto) -> None:
-    """Raise BadModelFile for a model that is int8 already."""
-    if onnx_file.precision_of(model).startswith("int8"):
+    """Raise BadModelFile for a model that is int8 or int4 already."""
+    if onnx_file.precision_of(model).startswith("int"):
         raise BadModelFile(f"{src} is quantized already.", "Give the fp32 model.")
 
 
 def finish(
-    quantized: Path,
+    model: onnx.ModelProto,
     *,
     src: Path,
     dst: Path,
@@ -64,9 +67,9 @@ def finish(
     wanted_op: str,
     facts: dict[str, str],
     interface: tuple[tuple[str, ...], tuple[str, ...]],
+    notes: tuple[str, ...] = (),
 ) -> Artifact:
     """Check the quantizer's output, add the provenance, save it to ``dst`` and describe it."""
-    model = onnx_file.load(quantized)
     onnx_file.check(model, step=precision)
     if onnx_file.interface_of(model) != interface:
         raise WrongResult(f"The {precision} model has other inputs or outputs.", "Report it with the model.")
@@ -82,7 +85,7 @@ def finish(
         {**facts, "precision": precision, "parent_sha256": parent, "tools": provenance.tool_versions()},
     )
     onnx_file.save(model, dst)
-    return Artifact.of(dst, precision=precision, opset=onnx_file.opset_of(model), parent_sha256=parent)
+    return Artifact.of(dst, precision=precision, opset=onnx_file.opset_of(model), parent_sha256=parent, notes=notes)
 
 
 @contextlib.contextmanager

@@ -1,66 +1,196 @@
-"""fp32 .onnx + calibration samples -> static int8 .onnx (QDQ), on ONNX Runtime's quantizer."""
+"""fp32 .onnx + calibration samples -> static int8 .onnx in QDQ form."""
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from exporters import calibration, onnx_file
+from exporters import (
+    attention_form,
+    bias_correction,
+    calibration,
+    calibration_data,
+    equalization,
+    onnx_file,
+    qdq,
+    stem_fold,
+)
+from exporters.activations import DEFAULT_MEMORY_BUDGET
 from exporters.artifact import Artifact
-from exporters.calibration import BatchReader, Samples
-from exporters.int8_preparation import finish, prepared, quiet, refuse_quantized
+from exporters.calibration_data import Samples
+from exporters.channel_maxima import channel_maxima
+from exporters.evidence import Evidence
+from exporters.int8_preparation import finish, preprocessed, refuse_quantized, translated
 from exporters.targets import Int8Format
+from exporters.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method
 
-_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-_CALIBRATION_BATCH = 32
+Step = Literal["attention-form", "stem-fold", "equalization", "bias-correction"]
+STEPS: tuple[Step, ...] = get_args(Step)
+_CORRECTION_SAMPLES = 16  # 64 take four times as long and correct no better
+_EVIDENCE_SAMPLES = 64
 
 
-def convert(src: Path, dst: Path, *, samples: Samples, int8: Int8Format, source: Path | str = "given") -> Artifact:
-    """Write ``src``'s static int8 version to ``dst``: weights and activations int8 in QDQ form.
+@dataclass(frozen=True, kw_only=True)
+class StaticOptions:
+    """``skip`` names improvements to leave out; the others are kept where the calibration data show a gain."""
+
+    method: Method = DEFAULT_METHOD
+    percentile: float = DEFAULT_PERCENTILE
+    skip: frozenset[Step] = frozenset()
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+
+
+class StaticInt8:
+    """A model made ready and calibrated once, from which int8 versions with more or fewer nodes in float are made.
 
     ``samples`` map each input's name to ``(S, ...)`` real, preprocessed training data; ``source`` is what errors and
-    the provenance call them. Every operator that the quantizer knows is quantized: leaving the ones between in fp32
-    costs 10 to 60 % of the speed. Ranges are the smallest and largest value seen.
+    the provenance call them. ``cache`` is a folder for statistics, keyed by content.
 
-    Raises BadCalibrationData when the samples do not fit the model, BadModelFile when it is int8 already.
+    Raises BadCalibrationData when the samples do not fit the model, BadModelFile when it is int8 already or has no
+    fp32 weights.
     """
-    model = onnx_file.load(src)
-    refuse_quantized(src, model)
-    calibration.check(samples, model, source=source)
-    fixed = _fixed_batch(model)
-    with prepared(src, model, dst) as (ready, quantized), quiet():
-        quantize_static(
-            ready,
-            quantized,
-            BatchReader(samples, batch_size=fixed or _CALIBRATION_BATCH, whole=fixed is not None),
-            quant_format=QuantFormat.QDQ,
-            per_channel=int8.per_channel,
-            reduce_range=int8.reduce_range,
-            activation_type=_TYPES[int8.activation],
-            weight_type=_TYPES[int8.weight],
-            calibrate_method=CalibrationMethod.MinMax,
-        )
+
+    def __init__(
+        self,
+        src: Path,
+        *,
+        samples: Samples,
+        int8: Int8Format,
+        source: Path | str = "given",
+        options: StaticOptions | None = None,
+        cache: Path | None = None,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._src, self._samples, self._int8 = src, samples, int8
+        self._options = options or StaticOptions()
+        self._cache = cache
+        self.steps: list[str] = []
+        """What was done to the graph, and what it gained, one sentence each."""
+        model = onnx_file.load(src)
+        refuse_quantized(src, model)
+        self._interface = onnx_file.interface_of(model)
+        self._data_sha256 = calibration_data.check(samples, model, source=source)
+        if "attention-form" not in self._options.skip and (done := attention_form.flattened(model)):
+            model = done[0]
+            self.steps.append(f"attention-form: {done[1]}")
+        self._model = preprocessed(src, model)
+        with translated(src):
+            if int8.stem_fold and "stem-fold" not in self._options.skip and (done := stem_fold.folded(self._model)):
+                self._model = onnx.shape_inference.infer_shapes(done[0])
+                self.steps.append(f"stem-fold: {done[1]}")
+            self._evidence = Evidence(self._model, self._some(_CORRECTION_SAMPLES, _EVIDENCE_SAMPLES))
+            self._statistics = self._calibrate(self._model, advance)
+            self._equalize()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes that :meth:`write` can leave in float."""
+        in_float = set(qdq.nodes_in_float(self._model, self._int8))
+        return tuple(node.name for node in self._model.graph.node if node.name not in in_float)
+
+    @property
+    def data_sha256(self) -> str:
+        """The digest of the calibration data."""
+        return self._data_sha256
+
+    def write_reference(self, path: Path) -> Path:
+        """Write the fp32 model that is quantized, after its steps, with which layers can be compared by name."""
+        onnx_file.save(self._model, path)
+        return path
+
+    def write(self, dst: Path, *, exclude: Collection[str] = ()) -> Artifact:
+        """Write the int8 version to ``dst``, the nodes of ``exclude`` in float."""
+        with translated(self._src):
+            quantized, steps = self._corrected(exclude)
         return finish(
             quantized,
-            src=src,
+            src=self._src,
             dst=dst,
             precision="int8-static",
             wanted_op="QuantizeLinear",
             facts={
-                "int8_format": str(int8),
-                "calibration_samples": str(len(next(iter(samples.values())))),
-                "calibration_sha256": calibration.digest(samples),
+                "int8_format": str(self._int8),
+                "calibration_samples": str(self._statistics.samples),
+                "calibration_sha256": self._data_sha256,
+                "calibration_method": self._options.method,
+                "steps": "; ".join(steps),
+                "float_nodes": ", ".join(sorted(exclude)),
             },
-            interface=onnx_file.interface_of(model),
+            interface=self._interface,
+            notes=tuple(steps),
         )
 
+    def _calibrate(
+        self, model: onnx.ModelProto, advance: Callable[[int], None] = lambda count: None
+    ) -> calibration.Statistics:
+        return calibration.collect(
+            model,
+            self._samples,
+            data_sha256=self._data_sha256,
+            cache=self._cache,
+            memory_budget=self._options.memory_budget,
+            advance=advance,
+        )
 
-def _fixed_batch(model: onnx.ModelProto) -> int | None:
-    """The length of the model's batch axis, None where it is dynamic."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    fixed = [
-        value.type.tensor_type.shape.dim[0].dim_value
-        for value in model.graph.input
-        if value.name not in weights and value.type.tensor_type.shape.dim
-    ]
-    return next((size for size in fixed if size), None)
+    def _quantized(
+        self, model: onnx.ModelProto, statistics: calibration.Statistics, exclude: Collection[str] = ()
+    ) -> onnx.ModelProto:
+        options = self._options
+        ranges = statistics.ranges(method=options.method, percentile=options.percentile, symmetric=self._int8.symmetric)
+        return qdq.inserted(model, ranges, int8=self._int8, exclude=exclude)
+
+    def _equalize(self) -> None:
+        """Scale channels between layers, and keep that when the outputs come nearer to those of fp32."""
+        pairs = [] if "equalization" in self._options.skip else equalization.pairs(self._model)
+        if not pairs:
+            return
+        few = self._some(0, _EVIDENCE_SAMPLES)
+        maxima = channel_maxima(self._model, few, {pair.tensor: pair.axis for pair in pairs})
+        done = equalization.equalized(self._model, maxima)
+        if done is None:
+            return
+        model = onnx.shape_inference.infer_shapes(done[0])
+        statistics = self._calibrate(model)
+        before = self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
+        after = self._evidence.sqnr_db(self._quantized(model, statistics))
+        if after > before:
+            self._model, self._statistics = model, statistics
+            self.steps.append(f"equalization: {done[1]}, {after - before:+.1f} dB")
+
+    def _corrected(self, exclude: Collection[str]) -> tuple[onnx.ModelProto, list[str]]:
+        """The quantized model, its biases corrected where that brings the outputs nearer to those of fp32."""
+        plain = self._quantized(self._model, self._statistics, exclude)
+        if "bias-correction" in self._options.skip:
+            return plain, self.steps
+        correction = bias_correction.measure(self._model, plain, self._some(0, _CORRECTION_SAMPLES))
+        if not correction.shifts:
+            return plain, self.steps
+        corrected = self._quantized(correction.applied_to(self._model), self._statistics, exclude)
+        gain = self._evidence.sqnr_db(corrected) - self._evidence.sqnr_db(plain)
+        if gain <= 0:
+            return plain, self.steps
+        return corrected, [*self.steps, f"bias-correction: {len(correction.shifts)} layers, {gain:+.1f} dB"]
+
+    def _some(self, start: int, count: int) -> Samples:
+        """``count`` samples from ``start`` on, or as many of the last as there are."""
+        start = max(0, min(start, calibration_data.count_of(self._samples) - count))
+        return {name: array[start : start + count] for name, array in self._samples.items()}
+
+
+def convert(
+    src: Path,
+    dst: Path,
+    *,
+    samples: Samples,
+    int8: Int8Format,
+    source: Path | str = "given",
+    options: StaticOptions | None = None,
+    exclude: Collection[str] = (),
+    cache: Path | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Artifact:
+    """Write ``src``'s static int8 version to ``dst``: :class:`StaticInt8` in one call."""
+    ready = StaticInt8(src, samples=samples, int8=int8, source=source, options=options, cache=cache, advance=advance)
+    return ready.write(dst, exclude=exclude)

@@ -76,13 +76,17 @@ def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 
 def precision_of(model: onnx.ModelProto) -> str:
-    """fp32, fp16, int8-static or int8-dynamic, read off the operators and the types of the weights."""
+    """fp32, fp16, bf16, int4, int8-static or int8-dynamic, read off the operators and the types of the weights."""
     operators = {node.op_type for node in model.graph.node}
-    if operators & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    if "MatMulNBits" in operators or types & {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}:
+        return "int4"
+    if operators & {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger"}:
         return "int8-dynamic"
     if operators & {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}:
         return "int8-static"
-    types = {tensor.data_type for tensor in model.graph.initializer}
+    if onnx.TensorProto.BFLOAT16 in types:
+        return "bf16"
     return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
 
 
@@ -91,6 +95,15 @@ def interface_of(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ..
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(value.name for value in model.graph.input if value.name not in weights)
     return inputs, tuple(value.name for value in model.graph.output)
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Give every node a name of its own: libraries, and users, tell nodes apart by it."""
+    taken: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{index}"
+        taken.add(node.name)
 
 
 def one_line(error: BaseException) -> str:

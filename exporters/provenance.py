@@ -5,7 +5,7 @@ import importlib.metadata
 import onnx
 
 _PREFIX = "nnx."
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxconverter-common", "onnxruntime", "onnxruntime-gpu")
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 
 
 def tool_versions() -> str:

@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from runtimes.base import Arrays, Placement, TensorSpec, check_feeds
 from runtimes.errors import NotLoadable, ProviderUnavailable, RunFailed
+from runtimes.session_settings import LEVELS, SPINNING, SessionSettings, stored_in
 
 _CPU = "CPUExecutionProvider"
 _DTYPES = {
@@ -33,12 +34,16 @@ _RUN_ERRORS = (pybind.Fail, pybind.InvalidArgument, pybind.RuntimeException, pyb
 class OrtRuntime:
     """An ``.onnx`` file in an ``InferenceSession`` on ``provider``, named as onnxruntime names it.
 
-    ``threads`` is the size of the intra-op pool. Nodes that ``provider`` has no kernel for run on the CPU, as
-    :meth:`placement` tells; when none at all is on ``provider``, :meth:`open` raises ProviderUnavailable.
+    ``threads`` is the size of the intra-op pool. Without ``settings`` the CPU provider, on which they are measured,
+    uses those stored in the file. Nodes that ``provider`` has no kernel for run on the CPU, as :meth:`placement` tells;
+    when none at all is on ``provider``, :meth:`open` raises ProviderUnavailable.
     """
 
-    def __init__(self, path: Path, *, provider: str = _CPU, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, provider: str = _CPU, threads: int = 1, settings: SessionSettings | None = None
+    ) -> None:
         self._path = path
+        self._settings = settings
         self._provider = provider
         self._threads = threads
         self._session: onnxruntime.InferenceSession | None = None
@@ -46,16 +51,16 @@ class OrtRuntime:
         self.outputs: Sequence[TensorSpec] = ()
 
     def open(self) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        settings = self._chosen_settings()
+        options = self._options(settings)
         if self._provider.startswith("CUDA") and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
         try:
             self._session = onnxruntime.InferenceSession(
-                str(self._path), options, providers=list(dict.fromkeys([self._provider, _CPU]))
+                str(self._path),
+                options,
+                providers=list(dict.fromkeys([self._provider, _CPU])),
+                disabled_optimizers=list(settings.disabled_optimizers),
             )
         except _LOAD_ERRORS as error:
             raise NotLoadable(
@@ -87,6 +92,22 @@ class OrtRuntime:
 
     def close(self) -> None:
         self._session = None
+
+    def _chosen_settings(self) -> SessionSettings:
+        stored = stored_in(self._path) if self._settings is None and self._provider == _CPU else None
+        return self._settings or stored or SessionSettings()
+
+    def _options(self, settings: SessionSettings) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[settings.graph_level])
+        options.enable_mem_pattern = settings.memory_pattern
+        if not settings.spinning:
+            options.add_session_config_entry(SPINNING, "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        return options
 
     def _bind_device(self, feeds: Arrays, names: list[str]) -> Callable[[], Arrays]:
         """Through IO binding: one copy in and one out per call, both inside it, as the PyTorch rows have them."""

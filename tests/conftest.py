@@ -2,14 +2,26 @@
 
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from toolchain.cli import main
 
 DATA_VARIABLE = "NNX_TEST_DATA"
+# how long an example takes depends on what else the machine does
+hypothesis.settings.register_profile("nnx", deadline=None)
+hypothesis.settings.load_profile("nnx")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the commands that they start, leave the user's cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

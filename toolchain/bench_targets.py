@@ -31,7 +31,7 @@ def bench(
     named: list[tuple[Path, list[Candidate]]] = []
     given: Samples | None = None
     if samples_source is not None:
-        given = samples.named(samples_source, data_folder, split="test")
+        given = samples.named(samples_source, data_folder, split="test", model=_first_model(targets))
     for target in targets:
         if target.is_dir():
             known = manifest.of_existing(target)
@@ -58,6 +58,12 @@ def bench(
         progress=progress,
         keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
     )
+
+
+def _first_model(targets: Sequence[Path]) -> Path | None:
+    """A file that tells what the samples are inputs of."""
+    files = (target / artifacts_folder.MODELS["fp32"] if target.is_dir() else target for target in targets)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _distinct(named: list[tuple[Path, list[Candidate]]]) -> list[Candidate]:

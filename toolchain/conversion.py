@@ -1,86 +1,205 @@
 """``nnx convert`` and ``nnx quantize``: from a model file to a proven one in another precision."""
 
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporters import fp16, int8_dynamic, int8_static, onnx_file, targets
+from exporters import bf16, calibration_data, fp16, half_ranges, int4, int8_dynamic, onnx_file, targets
 from exporters.artifact import Artifact
-from toolchain import machine, proof, samples
+from exporters.int8_static import StaticInt8, StaticOptions
+from exporters.targets import Int8Format
+from toolchain import fitting, layers, machine, samples
 from toolchain.errors import BadUsage
+from toolchain.fitting import Goal
 from toolchain.progress import Progress
 from toolchain.proof import Proven
 from toolchain.samples import Samples
 
-
-def to_fp16(
-    model: Path,
-    output: Path,
-    *,
-    keep_io_types: bool,
-    keep_fp32: Sequence[str],
-    samples_source: str | None,
-    data_folder: Path | None,
-    progress: Progress,
-) -> Proven:
-    """Write ``model``'s fp16 version to ``output``, compared on ``samples_source`` or, without it, on seeded noise."""
-    onnx_file.load(model)  # a file that is no model is said before any data is read
-    real = _proof_samples(model, samples_source, data_folder, progress)
-    return _proven(
-        model,
-        output,
-        real,
-        "fp16",
-        lambda candidate: fp16.convert(model, candidate, keep_io_types=keep_io_types, keep_fp32=keep_fp32),
-    )
+_RANKED_ON = 64
+"""Samples on which the layers' errors are compared."""
 
 
-def to_int8(
-    model: Path,
-    output: Path,
-    *,
-    mode: str,
-    calibration: str | None,
-    count: int,
-    data_folder: Path | None,
-    progress: Progress,
-) -> Proven:
-    """Write ``model``'s int8 version to ``output``; ``mode`` is static or dynamic, and is announced with the format."""
-    int8 = int8_format()
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What the result is made and judged with: sources as :func:`samples.named` takes them.
+
+    ``calibration`` is training data, ``count`` samples of it; ``evaluation`` is held out, None for the calibration
+    source's own held-out part; ``folder`` holds the data set of a recipe.
+    """
+
+    calibration: str | None = None
+    evaluation: str | None = None
+    count: int = 256
+    folder: Path | None = None
+
+
+def to_fp16(model: Path, output: Path, *, keep_io_types: bool, data: Data, goal: Goal, progress: Progress) -> Proven:
+    """Write ``model``'s fp16 version to ``output``.
+
+    With calibration data, nodes that overflow or vanish in half precision on them stay in fp32, beside those whose
+    constants do not fit and ``goal.exclude``.
+    """
+    source = onnx_file.load(model)  # a file that is no model is said before any data is read
+    chosen, real = _samples(model, data, progress)
+    ranges = None
+    if chosen is not None:
+        calibration_data.check(chosen.inputs, source, source=chosen.source)
+        with _bar(progress, "ranges", len(chosen)) as advance:
+            ranges = half_ranges.measure(source, chosen.inputs, advance=advance)
+
+    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+        return fp16.convert(model, candidate, keep_io_types=keep_io_types, keep_fp32=exclude, ranges=ranges)
+
+    return _fitted(model, output, "fp16", make, model, real, goal, progress)
+
+
+def to_bf16(model: Path, output: Path, *, data: Data, goal: Goal, progress: Progress) -> Proven:
+    """Write ``model`` with bfloat16 weights to ``output``."""
     onnx_file.load(model)
-    if mode == "static" and calibration is None:
+    _, real = _samples(model, data, progress)
+
+    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+        return bf16.convert(model, candidate, keep_fp32=exclude)
+
+    return _fitted(model, output, "bf16", make, model, real, goal, progress)
+
+
+def to_int4(model: Path, output: Path, *, block_size: int, data: Data, goal: Goal, progress: Progress) -> Proven:
+    """Write ``model`` with block-wise int4 weights to ``output``."""
+    onnx_file.load(model)
+    _, real = _samples(model, data, progress)
+
+    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+        return int4.convert(model, candidate, block_size=block_size, exclude=exclude)
+
+    return _fitted(model, output, "int4", make, model, real, goal, progress)
+
+
+def to_int8_dynamic(
+    model: Path, output: Path, *, int8: Int8Format, data: Data, goal: Goal, progress: Progress
+) -> Proven:
+    """Write ``model``'s dynamic int8 version to ``output``."""
+    onnx_file.load(model)
+    progress.note(f"dynamic int8; {int8}")
+    _, real = _samples(model, data, progress)
+
+    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+        return int8_dynamic.convert(model, candidate, int8=int8, exclude=exclude)
+
+    return _fitted(model, output, "int8-dynamic", make, model, real, goal, progress)
+
+
+def to_int8_static(
+    model: Path,
+    output: Path,
+    *,
+    int8: Int8Format,
+    data: Data,
+    goal: Goal,
+    options: StaticOptions,
+    use_cache: bool,
+    progress: Progress,
+) -> Proven:
+    """Write ``model``'s static int8 version to ``output``, calibrated and judged on samples that share none."""
+    onnx_file.load(model)
+    if data.calibration is None:
         raise BadUsage(
             "Static int8 needs calibration data.",
-            "Add --calibration FILE.npz or a recipe's name, or use --mode dynamic.",
+            "Add --calibration with a file, a folder of images or a recipe's name, or use --mode dynamic.",
         )
-    progress.note(f"{mode} int8; {int8}")
-    if mode == "dynamic":
-        real = _proof_samples(model, calibration, data_folder, progress)
-        return _proven(
-            model, output, real, "int8-dynamic", lambda candidate: int8_dynamic.convert(model, candidate, int8=int8)
+    progress.note(f"static int8; {int8}")
+    chosen, real = _samples(model, data, progress)
+    assert chosen is not None
+    with (
+        _bar(progress, "calibrate", len(chosen)) as advance,
+        tempfile.TemporaryDirectory(prefix="nnx-ready-") as folder,
+    ):
+        ready = StaticInt8(
+            model,
+            samples=chosen.inputs,
+            int8=int8,
+            source=chosen.source,
+            options=options,
+            cache=cache_folder() if use_cache else None,
+            advance=advance,
         )
-    chosen, real = samples.for_calibration(str(calibration), data_folder, count=count, held_out=proof.SAMPLES)
-    progress.note(f"calibrating on {len(chosen)} samples from {chosen.source}")
-    return _proven(
-        model,
-        output,
-        real,
-        "int8-static",
-        lambda candidate: int8_static.convert(model, candidate, samples=chosen.inputs, int8=int8, source=chosen.source),
-    )
+        reference = ready.write_reference(Path(folder) / "reference.onnx")
+        facts = {"int8": str(int8), "options": repr(options), "calibration": ready.data_sha256}
+        return _fitted(
+            model, output, "int8-static", lambda candidate, exclude: ready.write(candidate, exclude=exclude),
+            reference, real, replace(goal, facts=facts), progress,
+        )  # fmt: skip
 
 
-def int8_format() -> targets.Int8Format:
-    """The int8 format that this machine's CPU is fast at."""
+def format_for(target: str = targets.AUTO) -> Int8Format:
+    """The int8 format of a target; ``auto`` is this machine's CPU."""
+    if target != targets.AUTO:
+        return targets.named(target)
     facts = machine.describe()
     return targets.format_for(architecture=facts.architecture, isa=facts.isa)
 
 
-def _proven(model: Path, output: Path, real: Samples, precision: str, make: Callable[[Path], Artifact]) -> Proven:
-    return proof.convert(model, output, precision=precision, make=make, inputs=real.inputs, proven_on=real.source)
+def runs_here(target: str) -> bool:
+    """Whether ``target`` is what this machine's CPU is, so that timing the result here tells something."""
+    return format_for(target) == format_for()
 
 
-def _proof_samples(model: Path, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
-    if source is not None:
-        return samples.named(source, data_folder, split="test", count=proof.SAMPLES)
+def cache_folder() -> Path:
+    """Where calibration statistics are kept between calls: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx" / "calibration"
+
+
+def _fitted(
+    model: Path,
+    output: Path,
+    precision: str,
+    make: fitting.Make,
+    reference: Path,
+    real: Samples,
+    goal: Goal,
+    progress: Progress,
+) -> Proven:
+    """``reference`` is the fp32 file whose layers those of the result are compared with, to rank them."""
+
+    def rank(candidate: Path) -> list[str]:
+        few = {name: array[:_RANKED_ON] for name, array in real.inputs.items()}
+        errors = layers.damage(candidate, reference, few, progress=progress)
+        return list(dict.fromkeys(error.name for error in errors if error.own_sqnr_db is not None))
+
+    return fitting.fit(
+        model, output, precision=precision, make=make, rank=rank, judged_on=real, goal=goal, progress=progress
+    )
+
+
+def _samples(model: Path, data: Data, progress: Progress) -> tuple[Samples | None, Samples]:
+    """(What to calibrate on, what to judge on); seeded noise to judge on when nothing real was given."""
+    if data.calibration is not None:
+        chosen, real = samples.for_calibration(
+            data.calibration, data.folder, count=data.count, model=model, evaluation=data.evaluation
+        )
+        progress.note(
+            f"calibrating on {len(chosen)} samples from {chosen.source}; {len(real)} from {real.source} judge"
+        )
+        return chosen, real
+    if data.evaluation is not None:
+        return None, samples.named(data.evaluation, data.folder, split="test", model=model)
     progress.warn("No real inputs given: the result is compared on seeded random values.")
-    return samples.random_for_model(model, 8)
+    return None, samples.random_for_model(model, 8)
+
+
+@contextmanager
+def _bar(progress: Progress, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that also tells the rate."""
+    began, done = time.monotonic(), 0
+    with progress.bar(title, total) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.advance(count, rate=f"{done / max(time.monotonic() - began, 1e-9):,.0f} samples/s")
+
+        yield advance

@@ -3,6 +3,7 @@
 NnxError
 ├── BadUsage      wrong option or input            exit 2
 ├── CheckFailed   parity, accuracy or regression   exit 1
+├── Undecided     too few samples to tell          exit 4
 └── NotAvailable  not to be had on this machine    exit 3
 """
 
@@ -42,6 +43,10 @@ class CheckFailed(NnxError):
     """What was made did not pass: parity, accuracy, a regression."""
 
 
+class Undecided(NnxError):
+    """What was made neither passed nor failed: the samples are too few to tell."""
+
+
 class NotAvailable(NnxError):
     """What was asked for is not to be had on this machine."""
 
@@ -49,6 +54,7 @@ class NotAvailable(NnxError):
 _CODES: dict[type[Exception], ExitCode] = {
     BadUsage: ExitCode.BAD_USAGE,
     CheckFailed: ExitCode.CHECK_FAILED,
+    Undecided: ExitCode.UNDECIDED,
     NotAvailable: ExitCode.NOT_AVAILABLE,
     exporting.WrongResult: ExitCode.CHECK_FAILED,
     exporting.ExporterError: ExitCode.BAD_USAGE,

@@ -27,7 +27,7 @@ def judge_with(samples: Samples) -> Judge:
         compared = parity.compare(expected, outputs, precision=precision)
         noise = compared.sqnr_db
         verdict["parity"] = f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none")
-        if not compared.passed and (samples.real or not precision.startswith("int8")):
+        if not compared.passed and (samples.real or not precision.startswith("int")):
             verdict |= {
                 "status": "unproven",
                 "reason": f"Its outputs differ from {other.candidate.label}'s: {compared}.",
@@ -51,7 +51,7 @@ def _arithmetic(row: Row) -> str:
 
 
 def _loosest(*precisions: str) -> str:
-    order = ["fp32", "tf32", "fp16"]
+    order = ["fp32", "tf32", "fp16", "bf16"]
     return max(precisions, key=lambda precision: order.index(precision) if precision in order else len(order))
 
 

@@ -15,7 +15,7 @@ _SHOWN_ISA = (
     "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
 _LIBRARIES = (
-    "torch", "onnx", "onnxscript", "onnxconverter-common", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn",
+    "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn",
 )  # fmt: skip
 
 

@@ -17,11 +17,12 @@ PROVEN_BATCHES = (1, 2, 7)
 """Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""
 
 # Largest difference allowed, as a share of the reference's largest magnitude. The unit roundoff is 6e-8 in fp32 and
-# 5e-4 in fp16 and in TF32, which GPUs use for fp32 products; sums of some thousand terms in another order lose about
-# three digits of the first, and a chain of some dozen rounded layers about one of the second.
-_TOLERANCES = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2}
+# 5e-4 in fp16 and in TF32, which GPUs use for fp32 products, and 4e-3 in bf16; sums of some thousand terms in another
+# order lose about three digits of the first, and a chain of some dozen rounded layers about one of the others.
+_TOLERANCES = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 8e-2}
 _MIN_SQNR_DB = 10.0
-"""For int8, whose error is noise: a tenth of the signal's power. Accuracy decides beyond that."""
+"""For int8 and int4, whose error is noise: a tenth of the signal's power. One layer of 4-bit weights in blocks of 32
+has about 21 dB, so some ten may follow one another. Accuracy decides beyond that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +96,21 @@ def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.N
 
 
 def check_conversion(
-    path: Path, reference: Path, inputs: Mapping[str, npt.NDArray[np.generic]], *, precision: str
+    path: Path,
+    reference: Path,
+    inputs: Mapping[str, npt.NDArray[np.generic]],
+    *,
+    precision: str,
+    required: bool = True,
 ) -> Parity:
-    """Run ``path`` and ``reference`` on ``inputs``; return the comparison, raise CheckFailed when it does not pass."""
+    """Run ``path`` and ``reference`` on ``inputs``; return the comparison.
+
+    Raises CheckFailed when it does not pass and is ``required``: what passed the accuracy gate need not.
+    """
     expected, got = outputs_of(reference, inputs), outputs_of(path, inputs)
     worst = _worst([compare(expected[name], got[name], precision=precision) for name in expected])
-    _require(worst, f"the {precision} model", "the fp32 model")
+    if required:
+        _require(worst, f"the {precision} model", "the fp32 model")
     return worst
 
 

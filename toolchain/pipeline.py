@@ -130,12 +130,12 @@ class Pipeline:
 
     def convert_fp16(self) -> dict[str, Any]:
         """Leave ``model.fp16.onnx``, compared with the fp32 file."""
-        inputs = self._inputs("onnx", "onnxconverter-common", parent=sha256_of(self.path("fp32")))
+        inputs = self._inputs("onnx", parent=sha256_of(self.path("fp32")))
         return self._converted("fp16", inputs, lambda dst: fp16.convert(self.path("fp32"), dst))
 
     def quantize_dynamic(self) -> dict[str, Any]:
         """Leave ``model.int8-dynamic.onnx``, compared with the fp32 file."""
-        int8 = conversion.int8_format()
+        int8 = conversion.format_for()
         inputs = self._inputs(
             "onnx", "onnxruntime", "onnxruntime-gpu", parent=sha256_of(self.path("fp32")), int8=asdict(int8)
         )
@@ -154,7 +154,7 @@ class Pipeline:
 
     def quantize_static(self, *, calibration_samples: int = CALIBRATION_SAMPLES) -> dict[str, Any]:
         """Leave ``model.int8-static.onnx``, calibrated on the training split, compared with the fp32 file."""
-        int8 = conversion.int8_format()
+        int8 = conversion.format_for()
         inputs = self._inputs(
             "onnx",
             "onnxruntime",

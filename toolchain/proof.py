@@ -1,7 +1,7 @@
 """No model file gets its name before it was run and compared: making, proving and naming in one step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ from exporters.artifact import Artifact
 from exporters.atomic_file import staged
 from toolchain import parity
 from toolchain.errors import BadUsage
+from toolchain.gate import Verdict
 from toolchain.parity import Parity
+from toolchain.samples import Samples
+from toolchain.search import Plan
 
 SAMPLES = 256
 """How many real samples a proof runs on."""
@@ -22,11 +25,18 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, kw_only=True)
 class Proven:
-    """A model file under its final name, and the comparison that it passed on ``proven_on``."""
+    """A model file under its final name, and the comparison that it passed on ``proven_on``.
+
+    ``verdict`` is the accuracy gate's, where there was something to judge by; ``plan`` says which nodes had to stay in
+    float for it, where they were searched for; ``judged_on`` are the samples.
+    """
 
     artifact: Artifact
     parity: Parity
     proven_on: str
+    verdict: Verdict | None = None
+    plan: Plan | None = None
+    judged_on: Samples | None = field(default=None, repr=False)
 
 
 def export(
@@ -59,9 +69,14 @@ def convert(
     proven_on: str,
 ) -> Proven:
     """Let ``make`` write ``src``'s version in ``precision``, compare the two on ``inputs``, and name it ``dst``."""
-    if dst.resolve() == src.resolve():
-        raise BadUsage("The output is the input file.", "Choose another --output.")
+    refuse_same(src, dst)
     with staged(dst) as candidate:
         artifact = make(candidate)
         compared = parity.check_conversion(candidate, src, inputs, precision=precision)
     return Proven(artifact=replace(artifact, path=dst), parity=compared, proven_on=proven_on)
+
+
+def refuse_same(src: Path, dst: Path) -> None:
+    """Raise BadUsage when a conversion would overwrite its input."""
+    if dst.resolve() == src.resolve():
+        raise BadUsage("The output is the input file.", "Choose another --output.")

@@ -3,20 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from runtimes.base import TensorSpec
 from runtimes.ort import OrtRuntime
-from toolchain import sources
-from toolchain.datasets import arrays
+from toolchain import overlap, sources
+from toolchain.datasets import arrays, image_folder
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.recipe import Recipe
 
 LABELS = "labels"
 """The array of an ``.npz`` that is no input but the right answers."""
+
+MOST_FROM_CODE = 10_000
+"""How many samples of a factory that may go on for ever are taken where all are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,16 @@ def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) 
     )
 
 
-def named(source: str, data_folder: Path | None, *, split: str, count: int | None = None) -> Samples:
-    """Those of an ``.npz`` file (inputs by name, ``labels`` if any), or of a recipe's ``train`` or ``test`` split."""
+def named(
+    source: str, data_folder: Path | None, *, split: str, count: int | None = None, model: Path | None = None
+) -> Samples:
+    """What a user's ``source`` stands for, ``count`` of its samples or all:
+
+    a recipe (its ``train`` or ``test`` split), an ``.npz`` file (inputs by name, ``labels`` if any), an ``.npy`` file
+    (the one input), a folder of images, or ``file.py:factory``, called without arguments, that yields dicts of arrays
+    (its first samples; of the others a seed draws). ``model`` tells what an array or an image is an input of.
+    """
+    path = Path(source)
     if sources.is_recipe(source):
         recipe = sources.recipe_named(source)
         data = recipe.data(data_folder).load()
@@ -84,32 +96,65 @@ def named(source: str, data_folder: Path | None, *, split: str, count: int | Non
             if split == "train"
             else of_test_split(recipe, data, count)
         )
-    content = arrays.load_npz(Path(source))
+    if path.is_dir():
+        images, found = image_folder.load(path, _specs(model, source)[0].shape, count)
+        name = _specs(model, source)[0].name
+        return Samples(inputs={name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
+    if sources.is_code(source):
+        content = arrays.gather(_called(source), source, count or MOST_FROM_CODE)
+    else:
+        content = arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
     labels = content.pop(LABELS, None)
     if labels is not None and not np.issubdtype(labels.dtype, np.integer):
         raise BadUsage(f"The labels in {source} are {labels.dtype}.", "Save them as whole numbers, one class a sample.")
     given = Samples(inputs=content, labels=None if labels is None else labels.astype(np.int64), source=source)
-    return given if count is None else given.rows(arrays.choose(len(given), count))
+    return given if count is None or count >= len(given) else given.rows(arrays.choose(len(given), count))
 
 
-def for_calibration(source: str, data_folder: Path | None, *, count: int, held_out: int) -> tuple[Samples, Samples]:
-    """(``count`` samples to calibrate on, up to ``held_out`` others to judge the result on).
+def for_calibration(
+    source: str, data_folder: Path | None, *, count: int, model: Path, evaluation: str | None = None
+) -> tuple[Samples, Samples]:
+    """(``count`` samples to calibrate on, others to judge the result on), which share none.
 
-    A recipe's come from its training and its test split. A file is drawn from at random; one of not more than
-    ``count`` samples is split four fifths to one, and one of a single sample serves for both.
+    The others are those of ``evaluation``; without it a recipe's test split, or what is left of a file: one of not
+    more than ``count`` samples is split four fifths to one, and one of a single sample serves for both. BadUsage when
+    the user's own choice overlaps; what a data set has twice is left out of the calibration.
     """
+    if evaluation is None and not sources.is_recipe(source):
+        return _split(named(source, data_folder, split="train", model=model), count)
+    judged = named(evaluation or source, data_folder, split="test", model=model)
+    chosen = named(source, data_folder, split="train", count=count, model=model)
     if sources.is_recipe(source):
-        recipe = sources.recipe_named(source)
-        data = recipe.data(data_folder).load()
-        return of_train_split(recipe, data, count), of_test_split(recipe, data, held_out)
-    given = named(source, None, split="train")
+        return chosen.rows(overlap.without(chosen.inputs, judged.inputs)), judged
+    overlap.refuse(chosen.inputs, judged.inputs)
+    return chosen, judged
+
+
+def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
     total = len(given)
     used = min(count, max(1, total - max(1, total // 5)))
     order = np.random.default_rng(0).permutation(total)
-    chosen, others = np.sort(order[:used]), np.sort(order[used : used + held_out])
+    chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used:])
     if not len(others):
-        others = chosen
-    return given.rows(chosen), given.rows(others, f"other samples of {source}")
+        return chosen, chosen
+    rest = given.rows(others, f"other samples of {given.source}")
+    return chosen.rows(overlap.without(chosen.inputs, rest.inputs)), rest
+
+
+def _specs(model: Path | None, source: str) -> Sequence[TensorSpec]:
+    """The inputs of ``model``."""
+    if model is None:
+        raise BadUsage(f"{source} does not say which input it is.", "Give an .npz file with one array per input.")
+    runtime = OrtRuntime(model)
+    runtime.open()
+    return runtime.inputs
+
+
+def _called(source: str) -> Any:
+    factory = sources.attribute_named(source)
+    if not callable(factory):
+        raise BadUsage(f"{source} is a {type(factory).__name__}.", "Name a function that yields dicts of arrays.")
+    return factory()
 
 
 def random_for_model(path: Path, count: int) -> Samples:

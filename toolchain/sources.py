@@ -24,7 +24,7 @@ def recipe_named(name: str) -> "Recipe":
 
     if name in RECIPES:
         found = importlib.import_module(f"toolchain.recipes.{name}").recipe
-    elif _is_code(name):
+    elif is_code(name):
         found = attribute_named(name)
     else:
         raise BadUsage(
@@ -43,10 +43,10 @@ def is_recipe(name: str) -> bool:
     """Whether ``name`` stands for a recipe. Loads the file of a ``file.py:name``."""
     from toolchain.recipe import Recipe
 
-    return name in RECIPES or (_is_code(name) and isinstance(attribute_named(name), Recipe))
+    return name in RECIPES or (is_code(name) and isinstance(attribute_named(name), Recipe))
 
 
-def _is_code(name: str) -> bool:
+def is_code(name: str) -> bool:
     """Whether ``name`` has the form ``file.py:attribute``; a Windows path has a colon too."""
     return name.rpartition(":")[0].endswith(".py")
 

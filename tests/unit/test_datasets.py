@@ -149,6 +149,6 @@ def test_an_empty_split_is_refused() -> None:
 def test_calibration_and_proof_share_no_sample(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", image=np.arange(50))
     for count in (10, 50, 1000):
-        used, others = samples.for_calibration(str(tmp_path / "x.npz"), None, count=count, held_out=256)
+        used, others = samples.for_calibration(str(tmp_path / "x.npz"), None, count=count, model=tmp_path / "m.onnx")
         assert not set(used.inputs["image"]) & set(others.inputs["image"])
         assert len(used) == min(count, 40)

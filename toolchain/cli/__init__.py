@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("toolchain.cli.export", "Export a PyTorch model to ONNX and prove it."),
     "convert": ("toolchain.cli.convert", "Convert an ONNX model to fp16."),
     "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8."),
+    "explain": ("toolchain.cli.explain", "Show each layer's precision, error, size and time."),
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
 }
 

@@ -10,44 +10,60 @@ from toolchain.cli import options
 @click.command("convert")
 @click.argument("model", type=options.FILE)
 @click.option("--fp16", is_flag=True, help="To half precision.")
-@click.option("-o", "--output", type=options.FILE, help="The new file.  [default: MODEL.fp16.onnx beside MODEL]")
+@click.option("--bf16", is_flag=True, help="To bfloat16 weights.")
+@click.option("-o", "--output", type=options.FILE, help="The new file.  [default: MODEL.PRECISION.onnx beside MODEL]")
 @click.option("--fp16-io", is_flag=True, help="Make inputs and outputs fp16 too; they stay fp32 otherwise.")
 @click.option("--keep-fp32", multiple=True, metavar="NODE", help="A node to leave in fp32; may be repeated.")
-@click.option("--samples", metavar="DATA", help="Real inputs for the proof: an .npz file, or a recipe.")
+@options.calibration
+@options.gate
 @options.data
 @options.as_json
 def command(
     model: Path,
     fp16: bool,
+    bf16: bool,
     output: Path | None,
     fp16_io: bool,
     keep_fp32: tuple[str, ...],
-    samples: str | None,
+    calibration: str | None,
+    samples: int,
+    evaluation: str | None,
+    max_drop: float | None,
+    min_sqnr: float | None,
+    min_cosine: float | None,
+    search: bool,
+    budget: float,
+    plan: Path | None,
+    save_plan: Path | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Convert MODEL to fp16, and compare the result with it.
+    """Convert MODEL to fp16 or bf16, and compare the result with it.
 
-    Nodes with constants that half precision cannot hold stay in fp32, and are named. fp16 halves the file everywhere;
-    it saves time on GPUs, not on CPUs.
+    Nodes with constants that half precision cannot hold stay in fp32, and are named; with --calibration so do those
+    whose activations overflow or vanish. fp16 halves the file everywhere; it saves time on GPUs, not on CPUs.
 
     \b
     Example:
-      nnx convert artifacts/digits/model.onnx --fp16 --samples digits
+      nnx convert artifacts/digits/model.onnx --fp16 --calibration digits
     """
     from toolchain import conversion
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
 
-    if not fp16:
-        raise click.UsageError("Nothing to convert to: add --fp16.")
-    made = conversion.to_fp16(
-        model,
-        options.writable(output or model.with_name(f"{model.stem}.fp16.onnx")),
-        keep_io_types=not fp16_io,
-        keep_fp32=keep_fp32,
-        samples_source=samples,
-        data_folder=data,
-        progress=LiveProgress(),
-    )
+    if fp16 == bf16:
+        raise click.UsageError("Choose one: add --fp16 or --bf16.")
+    if bf16 and fp16_io:
+        raise click.UsageError("--fp16-io goes with --fp16.")
+    destination = options.writable(output or model.with_name(f"{model.stem}.{'fp16' if fp16 else 'bf16'}.onnx"))
+    progress = LiveProgress()
+    given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
+    goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, keep_fp32)
+    if fp16:
+        made = conversion.to_fp16(
+            model, destination, keep_io_types=not fp16_io, data=given, goal=goal, progress=progress
+        )
+    else:
+        made = conversion.to_bf16(model, destination, data=given, goal=goal, progress=progress)
+    options.keep_plan(made.plan, save_plan)
     show(made, as_json)

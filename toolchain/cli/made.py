@@ -1,6 +1,7 @@
 """What ``nnx export``, ``convert`` and ``quantize`` print about the file that they made."""
 
 import json
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -8,9 +9,10 @@ from toolchain.console import print_result
 
 if TYPE_CHECKING:
     from toolchain.proof import Proven
+    from toolchain.speed_check import Speed
 
 
-def show(made: "Proven", as_json: bool) -> None:
+def show(made: "Proven", as_json: bool, speed: "Speed | None" = None) -> None:
     """The result on stdout: lines for a person, or JSON."""
     artifact = made.artifact
     if as_json:
@@ -19,10 +21,23 @@ def show(made: "Proven", as_json: bool) -> None:
             "path": str(artifact.path),
             "parity": asdict(made.parity),
             "proven_on": made.proven_on,
+            "verdict": made.verdict.to_dict() if made.verdict else None,
+            "plan": json.loads(made.plan.to_json()) if made.plan else None,
+            "speed": asdict(speed) | {"slower": speed.slower} if speed else None,
         }
         print_result(json.dumps(facts))
         return
     print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
     print_result(f"proven on {made.proven_on}: {made.parity}")
+    if made.verdict is not None:
+        print_result(f"accuracy: {made.verdict.outcome.value}. {made.verdict.text}")
+    if made.plan is not None:
+        ended = "" if made.plan.finished else "; the budget ended first, so fewer may do"
+        print_result(f"plan, after {made.plan.evaluations} trials{ended}:")
+        print_result("  " + " ".join(f"--exclude {shlex.quote(name)}" for name in made.plan.exclude))
     for note in artifact.notes:
         print_result(note)
+    if speed is not None:
+        print_result(str(speed))
+        for line in speed.advice():
+            print_result(line)

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from toolchain.errors import BadUsage
+
+if TYPE_CHECKING:
+    from toolchain.fitting import Goal
+    from toolchain.search import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -30,6 +34,48 @@ class NumberList(click.ParamType):  # type: ignore[type-arg]  # not subscriptabl
         if not numbers or min(numbers) < 1:
             self.fail(f"'{value}' is not a list of whole numbers from 1 on, such as 1,32.", param, ctx)
         return numbers
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, minutes or hours: ``90s``, ``10m``, ``1h``, ``45``; given as seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        return _scaled(self, value, {"s": 1, "m": 60, "h": 3600}, "90s, 10m or 1h", param, ctx)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """Bytes: ``500MB``, ``2GB``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
+        return int(_scaled(self, value, units, "500MB or 2GB", param, ctx))
+
+
+def _scaled(
+    kind: click.ParamType,  # type: ignore[type-arg]
+    value: str,
+    units: dict[str, int],
+    examples: str,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> float:
+    """A positive number with one of ``units``, or none, behind it."""
+    unit = next((unit for unit in units if value.lower().endswith(unit.lower())), "")
+    try:
+        number = float(value[: len(value) - len(unit)])
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        kind.fail(f"'{value}' is not something like {examples}.", param, ctx)
+    return number * (units[unit] if unit else 1)
 
 
 def data(function: Command) -> Command:
@@ -97,6 +143,84 @@ def measuring(function: Command) -> Command:
     ):  # fmt: skip
         function = decorate(function)
     return function
+
+
+def calibration(function: Command) -> Command:
+    """What a conversion is made and judged with."""
+    for decorate in reversed(
+        (
+            click.option(
+                "--calibration", metavar="DATA",
+                help="Real inputs: .npz, .npy, a folder of images, file.py:factory, or a recipe's training split.",
+            ),
+            click.option(
+                "--samples", type=click.IntRange(min=1), default=256, show_default=True,
+                help="Calibration samples to use.",
+            ),
+            click.option(
+                "--eval", "evaluation", metavar="DATA",
+                help="Held-out inputs, and labels, to judge by.  [default: the rest of --calibration's]",
+            ),
+        )
+    ):  # fmt: skip
+        function = decorate(function)
+    return function
+
+
+def gate(function: Command) -> Command:
+    """What the result must keep, and how to get there."""
+    for decorate in reversed(
+        (
+            click.option("--max-drop", type=float, metavar="POINTS", help="Points of accuracy that may be lost."),
+            click.option("--min-sqnr", type=float, metavar="DB", help="Least signal-to-noise ratio of the outputs."),
+            click.option("--min-cosine", type=float, help="Least mean cosine of the outputs to those of MODEL."),
+            click.option(
+                "--search/--no-search", default=True, show_default=True,
+                help="Put the fewest nodes back in float when the requirement is not met.",
+            ),
+            click.option("--budget", type=Duration(), default="10m", show_default=True, help="Longest search."),
+            click.option("--plan", type=FILE, help="A plan to replay: its nodes stay in float."),
+            click.option("--save-plan", type=FILE, help="Where to write the plan that a search found."),
+        )
+    ):  # fmt: skip
+        function = decorate(function)
+    return function
+
+
+def goal(
+    max_drop: float | None,
+    min_sqnr: float | None,
+    min_cosine: float | None,
+    search: bool,
+    budget: float,
+    plan: Path | None,
+    exclude: tuple[str, ...],
+) -> "Goal":
+    """What the options of :func:`gate` ask for."""
+    from toolchain.fitting import Goal
+    from toolchain.gate import Requirement
+    from toolchain.search import Plan
+
+    wanted = {"max_drop_points": max_drop, "min_sqnr_db": min_sqnr, "min_cosine": min_cosine}
+    required = any(limit is not None for limit in wanted.values())
+    if plan is not None:
+        try:
+            exclude = (*exclude, *Plan.from_json(plan.read_text(encoding="utf-8")).exclude)
+        except FileNotFoundError as error:
+            raise BadUsage(f"There is no plan {plan}.", "Make one with --save-plan.") from error
+    return Goal(
+        requirement=Requirement(**wanted) if required else None,
+        budget_s=budget if search else 0.0,
+        exclude=tuple(dict.fromkeys(exclude)),
+    )
+
+
+def keep_plan(plan: "Plan | None", path: Path | None) -> None:
+    """Write the plan that a search found, if it found one and it is wanted."""
+    from exporters.atomic_file import write_text
+
+    if path is not None and plan is not None:
+        write_text(writable(path), plan.to_json())
 
 
 def writable(path: Path) -> Path:

@@ -1,65 +1,159 @@
 """``nnx quantize``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from toolchain.cli import options
 
 
+def _list_targets(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if value == "list":
+        from exporters.targets import TARGETS
+        from toolchain.console import print_table
+
+        head = ["target", "activations", "weights", "symmetric", "reduced range", "in float", "because"]
+        print_table(
+            "What --target decides",
+            head,
+            [
+                [
+                    each.target,
+                    each.activation,
+                    f"{each.weight} per {'channel' if each.per_channel else 'tensor'}",
+                    "yes" if each.symmetric else "no",
+                    "yes" if each.reduce_range else "no",
+                    ", ".join((*each.float_ops, "MatMul of activations")),
+                    each.reason,
+                ]
+                for each in TARGETS.values()
+            ],
+        )
+        context.exit()
+    return value
+
+
 @click.command("quantize")
 @click.argument("model", type=options.FILE)
 @click.option("--int8", is_flag=True, help="To 8-bit integers.")
+@click.option("--int4", is_flag=True, help="To 4-bit weights in blocks; activations stay fp32.")
 @click.option(
     "--mode",
     type=click.Choice(["dynamic", "static"]),
     help="[default: static with --calibration, dynamic without]",
 )
-@click.option("--calibration", metavar="DATA", help="Real inputs: an .npz file, or a recipe's training split.")
 @click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Calibration samples to use.",
-)
+    "--target", default="auto", show_default=True, metavar="DEVICE", is_eager=True, callback=_list_targets,
+    help="What the result runs on; auto reads this machine's processor, `list` shows the table.",
+)  # fmt: skip
+@options.calibration
+@click.option(
+    "--method", type=click.Choice(["mse", "minmax", "percentile", "entropy"]), default="mse", show_default=True,
+    help="How the ranges of activations are chosen.",
+)  # fmt: skip
+@click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
+@click.option(
+    "--skip", multiple=True, type=click.Choice(["attention-form", "stem-fold", "equalization", "bias-correction"]),
+    help="An improvement to leave out; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--memory-budget", type=options.Size(), default="2GB", show_default=True,
+    help="Most that activations may take while calibrating.",
+)  # fmt: skip
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep and reuse calibration statistics.")
+@click.option(
+    "--block-size", type=click.Choice(["16", "32", "64", "128", "256"]), default="32", show_default=True,
+    help="For --int4: weights that share a scale.",
+)  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="NODE", help="A node to leave in float; may be repeated.")
+@options.gate
+@click.option("--time/--no-time", default=True, show_default=True, help="Time the result against MODEL here.")
 @click.option("-o", "--output", type=options.FILE, help="The new file.  [default: MODEL.int8-MODE.onnx beside MODEL]")
 @options.data
 @options.as_json
 def command(
     model: Path,
     int8: bool,
+    int4: bool,
     mode: str | None,
+    target: str,
     calibration: str | None,
     samples: int,
+    evaluation: str | None,
+    method: Any,
+    percentile: float | None,
+    skip: tuple[Any, ...],
+    memory_budget: int,
+    cache: bool,
+    block_size: str,
+    exclude: tuple[str, ...],
+    max_drop: float | None,
+    min_sqnr: float | None,
+    min_cosine: float | None,
+    search: bool,
+    budget: float,
+    plan: Path | None,
+    save_plan: Path | None,
+    time: bool,
     output: Path | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Quantize MODEL to int8 in the format that this CPU is fast at, and compare the result with it.
+    """Quantize MODEL in the format that the target is fast at, compare the result with it, and time both.
 
     Static int8 fixes the ranges of activations from calibration data and suits convolution nets; dynamic int8 measures
-    them at run time and suits nets of large matrix products.
+    them at run time and suits nets of large matrix products; int4 makes files of such nets smallest.
 
     \b
     Example:
-      nnx quantize artifacts/digits/model.onnx --int8 --calibration digits
+      nnx quantize artifacts/digits/model.onnx --int8 --calibration digits --max-drop 1
+      nnx quantize model.onnx --int8 --calibration train.npz --eval test.npz --target arm64
       nnx quantize mlp.onnx --int8 --mode dynamic -o mlp.int8.onnx
+      nnx quantize --target list
     """
-    from toolchain import conversion
+    from exporters.int8_static import StaticOptions
+    from exporters.thresholds import DEFAULT_PERCENTILE
+    from toolchain import conversion, speed_check
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
 
-    if not int8:
-        raise click.UsageError("Nothing to quantize to: add --int8.")
-    mode = mode or ("static" if calibration else "dynamic")
-    made = conversion.to_int8(
-        model,
-        options.writable(output or model.with_name(f"{model.stem}.int8-{mode}.onnx")),
-        mode=mode,
-        calibration=calibration,
-        count=samples,
-        data_folder=data,
-        progress=LiveProgress(),
-    )
-    show(made, as_json)
+    if int8 == int4:
+        raise click.UsageError("Choose one: add --int8 or --int4.")
+    if percentile is not None and method != "percentile":
+        raise click.UsageError("--percentile goes with --method percentile.")
+    mode = "int4" if int4 else f"int8-{mode or ('static' if calibration else 'dynamic')}"
+    destination = options.writable(output or model.with_name(f"{model.stem}.{mode}.onnx"))
+    progress = LiveProgress()
+    given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
+    goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, exclude)
+    if int4:
+        made = conversion.to_int4(
+            model, destination, block_size=int(block_size), data=given, goal=goal, progress=progress
+        )
+    elif mode == "int8-dynamic":
+        int8_format = conversion.format_for(target)
+        made = conversion.to_int8_dynamic(
+            model, destination, int8=int8_format, data=given, goal=goal, progress=progress
+        )
+    else:
+        made = conversion.to_int8_static(
+            model,
+            destination,
+            int8=conversion.format_for(target),
+            data=given,
+            goal=goal,
+            options=StaticOptions(
+                method=method,
+                percentile=DEFAULT_PERCENTILE if percentile is None else percentile,
+                skip=frozenset(skip),
+                memory_budget=memory_budget,
+            ),
+            use_cache=cache,
+            progress=progress,
+        )
+    options.keep_plan(made.plan, save_plan)
+    speed = None
+    if time and conversion.runs_here(target) and made.judged_on is not None:
+        speed = speed_check.compare(model, destination, made.judged_on, precision=mode, progress=progress)
+    show(made, as_json, speed)

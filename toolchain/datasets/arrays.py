@@ -1,28 +1,59 @@
-"""Samples that a user brings: an ``.npz`` file with one array per model input."""
+"""Samples that a user brings: ``.npz`` and ``.npy`` files, memory-mapped where they are not compressed, and code."""
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from toolchain.errors import BadUsage
 
+Arrays = dict[str, npt.NDArray[np.generic]]
+_ADVICE = "Save the samples with numpy.savez(path, INPUT_NAME=array)."
+_LOCAL_HEADER_BYTES = 30  # of a zip member, before its name and extra field
 
-def load_npz(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """Read ``path``; raise BadUsage when it is missing, no ``.npz``, or holds pickled objects."""
+
+def load(path: Path, input_names: Sequence[str]) -> Arrays:
+    """The arrays of an ``.npz`` by name, or that of an ``.npy`` under the only one of ``input_names``.
+
+    What is not compressed stays on disk until it is read; changes to the arrays never reach it. Raises BadUsage when
+    the file is missing, of another kind, or holds pickled objects.
+    """
     if not path.is_file():
-        raise BadUsage(f"There is no data file {path}.", "Give an .npz file, or the name of a recipe.")
+        raise BadUsage(f"There is no data file {path}.", "Give an .npz or .npy file, a folder, or a recipe's name.")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise BadUsage(f"{path} is a single array.", "Save it with numpy.savez under the input's name.")
-        with archive:
-            return {name: archive[name] for name in archive.files}
+        if zipfile.is_zipfile(path):
+            return _load_npz(path)
+        array: npt.NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BadUsage(f"{path} is not an .npz or .npy file of plain arrays.", _ADVICE) from error
+    if len(input_names) != 1:
+        raise BadUsage(f"{path} is a single array, and the model has {len(input_names)} inputs.", _ADVICE)
+    return {input_names[0]: array}
+
+
+def gather(batches: Any, name: str, count: int) -> Arrays:
+    """The first ``count`` samples of an iterable of dicts of arrays ``(N, ...)``; BadUsage for anything else."""
+    parts: list[Mapping[str, npt.NDArray[np.generic]]] = []
+    found = 0
+    try:
+        for batch in batches:
+            if not isinstance(batch, Mapping) or not batch:
+                raise TypeError(f"it yielded a {type(batch).__name__}, not a dict of arrays")
+            parts.append({key: np.asarray(array) for key, array in batch.items()})
+            if parts[0].keys() != parts[-1].keys():
+                raise TypeError(f"its dicts have other names: {sorted(parts[0])}, then {sorted(parts[-1])}")
+            found += len(next(iter(parts[-1].values())))
+            if found >= count:
+                break
+        if not parts:
+            raise TypeError("it yielded nothing")
+        return {key: np.concatenate([part[key] for part in parts])[:count] for key in parts[0]}
+    except (TypeError, ValueError) as error:
         raise BadUsage(
-            f"{path} is not an .npz file of plain arrays.",
-            "Save the samples with numpy.savez(path, INPUT_NAME=array).",
+            f"{name} does not give samples: {error}.", "It must yield dicts of arrays, input name -> (N, ...)."
         ) from error
 
 
@@ -31,3 +62,32 @@ def choose(total: int, count: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
     if total <= count:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
+
+
+def _load_npz(path: Path) -> Arrays:
+    found: Arrays = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if member.compress_type == zipfile.ZIP_STORED:
+                found[name] = _mapped(file, member.header_offset, path)
+            else:
+                with archive.open(member) as stream:
+                    found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return found
+
+
+def _mapped(file: IO[bytes], header_offset: int, path: Path) -> npt.NDArray[np.generic]:
+    """The array of an uncompressed zip member, mapped where it lies."""
+    file.seek(header_offset)
+    header = file.read(_LOCAL_HEADER_BYTES)
+    name_bytes, extra_bytes = (int.from_bytes(header[start : start + 2], "little") for start in (26, 28))
+    file.seek(header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("pickled objects")
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "c", file.tell(), shape, "F" if fortran else "C")

@@ -1,0 +1,103 @@
+"""fp32 .onnx -> bf16 .onnx: weights stored in bfloat16, half the bytes, with fp32's range.
+
+ONNX Runtime 1.31's CPU provider has no bfloat16 kernel for MatMul, Gemm, Conv, Add, Mul, Relu, Sigmoid or a reduction:
+a graph of bfloat16 arithmetic does not load there. So each weight is a bfloat16 initializer with a Cast to fp32 behind
+it, which is standard ONNX from opset 13, loads wherever fp32 does, and is folded when a session opens: the arithmetic,
+its speed and the memory of the session are fp32's. Nothing overflows: bfloat16 keeps fp32's 8 bits of exponent.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from exporters import onnx_file, provenance
+from exporters.artifact import Artifact
+from exporters.atomic_file import sha256_of
+from exporters.errors import BadModelFile, BadOption, NotApplicable, WrongResult
+
+NOTE = "bf16 saves bytes; the weights are cast when a session opens and the arithmetic stays fp32"
+_MIN_OPSET = 13  # the first whose Cast takes bfloat16
+_MIN_ELEMENTS = 64  # below, the Cast takes about as many bytes as the smaller weight saves
+_SUFFIX = ".bf16"
+_INFINITY = 0x7F800000
+
+
+def convert(src: Path, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifact:
+    """Write ``src`` to ``dst`` with its weights in bfloat16, rounded to nearest even; inputs and outputs stay fp32.
+
+    The weights of the nodes named in ``keep_fp32`` stay fp32, and so do weights of under 64 elements.
+
+    Raises BadModelFile for a file that is not fp32 or older than opset 13, BadOption for a node that is not there,
+    NotApplicable when no weight is left to convert.
+    """
+    model = onnx_file.load(src)
+    interface = onnx_file.interface_of(model)
+    _require_fp32(src, model)
+    missing = set(keep_fp32) - {node.name for node in model.graph.node}
+    if missing:
+        raise BadOption(f"There is no node named {', '.join(sorted(missing))} in {src}.", "List them with netron.")
+    kept = {name for node in model.graph.node if node.name in keep_fp32 for name in node.input}
+    chosen = [tensor for tensor in model.graph.initializer if tensor.name not in kept and _pays(tensor)]
+    if not chosen:
+        raise NotApplicable(
+            f"{src} has no fp32 weight of at least {_MIN_ELEMENTS} elements to store in bf16.", "Ship the fp32 model."
+        )
+    casts = [_store(tensor) for tensor in chosen]
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
+    _drop_inputs(model.graph, {cast.output[0] for cast in casts})
+    parent = sha256_of(src)
+    facts = {"precision": "bf16", "parent_sha256": parent, "fp32_nodes": ", ".join(sorted(keep_fp32))}
+    provenance.write(model, {**facts, "tools": provenance.tool_versions()})
+    onnx_file.check(model, step="bf16")
+    if onnx_file.interface_of(model) != interface:
+        raise WrongResult("The bf16 model has other inputs or outputs.", "Report it with the model.")
+    onnx_file.save(model, dst)
+    return Artifact.of(dst, precision="bf16", opset=onnx_file.opset_of(model), parent_sha256=parent, notes=(NOTE,))
+
+
+def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """``values`` as bfloat16 bits: the upper half of fp32's, rounded to nearest, ties to even; NaN stays NaN."""
+    bits = values.view(np.uint32)
+    nearest = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    is_nan = (bits & 0x7FFFFFFF) > _INFINITY
+    return np.where(is_nan, (bits >> 16) | 0x40, nearest).astype(np.uint16)
+
+
+def _require_fp32(src: Path, model: onnx.ModelProto) -> None:
+    precision = onnx_file.precision_of(model)
+    if precision != "fp32":
+        raise BadModelFile(f"{src} is {precision} already.", "Give the fp32 model.")
+    if onnx_file.opset_of(model) < _MIN_OPSET:
+        raise BadModelFile(
+            f"{src} has opset {onnx_file.opset_of(model)}; bfloat16 needs {_MIN_OPSET}.", "Export it at a newer opset."
+        )
+
+
+def _pays(tensor: TensorProto) -> bool:
+    """Large enough, and free of values between bfloat16's largest and fp32's, which would round to infinity."""
+    if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _MIN_ELEMENTS:
+        return False
+    values = numpy_helper.to_array(tensor)
+    return bool((((rounded(values) & 0x7FFF) == _INFINITY >> 16) <= np.isinf(values)).all())
+
+
+def _store(tensor: TensorProto) -> onnx.NodeProto:
+    """Turn ``tensor``; return the Cast that gives it back, under its name, to all who read it."""
+    name, dims = tensor.name, list(tensor.dims)
+    bits = rounded(numpy_helper.to_array(tensor)).astype("<u2")
+    stored = helper.make_tensor(name + _SUFFIX, TensorProto.BFLOAT16, dims, bits.tobytes(), raw=True)
+    tensor.CopyFrom(stored)
+    return helper.make_node("Cast", [stored.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT)
+
+
+def _drop_inputs(graph: onnx.GraphProto, names: Collection[str]) -> None:
+    """Before IR version 4 every weight was listed as an input with a default, too."""
+    listed = [value for value in graph.input if value.name not in names]
+    del graph.input[:]
+    graph.input.extend(listed)

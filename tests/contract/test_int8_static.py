@@ -1,0 +1,127 @@
+"""Static int8: what stays float, the steps that improve it, and their evidence."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from exporters import bias_correction, calibration, calibration_data, int8_preparation, onnx_file, qdq, targets
+from exporters.errors import BadOption
+from exporters.evidence import Evidence
+from exporters.int8_static import STEPS, StaticInt8, StaticOptions, convert
+from exporters.segments import Segments
+from exporters.thresholds import METHODS, Method
+from tests.contract.tiny_models import MODELS
+
+Exported = Callable[[str], Path]
+VNNI = targets.named("x86-vnni")
+
+
+def quantized(name: str, exported: Exported) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, np.ndarray]]:
+    """(fp32 made ready, its plain QDQ version, samples)."""
+    src, samples = exported(name), MODELS[name].samples(40)
+    model = int8_preparation.preprocessed(src, onnx_file.load(src))
+    digest = calibration_data.check(samples, model, source="test")
+    ranges = calibration.collect(model, samples, data_sha256=digest).ranges()
+    return model, qdq.inserted(model, ranges, int8=VNNI), samples
+
+
+@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_target_gets_its_format(name: str, target: str, exported: Exported, tmp_path: Path) -> None:
+    int8 = targets.named(target)
+    made = convert(exported(name), tmp_path / "m.onnx", samples=MODELS[name].samples(40), int8=int8)
+    model = onnx_file.load(made.path)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    zeros = [tensors[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    wanted = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}[int8.activation]
+    assert zeros
+    assert {zero.data_type for zero in zeros} == {wanted}
+    if int8.symmetric:
+        assert not any(numpy_helper.to_array(zero).any() for zero in zeros)
+    if int8.reduce_range:
+        weights = [tensor for tensor in tensors.values() if tensor.data_type == TensorProto.INT8 and tensor.dims]
+        assert max(np.abs(numpy_helper.to_array(weight).astype(int)).max() for weight in weights) <= 64
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_a_sound_model(method: Method, exported: Exported, tmp_path: Path) -> None:
+    src, samples = exported("residual"), MODELS["residual"].samples(40)
+    made = convert(src, tmp_path / "m.onnx", samples=samples, int8=VNNI, options=StaticOptions(method=method))
+    unseen = MODELS["residual"].samples(40, seed=9)
+    assert Evidence(onnx_file.load(src), unseen).sqnr_db(onnx_file.load(made.path)) > 18
+
+
+def test_excluded_nodes_stay_in_float(exported: Exported, tmp_path: Path) -> None:
+    ready = StaticInt8(exported("residual"), samples=MODELS["residual"].samples(40), int8=VNNI)
+    convolutions = [node.name for node in onnx_file.load(exported("residual")).graph.node if node.op_type == "Conv"]
+    kept = convolutions[1]
+    assert kept in ready.nodes
+    made = onnx_file.load(ready.write(tmp_path / "m.onnx", exclude=[kept]).path)
+    floats = {tensor.name for tensor in made.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    by_name = {node.name: node for node in made.graph.node if node.op_type == "Conv"}
+    assert by_name[kept].input[1] in floats
+    assert by_name[convolutions[0]].input[1] not in floats
+
+
+def test_an_excluded_node_that_is_not_there_is_said(exported: Exported, tmp_path: Path) -> None:
+    ready = StaticInt8(exported("mlp"), samples=MODELS["mlp"].samples(40), int8=VNNI)
+    with pytest.raises(BadOption, match="no node named nothing"):
+        ready.write(tmp_path / "m.onnx", exclude=["nothing"])
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_products_of_activations_and_softmax_stay_in_float(exported: Exported) -> None:
+    model = int8_preparation.preprocessed(exported("attention"), onnx_file.load(exported("attention")))
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    kept = [kinds[name] for name in qdq.nodes_in_float(model, VNNI)]
+    assert sorted(kept) == ["MatMul", "MatMul", "Softmax"]
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual"])
+def test_segments_give_what_the_whole_graph_gives(name: str, exported: Exported) -> None:
+    model, made, samples = quantized(name, exported)
+    del model
+    right = Evidence(made, samples)  # outputs of the whole
+    run = Segments(made, samples)
+    for node in made.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            run.until(node)
+    last = next(node for node in reversed(made.graph.node) if made.graph.output[0].name in node.output)
+    whole = right._right[0]
+    # a segment ends where a fused kernel would go on in integers: equal but for single roundings
+    assert np.abs(run.until(last) - whole).max() < 0.05 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual"])
+def test_bias_correction_centres_every_layer(name: str, exported: Exported) -> None:
+    model, made, samples = quantized(name, exported)
+    correction = bias_correction.measure(model, made, samples)
+    assert correction.shifts
+    ranges_model = correction.applied_to(model)
+    onnx_file.check(ranges_model, step="test")
+    digest = calibration_data.check(samples, model, source="test")
+    ranges = calibration.collect(model, samples, data_sha256=digest).ranges()
+    corrected = qdq.inserted(ranges_model, ranges, int8=VNNI)
+    before = bias_correction.measure(model, made, samples).shifts
+    after = bias_correction.measure(model, corrected, samples).shifts
+    shift = {key: float(np.abs(values).mean()) for key, values in before.items()}
+    left = {key: float(np.abs(values).mean()) for key, values in after.items()}
+    assert sum(left.values()) < 0.3 * sum(shift.values())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_skipped_step_is_not_done(step: str, exported: Exported, tmp_path: Path) -> None:
+    options = StaticOptions(skip=frozenset(STEPS))
+    made = convert(
+        exported("residual"), tmp_path / "m.onnx", samples=MODELS["residual"].samples(40), int8=VNNI, options=options
+    )
+    assert not any(note.startswith(step) for note in made.notes)
+
+
+def test_batch_norms_are_folded_before_anything(exported: Exported) -> None:
+    model = int8_preparation.preprocessed(exported("residual"), onnx_file.load(exported("residual")))
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)

@@ -1,0 +1,158 @@
+"""Makes a conversion that meets the accuracy gate: as it is, or with the fewest nodes found put back in float."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.artifact import Artifact
+from exporters.atomic_file import sha256_of, staged
+from toolchain import gate, overlap, parity, proof
+from toolchain.gate import Outcome, Requirement, Verdict
+from toolchain.judging import MAX_DROP
+from toolchain.progress import Progress
+from toolchain.proof import Proven
+from toolchain.samples import Samples
+from toolchain.search import Plan, search
+
+Make = Callable[[Path, Collection[str]], Artifact]
+"""(file to write, nodes to leave in float) -> what was written."""
+Outputs = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What the result must keep, None to be refused only for what is plainly broken; ``budget_s`` 0 does not search.
+
+    ``exclude`` stays in float in any case; ``facts`` are what the verdicts depend on besides the files and the samples.
+    """
+
+    requirement: Requirement | None = None
+    budget_s: float = 0.0
+    exclude: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    src: Path,
+    dst: Path,
+    *,
+    precision: str,
+    make: Make,
+    rank: Callable[[Path], list[str]],
+    judged_on: Samples,
+    goal: Goal,
+    progress: Progress,
+) -> Proven:
+    """Write a version of ``src`` to ``dst`` that passes the gate on ``judged_on``; leave no file when none does.
+
+    Without a requirement it is compared by its precision's rule, and where there are labels it must not be shown to
+    lose more than MAX_DROP. With one, and with a budget, a version that does not pass starts a search over the nodes
+    in the order of ``rank`` (most damaging first): every other sample steers it, the rest give the final verdict, so
+    that the choice is not judged by what it was chosen by. Raises CheckFailed or Undecided.
+    """
+    proof.refuse_same(src, dst)
+    trial = _Trial(src, make, judged_on, goal)
+    plan = None
+    with staged(dst) as candidate:
+        artifact = make(candidate, goal.exclude)
+        verdict = trial.judge(candidate)
+        few = {name: array[: proof.SAMPLES] for name, array in judged_on.inputs.items()}
+        if goal.requirement is None:
+            compared = parity.check_conversion(candidate, src, few, precision=precision)
+            if verdict is not None and verdict.outcome is Outcome.FAILED:
+                gate.require(verdict)
+        else:
+            assert verdict is not None
+            if verdict.outcome is not Outcome.PASSED and goal.budget_s:
+                progress.note(f"with every node converted: {verdict.outcome.value}. {verdict.text}")
+                journal = dst.with_name(f"{dst.name}.search.json")
+                plan, verdict = trial.search(lambda: rank(candidate), journal=journal, progress=progress)
+                artifact = make(candidate, plan.exclude)
+                journal.unlink(missing_ok=True)
+            gate.require(verdict)
+            compared = parity.check_conversion(candidate, src, few, precision=precision, required=False)
+    made = replace(artifact, path=dst)
+    return Proven(
+        artifact=made, parity=compared, proven_on=judged_on.source, verdict=verdict, plan=plan, judged_on=judged_on
+    )
+
+
+class _Trial:
+    """One source model, and what its versions are judged by."""
+
+    def __init__(self, src: Path, make: Make, judged_on: Samples, goal: Goal) -> None:
+        self._src, self._make, self._samples, self._goal = src, make, judged_on, goal
+        default = Requirement(max_drop_points=MAX_DROP * 100) if judged_on.labels is not None else None
+        self._requirement = goal.requirement or default
+        self._right = self._outputs(src) if self._requirement else None
+
+    def judge(self, path: Path) -> Verdict | None:
+        """The verdict on a file over all samples; None where there is nothing to judge by."""
+        return None if self._requirement is None else self._verdict(self._outputs(path), slice(None))
+
+    def search(self, rank: Callable[[], list[str]], *, journal: Path, progress: Progress) -> tuple[Plan, Verdict]:
+        """(Which nodes to leave in float, the verdict on the samples that did not steer the search)."""
+        assert self._right is not None
+        steering, final = slice(0, None, 2), slice(1, None, 2)
+        if any(self._verdict(self._right, part).outcome is Outcome.UNDECIDED for part in (steering, final)):
+            # half of the samples could not even tell a perfect copy from a failing one
+            gate.require(self._verdict(self._right, slice(None)))
+            progress.warn("There are too few samples to judge the search by others than it goes by: it uses all.")
+            steering = final = slice(None)
+        ranking = rank()
+        everything = frozenset(ranking)
+        last: dict[frozenset[str], Outputs] = {}
+
+        def evaluate(excluded: frozenset[str]) -> Verdict:
+            last[excluded] = self._version(excluded, everything)
+            return self._verdict(last[excluded], steering)
+
+        plan = search(
+            ranking, evaluate, budget_s=self._goal.budget_s, journal=journal, key=self._key(), progress=progress
+        )
+        chosen = frozenset(plan.exclude)
+        outputs = last[chosen] if chosen in last else self._version(chosen, everything)
+        verdict = self._verdict(outputs, final)
+        exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
+        return replace(plan, exclude=exclude, verdict=verdict.text, options=dict(self._goal.facts)), verdict
+
+    def _version(self, excluded: frozenset[str], everything: frozenset[str]) -> Outputs:
+        if excluded == everything:  # then nothing is converted, which no converter takes for a success
+            assert self._right is not None
+            return self._right
+        with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
+            made = self._make(Path(folder) / "trial.onnx", [*self._goal.exclude, *sorted(excluded)])
+            return self._outputs(made.path)
+
+    def _verdict(self, outputs: Outputs, part: slice) -> Verdict:
+        assert self._requirement is not None and self._right is not None
+        labels = self._samples.labels
+        count = min(len(outputs), len(self._right))  # a fixed batch leaves an incomplete last one out
+        return gate.judge(
+            self._requirement, self._right[:count][part], outputs[:count][part],
+            None if labels is None else labels[:count][part],
+        )  # fmt: skip
+
+    def _outputs(self, path: Path) -> Outputs:
+        """``(N, K)``: the only output, the first where there are labels for it, or all of them side by side."""
+        found = list(parity.outputs_of(path, self._samples.inputs).values())
+        if len(found) == 1 or self._samples.labels is not None:
+            return found[0]
+        return np.concatenate([array.reshape(len(array), -1) for array in found], axis=1)
+
+    def _key(self) -> str:
+        """A digest of all that the verdicts depend on."""
+        facts = [sha256_of(self._src), repr(self._goal.requirement), list(self._goal.exclude), dict(self._goal.facts)]
+        state = hashlib.sha256(json.dumps(facts, default=str).encode())
+        for digest in overlap.digests(self._samples.inputs):
+            state.update(digest)
+        if self._samples.labels is not None:
+            state.update(np.ascontiguousarray(self._samples.labels).tobytes())
+        return state.hexdigest()

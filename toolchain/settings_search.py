@@ -1,0 +1,146 @@
+"""Which session settings a model runs fastest with on this machine: a few candidates, timed in turns.
+
+Fusions are not always a gain. On a CPU, an encoder of MiniLM's size in dynamic int8 is 1.35 times faster without
+SkipLayerNormFusion, 1.39 times without BiasGeluFusion too, and its fp32 gains 13 % when the graph is optimized less.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from exporters import onnx_file, provenance
+from runtimes.session_settings import KEY, SessionSettings
+from toolchain import artifacts_folder, benchmark, parity
+from toolchain.bench_record import Benchmark, Row, Setting
+from toolchain.benchmark import Effort, Judge, Outputs
+from toolchain.errors import CheckFailed
+from toolchain.progress import SILENT, Progress
+from toolchain.samples import Samples
+from toolchain.stats import Interval
+
+MIN_GAIN = 1.03
+"""What other settings must surely be faster by than the defaults: less is not worth the lines of code they cost."""
+DEFAULT = "default"
+_NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
+_NORM_IN_PARTS = {"ReduceMean", "Sqrt", "Div"}  # what LayerNormFusion makes one of
+_GELUS = {"Gelu", "Erf"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The ``settings`` to run the model with; ``speedup`` is theirs over the defaults, None where these are the best.
+
+    ``rows`` are all candidates, the defaults first; the files they name were copies and are gone.
+    """
+
+    settings: SessionSettings
+    speedup: Interval | None
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        if self.speedup is None:
+            others = ", ".join(row.candidate.label for row in self.rows[1:])
+            return f"default session settings: none is surely {MIN_GAIN - 1:.0%} faster ({others})"
+        label = next(row.candidate.label for row in self.rows if row.speedup is self.speedup)
+        gain = self.speedup
+        return f"{label}: {gain.estimate:.2f}x over the default settings (95 %: {gain.low:.2f} to {gain.high:.2f})"
+
+
+def best(
+    model: Path,
+    feeds: Samples,
+    *,
+    threads: int,
+    precision: str,
+    batch: int = 1,
+    effort: Effort | None = None,
+    progress: Progress = SILENT,
+    measure: Callable[..., Benchmark] = benchmark.run,
+) -> Found:
+    """Time the settings that can matter to ``model`` beside the defaults, on the CPU provider, each in its own process.
+
+    The defaults stay unless other settings are surely faster by :data:`MIN_GAIN` and give the same outputs within
+    ``precision``'s tolerance. Settings that ``model`` already holds are not looked at, and the file is not changed:
+    see :func:`store`. ``measure`` is :func:`toolchain.benchmark.run`, or that with scripted contestants.
+
+    Raises CheckFailed when the model does not run with the defaults.
+    """
+    loaded = onnx_file.load(model)
+    trials = candidates(loaded, precision=precision)
+    with tempfile.TemporaryDirectory(prefix="nnx-settings-") as folder:
+        rows = measure(
+            [
+                artifacts_folder.of_file(_copy(loaded, settings, folder, index), label=label, precision=precision)
+                for index, (label, settings) in enumerate(trials.items())
+            ],
+            [Setting(provider="cpu", batch=batch, threads=threads)],
+            feeds,
+            judge=_same_within(precision),
+            effort=effort,
+            progress=progress,
+        ).rows
+    if rows[0].status != "ok":
+        raise CheckFailed(f"{model} does not run with the default session settings.", rows[0].reason)
+    faster = [(row.speedup, row) for row in rows[1:] if row.status == "ok" and row.speedup is not None]
+    faster = [(speedup, row) for speedup, row in faster if speedup.low > MIN_GAIN]
+    if not faster:
+        return Found(settings=trials[DEFAULT], speedup=None, rows=rows)
+    speedup, chosen = max(faster, key=lambda pair: pair[0].estimate)
+    return Found(settings=trials[chosen.candidate.label], speedup=speedup, rows=rows)
+
+
+def candidates(model: onnx.ModelProto, *, precision: str) -> dict[str, SessionSettings]:
+    """Label -> settings worth timing for ``model``, the defaults first.
+
+    Less optimization is for fp32 alone, int8 convolutions lose 40 to 80 % by it; fusions are only turned off where the
+    graph has what they fuse.
+    """
+    operators = {node.op_type for graph in onnx_file.graphs_of(model) for node in graph.node}
+    trials = {DEFAULT: SessionSettings()}
+    if precision == "fp32":
+        trials["basic optimization"] = SessionSettings(graph_level="basic")
+    if "Add" in operators and (operators & _NORMS or operators >= _NORM_IN_PARTS):
+        trials["no SkipLayerNormFusion"] = SessionSettings(disabled_optimizers=("SkipLayerNormFusion",))
+        if operators & _GELUS:
+            both = ("SkipLayerNormFusion", "BiasGeluFusion")
+            trials["no SkipLayerNormFusion, no BiasGeluFusion"] = SessionSettings(disabled_optimizers=both)
+    trials["no memory pattern"] = SessionSettings(memory_pattern=False)
+    return trials
+
+
+def store(model: Path, settings: SessionSettings) -> None:
+    """Write ``settings`` into the file, over those it held; :class:`runtimes.ort.OrtRuntime` obeys them from then on.
+
+    The file is replaced as a whole, so its SHA-256 changes.
+    """
+    loaded = onnx_file.load(model)
+    _write(loaded, settings)
+    onnx_file.save(loaded, model)
+
+
+def _copy(model: onnx.ModelProto, settings: SessionSettings, folder: str, index: int) -> Path:
+    """``model`` in a file of its own that says how to run it: what is timed is what would ship."""
+    _write(model, settings)
+    path = Path(folder) / f"candidate{index}.onnx"
+    onnx_file.save(model, path)
+    return path
+
+
+def _write(model: onnx.ModelProto, settings: SessionSettings) -> None:
+    provenance.write(model, {KEY.removeprefix("nnx."): settings.to_json()})
+
+
+def _same_within(precision: str) -> Judge:
+    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
+        if baseline is None:
+            return {}
+        compared = parity.compare(baseline[1], outputs, precision=precision)
+        if compared.passed:
+            return {}
+        return {"status": "unproven", "reason": f"Its outputs differ from those with default settings: {compared}."}
+
+    return judge
