@@ -5,7 +5,11 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 RUNTIME = cpu  # the onnxruntime wheel: cpu or gpu, which overwrite each other
 
-.PHONY: demo test check format gpu tables clean
+OPENVINO = .venv-openvino
+# what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
+BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+.PHONY: demo test check format gpu tables openvino calibration int8-accuracy int8-speed depthwise clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -30,6 +34,27 @@ gpu:  ## CUDA tests, ablation and bench, in an environment of their own; without
 tables: $(INSTALLED)  ## the two tables of the sources beside ours, from artifacts/
 	$(BIN)/python benchmarks/source_tables.py
 
+calibration: $(INSTALLED)  ## memory and time of calibration beside ONNX Runtime's. DATA=folder of CIFAR-10, QUICK=1
+	$(BIN)/python -m benchmarks.calibration $(BENCH_OPTIONS)
+
+int8-accuracy: $(INSTALLED) openvino  ## SQNR and accuracy beside ONNX Runtime and NNCF, on what lies in artifacts/ too
+	$(BIN)/python -m benchmarks.int8_accuracy $(BENCH_OPTIONS)
+
+int8-speed: $(INSTALLED) openvino  ## int8 beside PyTorch, ONNX Runtime and OpenVINO with NNCF, in turns; half an hour
+	$(BIN)/python -m benchmarks.int8_speed $(BENCH_OPTIONS)
+
+depthwise: $(INSTALLED)  ## train the net on which min/max int8 fails, for int8-accuracy. DATA=folder of CIFAR-10
+	$(BIN)/nnx train benchmarks/depthwise.py:recipe $(if $(DATA),--data $(DATA))
+
+openvino: $(OPENVINO)/.installed  ## an environment of its own for the tools that int8 is compared with
+
+# without PyTorch: NNCF quantizes OpenVINO's and ONNX's graphs without it
+$(OPENVINO)/.installed: constraints.txt
+	$(PYTHON) -m venv $(OPENVINO)
+	$(OPENVINO)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+		openvino==2026.4.1 nncf==3.4.0 onnx onnxruntime
+	touch $(OPENVINO)/.installed
+
 # torch first: where pip has a CPU build of the pinned version at hand it takes that one
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,4 +63,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(OPENVINO) build *.egg-info

@@ -225,12 +225,13 @@ class Net:
     samples: Callable[[np.random.Generator, Path | None, str], Iterator[Array]]
 
 
-def export(name: str, folder: Path) -> Path:
-    """Write the net ``name`` to ``folder/name.onnx`` as nnx exports it, and return that path."""
-    net, path = NETS[name], folder / f"{name}.onnx"
+def export(name: str, folder: Path, *, opset: int | None = None) -> Path:
+    """Write the net ``name`` to ``folder`` as nnx exports it, at its own opset unless told, and return the path."""
+    net = NETS[name]
+    path = folder / f"{name}-opset{opset or net.opset}.onnx"
     example = {key: torch.from_numpy(array) for key, array in inputs(name, 2).items()}
     names = [net.recipe.output_name]
-    torch_onnx.export(net.recipe.model(), path, example_inputs=example, output_names=names, opset=net.opset)
+    torch_onnx.export(net.recipe.model(), path, example_inputs=example, output_names=names, opset=opset or net.opset)
     return path
 
 

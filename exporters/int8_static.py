@@ -91,6 +91,11 @@ class StaticInt8:
         return tuple(node.name for node in self._model.graph.node if node.name not in in_float)
 
     @property
+    def from_cache(self) -> bool:
+        """Whether the statistics were known from an earlier calibration."""
+        return self._statistics.from_cache
+
+    @property
     def data_sha256(self) -> str:
         """The digest of the calibration data."""
         return self._data_sha256

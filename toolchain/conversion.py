@@ -8,7 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporters import bf16, calibration_data, fp16, half_ranges, int4, int8_dynamic, onnx_file, targets
+from exporters import (
+    bf16,
+    calibration_data,
+    fp16,
+    half_ranges,
+    int4,
+    int8_dynamic,
+    int8_preparation,
+    onnx_file,
+    targets,
+)
 from exporters.artifact import Artifact
 from exporters.int8_static import StaticInt8, StaticOptions
 from exporters.targets import Int8Format
@@ -83,7 +93,7 @@ def to_int8_dynamic(
     model: Path, output: Path, *, int8: Int8Format, data: Data, goal: Goal, progress: Progress
 ) -> Proven:
     """Write ``model``'s dynamic int8 version to ``output``."""
-    onnx_file.load(model)
+    int8_preparation.refuse_quantized(model, onnx_file.load(model))
     progress.note(f"dynamic int8; {int8}")
     _, real = _samples(model, data, progress)
 
@@ -105,7 +115,7 @@ def to_int8_static(
     progress: Progress,
 ) -> Proven:
     """Write ``model``'s static int8 version to ``output``, calibrated and judged on samples that share none."""
-    onnx_file.load(model)
+    int8_preparation.refuse_quantized(model, onnx_file.load(model))
     if data.calibration is None:
         raise BadUsage(
             "Static int8 needs calibration data.",
@@ -127,6 +137,8 @@ def to_int8_static(
             cache=cache_folder() if use_cache else None,
             advance=advance,
         )
+        if ready.from_cache:
+            progress.note(f"the ranges are known from an earlier calibration, kept in {cache_folder()}")
         reference = ready.write_reference(Path(folder) / "reference.onnx")
         facts = {"int8": str(int8), "options": repr(options), "calibration": ready.data_sha256}
         return _fitted(

@@ -150,7 +150,8 @@ def notes(found: Explanation) -> list[str]:
     """Everything worth a line under the table."""
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
     run = f"A run at batch {found.batch} with {threads} takes {found.run_us / 1e3:.3g} ms in its nodes"
-    return [f"{run}, {found.conversion_share:.0%} of it between the layers.", *found.advice]
+    errors = [f"The errors are those against {found.reference} on {found.samples}."] if found.reference else []
+    return [*errors, f"{run}, {found.conversion_share:.0%} of it between the layers.", *found.advice]
 
 
 def cells(layer: ExplainedLayer) -> list[str]:
@@ -197,13 +198,13 @@ def _with_times(
     for error in errors:
         position = positions[error.name, error.output]
         nodes = own.get(position, [])
-        slowest = max(nodes, key=lambda node: node.mean_us, default=None)
-        into = merged.get(position) if slowest is None else None
-        precision = slowest.precision if slowest else into[0].precision if into else error.precision
+        main = nodes[0] if nodes else None
+        into = merged.get(position) if main is None else None
+        precision = main.precision if main else into[0].precision if into else error.precision
         explained.append(
             ExplainedLayer(
                 **{**asdict(error), "precision": precision},
-                runs_as=slowest.op_type if slowest else "",
+                runs_as=main.op_type if main else "",
                 mean_us=sum(node.mean_us for node in nodes),
                 time_share=sum(node.share for node in nodes),
                 fused_into=cut[into[1]].name if into else None,

@@ -89,9 +89,11 @@ class _Trial:
 
     def __init__(self, src: Path, make: Make, judged_on: Samples, goal: Goal) -> None:
         self._src, self._make, self._samples, self._goal = src, make, judged_on, goal
-        default = Requirement(max_drop_points=MAX_DROP * 100) if judged_on.labels is not None else None
-        self._requirement = goal.requirement or default
-        self._right = self._outputs(src) if self._requirement else None
+        judged = goal.requirement is not None or judged_on.labels is not None
+        self._right = self._outputs(src) if judged else None
+        self._requirement = goal.requirement
+        if goal.requirement is None and self._right is not None and self._right.ndim == 2:
+            self._requirement = Requirement(max_drop_points=MAX_DROP * 100)
 
     def judge(self, path: Path) -> Verdict | None:
         """The verdict on a file over all samples; None where there is nothing to judge by."""
@@ -133,7 +135,7 @@ class _Trial:
 
     def _verdict(self, outputs: Outputs, part: slice) -> Verdict:
         assert self._requirement is not None and self._right is not None
-        labels = self._samples.labels
+        labels = self._samples.labels if self._right.ndim == 2 else None
         count = min(len(outputs), len(self._right))  # a fixed batch leaves an incomplete last one out
         return gate.judge(
             self._requirement, self._right[:count][part], outputs[:count][part],

@@ -23,6 +23,7 @@ _HEAVY_OPS = _INTEGER_OPS | {
     "Conv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "LSTM", "GRU", "RNN", "Attention", "MultiHeadAttention",
     "Einsum",
 }  # fmt: skip
+_RECTIFIERS = {"Relu", "Clip"}
 FLOAT_TYPES = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -67,9 +68,12 @@ class Wiring:
         self.outputs = [value.name for value in graph.output]
         self.reads = [_inputs_of(node) for node in graph.node]
         self.made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+        self.read_by: dict[str, list[int]] = {}
         self.quantizers: dict[str, int] = {}
         self.active = set(self.inputs)
         for index, node in enumerate(graph.node):
+            for name in self.reads[index]:
+                self.read_by.setdefault(name, []).append(index)
             if node.op_type == "QuantizeLinear":
                 self.quantizers.setdefault(node.input[0], index)
             if self.active & set(self.reads[index]):
@@ -88,6 +92,26 @@ class Wiring:
                 pending.extend(self.reads[maker])
         return tuple(sorted(found)), tuple(sorted(ends & self.active))
 
+    def is_rectified(self, tensor: str) -> bool:
+        """Whether all that reads ``tensor``, conversions apart, is a Relu or Clip: what those cut off does no harm."""
+        readers = self.read_by.get(tensor, [])
+        return (
+            bool(readers)
+            and tensor not in self.outputs
+            and all(
+                self.nodes[index].op_type in _RECTIFIERS
+                or (self.nodes[index].op_type in CONVERSIONS and self.is_rectified(self.nodes[index].output[0]))
+                for index in readers
+            )
+        )
+
+    def computed_by(self, tensor: str) -> onnx.NodeProto:
+        """The node that makes ``tensor``, or what a Relu or Clip was given of it."""
+        node = self.nodes[self.made_by[tensor]]
+        while node.op_type in _RECTIFIERS and node.input[0] in self.made_by:
+            node = self.nodes[self.made_by[node.input[0]]]
+        return node
+
     def is_layer(self, index: int) -> bool:
         """Whether a node computes. Gather does where it looks weights up."""
         node = self.nodes[index]
@@ -101,11 +125,13 @@ def layers_of(
 ) -> list[Layer]:
     """Cut a model at ``anchors``, active tensors of the given ``types``; one layer for each that a float comes out of.
 
-    ``reference`` gives the names of layers that a quantizer made several nodes of.
+    A Relu or Clip belongs to the layer before it, as it does in the runtimes. ``reference`` gives the names of layers
+    that a quantizer made several nodes of.
     """
+    anchors = [name for name in anchors if not wiring.is_rectified(name)]
     layers: list[Layer] = []
     seen: set[int] = set()
-    order = [name for node in wiring.nodes for name in node.output if name in anchors]
+    order = [name for name in wiring.made_by if name in set(anchors)]
     for name in order:
         if types.get(name) not in FLOAT_TYPES:
             continue
@@ -115,12 +141,13 @@ def layers_of(
         nodes, inputs = wiring.before(end, stops)
         computing = [index for index in nodes if wiring.is_layer(index) and index not in seen]
         heavy = [index for index in computing if wiring.nodes[index].op_type in _HEAVY_OPS]
+        others = [index for index in computing if wiring.nodes[index].op_type not in _RECTIFIERS]
         alone = len(heavy) < 2 and not any(_has_subgraph(wiring.nodes[index]) for index in nodes)
         seen.update(nodes)
-        for main in heavy or computing[-1:]:
+        for main in heavy or others[-1:] or computing[-1:]:
             source = wiring.nodes[main]
             if alone and source.op_type in _INTEGER_OPS and reference is not None and name in reference.made_by:
-                source = reference.nodes[reference.made_by[name]]
+                source = reference.computed_by(name)
             layers.append(
                 Layer(
                     name=source.name or name,
@@ -145,24 +172,27 @@ def shared_tensors(quantized: Wiring, reference: Wiring) -> list[str]:
 
 
 def executed_by(wiring: Wiring, layers: Sequence[Layer], nodes: Sequence[NodeTime]) -> list[tuple[NodeTime, list[int]]]:
-    """Each executed node that computes, with the positions in ``layers`` of those that it does, the heaviest first."""
-    found_origins = {node.name: origin_of(wiring, node) for node in nodes if node.op_type not in CONVERSIONS}
-    origins = {name: origin for name, origin in found_origins.items() if origin in wiring.made_by}
+    """Each executed node that computes, with the positions in ``layers`` of those that it does, the heaviest first.
+
+    Nodes that do a layer's main operator come before those that do another part of it, such as a Relu.
+    """
+    found = {node.name: origin_of(wiring, node) for node in nodes if node.op_type not in CONVERSIONS}
+    origins = {name: origin for name, origin in found.items() if origin in wiring.made_by}
     by_main = {layer.main: position for position, layer in enumerate(layers)}
     owners = {index: position for position, layer in reversed(list(enumerate(layers))) for index in layer.nodes}
-    found = []
+    mains: list[tuple[NodeTime, list[int]]] = []
+    parts: list[tuple[NodeTime, list[int]]] = []
     for node in nodes:
         if node.name not in origins or node.op_type in _SHAPE_OPS:  # a change of layout has a computing node's origin
             continue
         origin = origins[node.name]
         merged, _ = wiring.before(origin, set(origins.values()) - {origin})
-        done = [by_main[index] for index in merged if index in by_main]
-        if not done and wiring.is_layer(wiring.made_by[origin]):  # one of several nodes that a layer runs as
-            done = [owners[index] for index in merged if index in owners][-1:]
-        done.sort(key=lambda position: (layers[position].op_type not in _HEAVY_OPS, -layers[position].weight_bytes))
-        if done:
-            found.append((node, done))
-    return found
+        if done := [by_main[index] for index in merged if index in by_main]:
+            done.sort(key=lambda position: (layers[position].op_type not in _HEAVY_OPS, -layers[position].weight_bytes))
+            mains.append((node, done))
+        elif wiring.is_layer(maker := wiring.made_by[origin]) and maker in owners:
+            parts.append((node, [owners[maker]]))
+    return [*mains, *parts]
 
 
 def origin_of(wiring: Wiring, node: NodeTime) -> str:

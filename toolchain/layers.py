@@ -2,8 +2,8 @@
 
 A layer's *own* error is that of the layer as the file has it - its inputs, weights and result rounded - fed with the
 fp32 reference's activations; its *accumulated* error is that of the same tensor inside the whole model. Both compare
-the tensors that carry one name in both files, which conversions keep. Where a step gave a tensor another scale under
-the old name (equalization), the reference has to be the fp32 file after that step.
+the tensors that carry one name in both files, which conversions keep. A step that gives a tensor another scale has to
+rename it, as equalization does: the layers around it are then judged together.
 """
 
 import contextlib
@@ -203,7 +203,8 @@ class _Pair:
         feeds = _as_taken(next(self._batches()), self._cut.inputs)
         nodes = executed or ort_profile.time_shares(self._paths[0], feeds, threads=self._threads, runs=1)
         done = executed_by(self._quantized, self.layers, nodes)
-        return {self.layers[position].name: node.precision for node, positions in done for position in positions}
+        first = {position: node for node, positions in reversed(done) for position in positions}
+        return {self.layers[position].name: node.precision for position, node in first.items()}
 
     def _require_same_inputs(self, others: Sequence[TensorSpec]) -> None:
         wanted = {spec.name: spec for spec in others}
@@ -272,7 +273,10 @@ class Noise:
 
 
 def _power(values: npt.NDArray[np.floating]) -> float:
-    """The sum of squares: blocks in the array's precision, their sum in double (MobileNetV2: 3.4 s for 32 images, not 5.8)."""
+    """The sum of squares: blocks in the array's precision, their sum in double.
+
+    MobileNetV2, 32 images: 3.4 s for everything, against 5.8 with each element in double; the same to 1e-5 dB.
+    """
     return sum(float(np.dot(block, block)) for block in np.array_split(values, values.size // _BLOCK + 1))
 
 

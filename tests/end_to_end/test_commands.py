@@ -45,7 +45,7 @@ def test_export_a_factory(name: str, place: Path, nnx: Nnx) -> None:
 
 def test_convert_to_fp16(place: Path, nnx: Nnx) -> None:
     shutil.copy("artifacts/digits/model.onnx", "m.onnx")
-    code, out, err = nnx("convert", "m.onnx", "--fp16", "--samples", "digits", "--json")
+    code, out, err = nnx("convert", "m.onnx", "--fp16", "--calibration", "digits", "--json")
     assert code == 0, err
     made = json.loads(out)
     assert made["path"] == "m.fp16.onnx"

@@ -61,9 +61,8 @@ def show(found: "Explanation") -> None:
     from toolchain import explain
     from toolchain.console import print_result, print_table
 
-    against = f" against {found.reference}" if found.reference else ""
     print_table(
-        f"{found.model} ({found.precision}){against}, {found.samples}",
+        f"{found.model} ({found.precision})",
         list(explain.HEADINGS),
         [explain.cells(layer) for layer in found.layers],
         droppable=explain.DROPPABLE,
