@@ -83,29 +83,44 @@ class OpenVino:
         inputs: dict[str, str],
         out: str,
         preset: str | None = None,
-        fast_bias_correction: bool = True,
+        bias_correction: str = "fast",
+        estimator: str | None = None,
+        overflow_fix: bool = True,
+        channel_alignment: bool = False,
         transformer: bool = False,
     ) -> float:
         """Write NNCF's int8 version of the ``.onnx`` ``model`` to ``out``; return the seconds that it took.
 
         ``out`` ends in ``.xml`` for OpenVINO's form, or in ``.onnx`` for NNCF's own ONNX. Every sample is used.
+        ``bias_correction`` is fast, accurate or off, ``estimator`` a name in NNCF's RangeEstimatorParametersSet.
         """
         import nncf
         import onnx
         import openvino
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         samples = _load(inputs)
         count = len(next(iter(samples.values())))
         feeds = [{name: array[row : row + 1] for name, array in samples.items()} for row in range(count)]
         as_onnx = out.endswith(".onnx")
+        chosen: dict[str, Any] = {
+            "disable_bias_correction": bias_correction == "off",
+            "disable_channel_alignment": not channel_alignment,
+        }
+        if estimator:
+            chosen["activations_range_estimator_params"] = getattr(RangeEstimatorParametersSet, estimator)
+        if not overflow_fix:
+            chosen["overflow_fix"] = nncf.OverflowFix.DISABLE
         started = time.perf_counter()
         quantized = nncf.quantize(
-            onnx.load(model) if as_onnx else openvino.Core().read_model(model),
+            # not Core.read_model, which keeps biases in a form in which NNCF does not correct them
+            onnx.load(model) if as_onnx else openvino.convert_model(model),
             nncf.Dataset(feeds),
             preset=nncf.QuantizationPreset(preset) if preset else None,
             subset_size=count,
-            fast_bias_correction=fast_bias_correction,
+            fast_bias_correction=bias_correction != "accurate",
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(**chosen),
         )
         seconds = time.perf_counter() - started
         if as_onnx:

@@ -143,7 +143,7 @@ def to_int8_static(
         facts = {"int8": str(int8), "options": repr(options), "calibration": ready.data_sha256}
         return _fitted(
             model, output, "int8-static", lambda candidate, exclude: ready.write(candidate, exclude=exclude),
-            reference, real, replace(goal, facts=facts), progress,
+            reference, real, replace(goal, facts=facts), progress, ready.nodes,
         )  # fmt: skip
 
 
@@ -174,13 +174,18 @@ def _fitted(
     real: Samples,
     goal: Goal,
     progress: Progress,
+    choice: Collection[str] | None = None,
 ) -> Proven:
-    """``reference`` is the fp32 file whose layers those of the result are compared with, to rank them."""
+    """``reference`` is the fp32 file whose layers those of the result are compared with, to rank them.
+
+    ``choice`` are the nodes that a search may put back in float, None for all.
+    """
 
     def rank(candidate: Path) -> list[str]:
         few = {name: array[:_RANKED_ON] for name, array in real.inputs.items()}
         errors = layers.damage(candidate, reference, few, progress=progress)
-        return list(dict.fromkeys(error.name for error in errors if error.own_sqnr_db is not None))
+        found = dict.fromkeys(error.name for error in errors if error.own_sqnr_db is not None)
+        return [name for name in found if choice is None or name in choice]
 
     return fitting.fit(
         model, output, precision=precision, make=make, rank=rank, judged_on=real, goal=goal, progress=progress

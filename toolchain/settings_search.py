@@ -6,25 +6,29 @@ SkipLayerNormFusion, 1.39 times without BiasGeluFusion too, and its fp32 gains 1
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from exporters import onnx_file, provenance
-from runtimes.session_settings import KEY, SessionSettings
-from toolchain import artifacts_folder, benchmark, parity
+from exporters.artifact import Artifact
+from runtimes.session_settings import KEY, SessionSettings, code
+from toolchain import artifacts_folder, benchmark, machine, parity
 from toolchain.bench_record import Benchmark, Row, Setting
 from toolchain.benchmark import Effort, Judge, Outputs
 from toolchain.errors import CheckFailed
 from toolchain.progress import SILENT, Progress
+from toolchain.proof import Proven
 from toolchain.samples import Samples
 from toolchain.stats import Interval
 
 MIN_GAIN = 1.03
 """What other settings must surely be faster by than the defaults: less is not worth the lines of code they cost."""
 DEFAULT = "default"
+_EFFORT = Effort(seconds=0.1, max_time_s=10.0)
 _NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
 _NORM_IN_PARTS = {"ReduceMean", "Sqrt", "Div"}  # what LayerNormFusion makes one of
 _GELUS = {"Gelu", "Erf"}
@@ -144,3 +148,27 @@ def _same_within(precision: str) -> Judge:
         return {"status": "unproven", "reason": f"Its outputs differ from those with default settings: {compared}."}
 
     return judge
+
+
+def tuned(made: Proven, *, progress: Progress = SILENT) -> tuple[Proven, str]:
+    """``made`` with the settings stored in its file that it runs fastest with here, and the code that opens it so.
+
+    As it was, and an empty text, where nothing else can matter to the graph or is surely faster.
+    """
+    artifact, samples = made.artifact, made.judged_on
+    trials = candidates(onnx_file.load(artifact.path), precision=artifact.precision)
+    if samples is None or not any(settings.disabled_optimizers for settings in trials.values()):
+        return made, ""
+    few, threads = samples.rows(np.arange(1)), machine.usable_cores()
+    found = best(artifact.path, few, threads=threads, precision=artifact.precision, effort=_EFFORT, progress=progress)
+    if found.speedup is None:
+        return made, ""
+    store(artifact.path, found.settings)
+    changed = Artifact.of(
+        artifact.path,
+        precision=artifact.precision,
+        opset=artifact.opset,
+        parent_sha256=artifact.parent_sha256,
+        notes=(*artifact.notes, f"session settings: {found}"),
+    )
+    return replace(made, artifact=changed), code(found.settings, artifact.path, threads)

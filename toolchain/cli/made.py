@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from toolchain.speed_check import Speed
 
 
-def show(made: "Proven", as_json: bool, speed: "Speed | None" = None) -> None:
+def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str = "") -> None:
     """The result on stdout: lines for a person, or JSON."""
     artifact = made.artifact
     if as_json:
@@ -23,6 +23,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None) -> None:
             "proven_on": made.proven_on,
             "verdict": made.verdict.to_dict() if made.verdict else None,
             "plan": json.loads(made.plan.to_json()) if made.plan else None,
+            "code": code,
             "speed": asdict(speed) | {"slower": speed.slower} if speed else None,
         }
         print_result(json.dumps(facts))
@@ -41,3 +42,6 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None) -> None:
         print_result(str(speed))
         for line in speed.advice():
             print_result(line)
+    if code:
+        print_result("It is fastest here when opened like this, which its file says and nnx obeys:\n")
+        print_result(code)

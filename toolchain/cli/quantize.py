@@ -114,7 +114,7 @@ def command(
     """
     from exporters.int8_static import StaticOptions
     from exporters.thresholds import DEFAULT_PERCENTILE
-    from toolchain import conversion, speed_check
+    from toolchain import conversion, settings_search, speed_check
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
 
@@ -153,7 +153,9 @@ def command(
             progress=progress,
         )
     options.keep_plan(made.plan, save_plan)
-    speed = None
-    if time and conversion.runs_here(target) and made.judged_on is not None:
-        speed = speed_check.compare(model, destination, made.judged_on, precision=mode, progress=progress)
-    show(made, as_json, speed)
+    speed, code = None, ""
+    judged_on = made.judged_on
+    if time and judged_on is not None and conversion.runs_here(target):
+        made, code = settings_search.tuned(made, progress=progress)
+        speed = speed_check.compare(model, destination, judged_on, precision=mode, progress=progress)
+    show(made, as_json, speed, code)
