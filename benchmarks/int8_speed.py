@@ -23,7 +23,7 @@ from benchmarks import models, quantizers
 from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
-from toolchain import benchmark, judging
+from toolchain import benchmark, judging, settings_search
 from toolchain.artifacts_folder import of_file
 from toolchain.bench_record import Benchmark, Candidate, Row, Setting
 from toolchain.benchmark import Contestant, Effort
@@ -41,6 +41,7 @@ MATMUL_NETS = ("encoder", "sst2")
 SETTINGS = [Setting(provider="cpu", batch=batch, threads=threads) for threads in (1, 2) for batch in (1, 32)]
 QUICK = Effort(min_rounds=2, min_runs=2, seconds=0.05, warm_up_s=0.0, max_time_s=1.0)
 FULL = Effort(min_rounds=10, min_runs=3, seconds=0.3, warm_up_s=0.1, precision=0.02, max_time_s=60.0)
+TUNING = Effort(seconds=0.1, max_time_s=10.0)
 _CALIBRATION, _QUICK_CALIBRATION, _TESTS = 256, 8, 32
 
 
@@ -79,10 +80,23 @@ def candidates(name: str, folder: Path, inputs: dict[str, Path]) -> tuple[list[C
             print(f"{name}: {label} is left out. {quantizers.why(failure)}", file=sys.stderr)
             left_out[label] = quantizers.why(failure)
             continue
-        row = of_file(path, label=label, precision="int8-dynamic" if label == NNX_DYNAMIC else "int8-static")
+        precision = "int8-dynamic" if label == NNX_DYNAMIC else "int8-static"
+        if label in (NNX_STATIC, NNX_DYNAMIC):
+            _tune(path, samples, precision)
+        row = of_file(path, label=label, precision=precision)
         weights = path.with_suffix(".bin")  # OpenVINO's, beside its .xml
         rows.append(replace(row, size_bytes=row.size_bytes + (weights.stat().st_size if weights.exists() else 0)))
     return rows, left_out
+
+
+def _tune(path: Path, samples: quantizers.Samples, precision: str) -> None:
+    """As `nnx quantize` does: the session settings that the file runs fastest with are found and stored in it."""
+    if settings_search.has_choices(path, precision=precision):
+        one = Samples(inputs={key: array[:1] for key, array in samples.items()}, labels=None, source="calibration data")
+        found = settings_search.best(path, one, threads=1, precision=precision, effort=TUNING)
+        print(f"{path.stem}: {found}", file=sys.stderr)
+        if found.speedup is not None:
+            settings_search.store(path, found.settings)
 
 
 def _eager(name: str, size_bytes: int) -> Candidate:

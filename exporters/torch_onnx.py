@@ -63,6 +63,11 @@ def _translate(
             "A ScriptModule cannot be exported: torch.export reads Python code.",
             "Export the original nn.Module instead.",
         )
+    if any(".quantized." in type(layer).__module__ for layer in module.modules()):
+        raise NotExportable(
+            "The module was quantized by torch, whose int8 layers have no ONNX form.",
+            "Export the fp32 module, then quantize the file with `nnx quantize`.",
+        )
     # torch.export specialises axes of length 0 and 1, so one sample is shown twice.
     shown = tuple(torch.cat([value, value]) if value.shape[0] == 1 else value for value in example_inputs.values())
     batch = torch.export.Dim(BATCH_AXIS)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
+
 from exporters import (
     bf16,
     calibration_data,
@@ -29,6 +31,7 @@ from toolchain.progress import Progress
 from toolchain.proof import Proven
 from toolchain.samples import Samples
 
+_PASSING = {"Relu", "Clip", "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
 _RANKED_ON = 64
 """Samples on which the layers' errors are compared."""
 
@@ -184,12 +187,33 @@ def _fitted(
     def rank(candidate: Path) -> list[str]:
         few = {name: array[:_RANKED_ON] for name, array in real.inputs.items()}
         errors = layers.damage(candidate, reference, few, progress=progress)
-        found = dict.fromkeys(error.name for error in errors if error.own_sqnr_db is not None)
-        return [name for name in found if choice is None or name in choice]
+        found = [error.name for error in errors if error.own_sqnr_db is not None]
+        ranked = _each_with_its_producers(found, onnx_file.load(reference).graph)
+        return [name for name in ranked if choice is None or name in choice]
 
     return fitting.fit(
         model, output, precision=precision, make=make, rank=rank, judged_on=real, goal=goal, progress=progress
     )
+
+
+def _each_with_its_producers(names: list[str], graph: onnx.GraphProto) -> list[str]:
+    """``names``, each followed by the layers that make its inputs, if they are not before it already.
+
+    A layer that suffers from a rounded input is not helped by computing in float: who makes that input must too.
+    """
+    nodes = {node.name: node for node in graph.node}
+    makers = {output: node for node in graph.node for output in node.output}
+    ranked: dict[str, None] = {}
+    for name in names:
+        ranked[name] = None
+        pending = list(nodes[name].input) if name in nodes else []
+        while pending:
+            maker = makers.get(pending.pop())
+            if maker is not None and maker.op_type in _PASSING:
+                pending.append(maker.input[0])
+            elif maker is not None and maker.name in names:
+                ranked.setdefault(maker.name)
+    return list(ranked)
 
 
 def _samples(model: Path, data: Data, progress: Progress) -> tuple[Samples | None, Samples]:

@@ -71,7 +71,7 @@ def fit(
         else:
             assert verdict is not None
             if verdict.outcome is not Outcome.PASSED and goal.budget_s:
-                progress.note(f"with every node converted: {verdict.outcome.value}. {verdict.text}")
+                progress.note(f"every node converted: {verdict.brief}; searching which to put back in float")
                 journal = dst.with_name(f"{dst.name}.search.json")
                 plan, verdict = trial.search(lambda: rank(candidate), journal=journal, progress=progress)
                 artifact = make(candidate, plan.exclude)
@@ -110,20 +110,21 @@ class _Trial:
             steering = final = slice(None)
         ranking = rank()
         everything = frozenset(ranking)
-        last: dict[frozenset[str], Outputs] = {}
+        confirmed: dict[frozenset[str], Verdict] = {}
 
         def evaluate(excluded: frozenset[str]) -> Verdict:
-            last[excluded] = self._version(excluded, everything)
-            return self._verdict(last[excluded], steering)
+            return self._verdict(self._version(excluded, everything), steering)
+
+        def confirm(excluded: frozenset[str]) -> Verdict:
+            confirmed[excluded] = self._verdict(self._version(excluded, everything), final)
+            return confirmed[excluded]
 
         plan = search(
-            ranking, evaluate, budget_s=self._goal.budget_s, journal=journal, key=self._key(), progress=progress
-        )
-        chosen = frozenset(plan.exclude)
-        outputs = last[chosen] if chosen in last else self._version(chosen, everything)
-        verdict = self._verdict(outputs, final)
+            ranking, evaluate, budget_s=self._goal.budget_s, journal=journal, key=self._key(), confirm=confirm,
+            progress=progress,
+        )  # fmt: skip
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
-        return replace(plan, exclude=exclude, verdict=verdict.text, options=dict(self._goal.facts)), verdict
+        return replace(plan, exclude=exclude, options=dict(self._goal.facts)), confirmed[frozenset(plan.exclude)]
 
     def _version(self, excluded: frozenset[str], everything: frozenset[str]) -> Outputs:
         if excluded == everything:  # then nothing is converted, which no converter takes for a success

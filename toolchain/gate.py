@@ -70,6 +70,16 @@ class Verdict:
     cosine: Interval | None = None
     samples_needed: int | None = None
 
+    @property
+    def brief(self) -> str:
+        """The outcome and the figure behind it, for a line of progress."""
+        if self.drop is not None:
+            low, high = 100 * self.drop.low, 100 * self.drop.high
+            return f"{self.outcome.value}, drop {100 * self.drop.estimate:.2f} points ({low:.2f} to {high:.2f})"
+        if self.sqnr_db is not None:
+            return f"{self.outcome.value}, SQNR {self.sqnr_db.estimate:.1f} dB"
+        return self.outcome.value
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"outcome": self.outcome.value}
 

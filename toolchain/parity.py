@@ -20,6 +20,8 @@ PROVEN_BATCHES = (1, 2, 7)
 # 5e-4 in fp16 and in TF32, which GPUs use for fp32 products, and 4e-3 in bf16; sums of some thousand terms in another
 # order lose about three digits of the first, and a chain of some dozen rounded layers about one of the others.
 _TOLERANCES = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 8e-2}
+_PART = 64
+"""Samples that run at once: ten thousand would want gigabytes of activations."""
 _MIN_SQNR_DB = 10.0
 """For int8 and int4, whose error is noise: a tenth of the signal's power. One layer of 4-bit weights in blocks of 32
 has about 21 dB, so some ten may follow one another. Accuracy decides beyond that."""
@@ -115,17 +117,18 @@ def check_conversion(
 
 
 def outputs_of(path: Path, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
-    """Run a model file on the CPU; one whose batch is fixed runs in parts, without an incomplete one at the end."""
+    """Run a model file on the CPU, part by part; one whose batch is fixed without an incomplete part at the end."""
     runtime = OrtRuntime(path)
     runtime.open()
     wanted = {spec.name: spec.dtype for spec in runtime.inputs if spec.dtype == "float16"}
     feeds = {name: array.astype(wanted.get(name, array.dtype)) for name, array in inputs.items()}
     fixed = next((spec.shape[0] for spec in runtime.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
     count = len(next(iter(feeds.values())))
-    if fixed is None or count < fixed:
+    if count <= (fixed or _PART):
         return run(runtime, feeds)
-    starts = range(0, count - fixed + 1, fixed)
-    parts = [run(runtime, {name: array[start : start + fixed] for name, array in feeds.items()}) for start in starts]
+    size = fixed or _PART
+    starts = range(0, count - fixed + 1 if fixed else count, size)
+    parts = [run(runtime, {name: array[start : start + size] for name, array in feeds.items()}) for start in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -3,8 +3,8 @@
     ranking ──> grow 0, 1, 2, 4, ... until it passes ──> bisect ──> put nodes back one by one ──> Plan
 
 A set of nodes is only ever answered with when that very set was evaluated and passed: damage need not add up, and a
-ranking need not be right. The search picks among many sets by the same samples, which favours lucky ones: judge the
-plan's model once more, on samples that the search did not see.
+ranking need not be right. The search picks among many sets by the same samples, which favours lucky ones: ``confirm``
+judges the smallest ones once more, by samples that the search did not see.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.atomic_file import write_text
+from toolchain import gate
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.gate import Outcome, Verdict, advice_on_samples
 from toolchain.progress import SILENT, Progress
@@ -88,6 +89,7 @@ def search(
     budget_s: float,
     journal: Path,
     key: str,
+    confirm: Evaluate | None = None,
     progress: Progress = SILENT,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
@@ -97,7 +99,9 @@ def search(
     may be all of ``ranking``. Every verdict goes into ``journal``, so that a search that was killed goes on where it
     stopped; ``key`` is a digest of all that the verdicts depend on, and a journal under another key is replaced. The
     budget is this call's: no evaluation begins that would outlast it if it took as long as the longest, but the first.
-    Raises CheckFailed, or Undecided when a verdict met on the way is, if no set passes or none within the budget.
+    ``confirm`` judges by samples that the search did not go by: of the sets that passed, the smallest that it passes
+    too is taken. Raises CheckFailed, or Undecided when a verdict met on the way is, if no set passes or none within the
+    budget.
     """
     if not budget_s > 0:
         raise BadUsage(f"The budget is {budget_s:g} seconds.", "Give a --budget above 0, such as 10m.")
@@ -115,13 +119,30 @@ def search(
     ]
     if not passing:
         raise _nothing_passed(ranking, trials.verdicts, finished)
-    best = min(passing, key=len)
+    best, verdict = _confirmed(sorted(passing, key=len), trials.verdicts, confirm, progress)
     return Plan(
         exclude=tuple(name for name in ranking if name in best),
-        verdict=trials.verdicts[best].text,
+        verdict=verdict.text,
         evaluations=len(trials.verdicts),
         finished=finished,
     )
+
+
+def _confirmed(
+    passing: Sequence[frozenset[str]],
+    verdicts: Mapping[frozenset[str], Verdict],
+    confirm: Evaluate | None,
+    progress: Progress,
+) -> tuple[frozenset[str], Verdict]:
+    """(The first of ``passing`` that is confirmed, the verdict on it); raise the last one's verdict when none is."""
+    for nodes in passing:
+        verdict = verdicts[nodes] if confirm is None else confirm(nodes)
+        if confirm is not None:
+            progress.note(f"{len(nodes)} in float, by the other samples: {verdict.brief}")
+        if verdict.outcome is Outcome.PASSED:
+            break
+    gate.require(verdict)
+    return nodes, verdict
 
 
 def _shortest_prefix(ranking: Sequence[str], trials: "_Trials") -> list[str]:
@@ -188,7 +209,7 @@ class _Trials:
             verdict = self.verdicts[excluded] = self._evaluate(excluded)
             self._longest_s = max(self._longest_s, self._clock() - began)
             self._write()
-            self._progress.note(f"{len(excluded)} nodes in float: {verdict.outcome.value}. {verdict.text}")
+            self._progress.note(f"{len(excluded)} in float: {verdict.brief}")
         return self.verdicts[excluded].outcome is Outcome.PASSED
 
     def _write(self) -> None:

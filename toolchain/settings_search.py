@@ -116,6 +116,12 @@ def candidates(model: onnx.ModelProto, *, precision: str) -> dict[str, SessionSe
     return trials
 
 
+def has_choices(model: Path, *, precision: str) -> bool:
+    """Whether the graph has fusions that may hurt: other settings have not been seen to matter."""
+    trials = candidates(onnx_file.load(model), precision=precision)
+    return any(settings.disabled_optimizers for settings in trials.values())
+
+
 def store(model: Path, settings: SessionSettings) -> None:
     """Write ``settings`` into the file, over those it held; :class:`runtimes.ort.OrtRuntime` obeys them from then on.
 
@@ -156,8 +162,7 @@ def tuned(made: Proven, *, progress: Progress = SILENT) -> tuple[Proven, str]:
     As it was, and an empty text, where nothing else can matter to the graph or is surely faster.
     """
     artifact, samples = made.artifact, made.judged_on
-    trials = candidates(onnx_file.load(artifact.path), precision=artifact.precision)
-    if samples is None or not any(settings.disabled_optimizers for settings in trials.values()):
+    if samples is None or not has_choices(artifact.path, precision=artifact.precision):
         return made, ""
     few, threads = samples.rows(np.arange(1)), machine.usable_cores()
     found = best(artifact.path, few, threads=threads, precision=artifact.precision, effort=_EFFORT, progress=progress)

@@ -1,6 +1,7 @@
 """Faults of the libraries below us that must not reach a user."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +145,17 @@ def test_what_cannot_be_exported_says_why_without_colours(module: nn.Module, tmp
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_net_that_torch_quantized_is_refused_with_a_reason(tmp_path: Path) -> None:
+    """torch's own dynamic-int8 modules have no ONNX form: quantize after the export."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and people have such models
+        module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+    with pytest.raises(NotExportable) as caught:
+        torch_onnx.export(module, tmp_path / "m.onnx", example_inputs={"x": torch.zeros(2, 4)}, output_names=["y"])
+    assert "nnx quantize" in f"{caught.value.what} {caught.value.do}"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_script_module_is_refused_with_a_reason(tmp_path: Path) -> None:
     scripted = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(NotExportable, match="ScriptModule"):
