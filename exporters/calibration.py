@@ -1,6 +1,6 @@
 """Calibration: what each activation of a model does on real data, in constant memory and one pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,17 @@ class Statistics:
     from_cache: bool = False
 
     def ranges(
-        self, *, method: Method = DEFAULT_METHOD, percentile: float = DEFAULT_PERCENTILE, symmetric: bool = False
+        self,
+        *,
+        method: Method = DEFAULT_METHOD,
+        percentile: float = DEFAULT_PERCENTILE,
+        symmetric: bool = False,
+        methods: Mapping[str, Method] | None = None,
     ) -> dict[str, Range]:
-        """The range of every fp32 activation of the graph."""
+        """The range of every fp32 activation of the graph: by ``method``, or by that which ``methods`` give it."""
+        own = methods or {}
         found = {
-            name: range_of(each, method=method, percentile=percentile, symmetric=symmetric)
+            name: range_of(each, method=own.get(name, method), percentile=percentile, symmetric=symmetric)
             for name, each in self.seen.items()
         }
         found |= {name: Range(-1.0 if symmetric else 0.0, 1.0) for name in self.taps.bounded}

@@ -1,7 +1,7 @@
 """fp32 .onnx + calibration samples -> static int8 .onnx in QDQ form."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -107,10 +107,25 @@ class StaticInt8:
         onnx_file.save(self._model, path)
         return path
 
-    def write(self, dst: Path, *, exclude: Collection[str] = ()) -> Artifact:
-        """Write the int8 version to ``dst``, the nodes of ``exclude`` in float."""
+    @property
+    def method(self) -> Method:
+        """How ranges are chosen where nothing else is said."""
+        return self._options.method
+
+    def write_plain(self, path: Path, *, method: Method) -> Path:
+        """Write an int8 version by ``method`` without corrections: to be compared, not to be shipped."""
         with translated(self._src):
-            quantized, steps = self._corrected(exclude)
+            methods = dict.fromkeys(self._statistics.seen, method)
+            onnx_file.save(self._quantized(self._model, self._statistics, methods=methods), path)
+        return path
+
+    def write(
+        self, dst: Path, *, exclude: Collection[str] = (), methods: Mapping[str, Method] | None = None
+    ) -> Artifact:
+        """Write the int8 version to ``dst``: nodes of ``exclude`` in float, tensors of ``methods`` by their method."""
+        with translated(self._src):
+            quantized, steps = self._corrected(exclude, methods)
+        chosen = [self._options.method, *(f"{name} by {method}" for name, method in sorted((methods or {}).items()))]
         return finish(
             quantized,
             src=self._src,
@@ -121,7 +136,7 @@ class StaticInt8:
                 "int8_format": str(self._int8),
                 "calibration_samples": str(self._statistics.samples),
                 "calibration_sha256": self._data_sha256,
-                "calibration_method": self._options.method,
+                "calibration_method": "; ".join(chosen),
                 "steps": "; ".join(steps),
                 "float_nodes": ", ".join(sorted(exclude)),
             },
@@ -142,10 +157,18 @@ class StaticInt8:
         )
 
     def _quantized(
-        self, model: onnx.ModelProto, statistics: calibration.Statistics, exclude: Collection[str] = ()
+        self,
+        model: onnx.ModelProto,
+        statistics: calibration.Statistics,
+        exclude: Collection[str] = (),
+        methods: Mapping[str, Method] | None = None,
     ) -> onnx.ModelProto:
-        options = self._options
-        ranges = statistics.ranges(method=options.method, percentile=options.percentile, symmetric=self._int8.symmetric)
+        ranges = statistics.ranges(
+            method=self._options.method,
+            percentile=self._options.percentile,
+            symmetric=self._int8.symmetric,
+            methods=methods,
+        )
         return qdq.inserted(model, ranges, int8=self._int8, exclude=exclude)
 
     def _equalize(self) -> None:
@@ -166,15 +189,17 @@ class StaticInt8:
             self._model, self._statistics = model, statistics
             self.steps.append(f"equalization: {done[1]}, {after - before:+.1f} dB")
 
-    def _corrected(self, exclude: Collection[str]) -> tuple[onnx.ModelProto, list[str]]:
+    def _corrected(
+        self, exclude: Collection[str], methods: Mapping[str, Method] | None
+    ) -> tuple[onnx.ModelProto, list[str]]:
         """The quantized model, its biases corrected where that brings the outputs nearer to those of fp32."""
-        plain = self._quantized(self._model, self._statistics, exclude)
+        plain = self._quantized(self._model, self._statistics, exclude, methods)
         if "bias-correction" in self._options.skip:
             return plain, self.steps
         correction = bias_correction.measure(self._model, plain, self._some(0, self._correction_samples()))
         if not correction.shifts:
             return plain, self.steps
-        corrected = self._quantized(correction.applied_to(self._model), self._statistics, exclude)
+        corrected = self._quantized(correction.applied_to(self._model), self._statistics, exclude, methods)
         gain = self._evidence.sqnr_db(corrected) - self._evidence.sqnr_db(plain)
         if gain <= 0:
             return plain, self.steps

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from exporters import (
@@ -24,9 +26,9 @@ from exporters import (
 from exporters.artifact import Artifact
 from exporters.int8_static import StaticInt8, StaticOptions
 from exporters.targets import Int8Format
-from toolchain import fitting, layers, machine, samples
+from toolchain import fitting, layers, machine, range_choice, samples
 from toolchain.errors import BadUsage
-from toolchain.fitting import Goal
+from toolchain.fitting import Goal, Methods
 from toolchain.progress import Progress
 from toolchain.proof import Proven
 from toolchain.samples import Samples
@@ -64,7 +66,7 @@ def to_fp16(model: Path, output: Path, *, keep_io_types: bool, data: Data, goal:
         with _bar(progress, "ranges", len(chosen)) as advance:
             ranges = half_ranges.measure(source, chosen.inputs, advance=advance)
 
-    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+    def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return fp16.convert(model, candidate, keep_io_types=keep_io_types, keep_fp32=exclude, ranges=ranges)
 
     return _fitted(model, output, "fp16", make, model, real, goal, progress)
@@ -75,7 +77,7 @@ def to_bf16(model: Path, output: Path, *, data: Data, goal: Goal, progress: Prog
     onnx_file.load(model)
     _, real = _samples(model, data, progress)
 
-    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+    def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return bf16.convert(model, candidate, keep_fp32=exclude)
 
     return _fitted(model, output, "bf16", make, model, real, goal, progress)
@@ -86,7 +88,7 @@ def to_int4(model: Path, output: Path, *, block_size: int, data: Data, goal: Goa
     onnx_file.load(model)
     _, real = _samples(model, data, progress)
 
-    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+    def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return int4.convert(model, candidate, block_size=block_size, exclude=exclude)
 
     return _fitted(model, output, "int4", make, model, real, goal, progress)
@@ -100,7 +102,7 @@ def to_int8_dynamic(
     progress.note(f"dynamic int8; {int8}")
     _, real = _samples(model, data, progress)
 
-    def make(candidate: Path, exclude: Collection[str]) -> Artifact:
+    def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return int8_dynamic.convert(model, candidate, int8=int8, exclude=exclude)
 
     return _fitted(model, output, "int8-dynamic", make, model, real, goal, progress)
@@ -145,8 +147,10 @@ def to_int8_static(
         reference = ready.write_reference(Path(folder) / "reference.onnx")
         facts = {"int8": str(int8), "options": repr(options), "calibration": ready.data_sha256}
         return _fitted(
-            model, output, "int8-static", lambda candidate, exclude: ready.write(candidate, exclude=exclude),
+            model, output, "int8-static",
+            lambda candidate, exclude, methods: ready.write(candidate, exclude=exclude, methods=methods),
             reference, real, replace(goal, facts=facts), progress, ready.nodes,
+            lambda: range_choice.methods_by_tensor(ready, reference, _few(real)),
         )  # fmt: skip
 
 
@@ -178,6 +182,7 @@ def _fitted(
     goal: Goal,
     progress: Progress,
     choice: Collection[str] | None = None,
+    refine: Callable[[], Methods] | None = None,
 ) -> Proven:
     """``reference`` is the fp32 file whose layers those of the result are compared with, to rank them.
 
@@ -185,15 +190,20 @@ def _fitted(
     """
 
     def rank(candidate: Path) -> list[str]:
-        few = {name: array[:_RANKED_ON] for name, array in real.inputs.items()}
-        errors = layers.damage(candidate, reference, few, progress=progress)
+        errors = layers.damage(candidate, reference, _few(real), progress=progress)
         found = [error.name for error in errors if error.own_sqnr_db is not None]
         ranked = _each_with_its_producers(found, onnx_file.load(reference).graph)
         return [name for name in ranked if choice is None or name in choice]
 
     return fitting.fit(
-        model, output, precision=precision, make=make, rank=rank, judged_on=real, goal=goal, progress=progress
-    )
+        model, output, precision=precision, make=make, rank=rank, refine=refine, judged_on=real, goal=goal,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _few(real: Samples) -> dict[str, npt.NDArray[np.generic]]:
+    """Those on which layers are compared."""
+    return {name: array[:_RANKED_ON] for name, array in real.inputs.items()}
 
 
 def _each_with_its_producers(names: list[str], graph: onnx.GraphProto) -> list[str]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of, staged
+from exporters.thresholds import Method
 from toolchain import gate, overlap, parity, proof
 from toolchain.gate import Outcome, Requirement, Verdict
 from toolchain.judging import MAX_DROP
@@ -21,8 +22,10 @@ from toolchain.proof import Proven
 from toolchain.samples import Samples
 from toolchain.search import Plan, search
 
-Make = Callable[[Path, Collection[str]], Artifact]
-"""(file to write, nodes to leave in float) -> what was written."""
+Methods = Mapping[str, Method]
+"""Tensor -> the calibration method of its range, where that is not the model's."""
+Make = Callable[[Path, Collection[str], Methods], Artifact]
+"""(file to write, nodes to leave in float, methods by tensor) -> what was written."""
 Outputs = npt.NDArray[np.generic]
 
 
@@ -30,12 +33,14 @@ Outputs = npt.NDArray[np.generic]
 class Goal:
     """What the result must keep, None to be refused only for what is plainly broken; ``budget_s`` 0 does not search.
 
-    ``exclude`` stays in float in any case; ``facts`` are what the verdicts depend on besides the files and the samples.
+    ``exclude`` stays in float in any case, and ``methods`` hold; ``facts`` are what the verdicts depend on besides the
+    files and the samples.
     """
 
     requirement: Requirement | None = None
     budget_s: float = 0.0
     exclude: tuple[str, ...] = ()
+    methods: Methods = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,6 +51,7 @@ def fit(
     precision: str,
     make: Make,
     rank: Callable[[Path], list[str]],
+    refine: Callable[[], Methods] | None = None,
     judged_on: Samples,
     goal: Goal,
     progress: Progress,
@@ -53,15 +59,16 @@ def fit(
     """Write a version of ``src`` to ``dst`` that passes the gate on ``judged_on``; leave no file when none does.
 
     Without a requirement it is compared by its precision's rule, and where there are labels it must not be shown to
-    lose more than MAX_DROP. With one, and with a budget, a version that does not pass starts a search over the nodes
-    in the order of ``rank`` (most damaging first): every other sample steers it, the rest give the final verdict, so
-    that the choice is not judged by what it was chosen by. Raises CheckFailed or Undecided.
+    lose more than MAX_DROP. With one, and with a budget, a version that does not pass starts a search: with the methods
+    that ``refine`` finds for single tensors, if they bring the outputs nearer, over the nodes in the order of ``rank``
+    (most damaging first). Every other sample steers it, the rest give the final verdict, so that the choice is not
+    judged by what it was chosen by. Raises CheckFailed or Undecided.
     """
     proof.refuse_same(src, dst)
     trial = _Trial(src, make, judged_on, goal)
     plan = None
     with staged(dst) as candidate:
-        artifact = make(candidate, goal.exclude)
+        artifact = make(candidate, goal.exclude, goal.methods)
         verdict = trial.judge(candidate)
         few = {name: array[: proof.SAMPLES] for name, array in judged_on.inputs.items()}
         if goal.requirement is None:
@@ -73,8 +80,8 @@ def fit(
             if verdict.outcome is not Outcome.PASSED and goal.budget_s:
                 progress.note(f"every node converted: {verdict.brief}; searching which to put back in float")
                 journal = dst.with_name(f"{dst.name}.search.json")
-                plan, verdict = trial.search(lambda: rank(candidate), journal=journal, progress=progress)
-                artifact = make(candidate, plan.exclude)
+                plan, verdict = trial.search(lambda: rank(candidate), refine, journal=journal, progress=progress)
+                artifact = make(candidate, plan.exclude, trial.methods)
                 journal.unlink(missing_ok=True)
             gate.require(verdict)
             compared = parity.check_conversion(candidate, src, few, precision=precision, required=False)
@@ -89,6 +96,7 @@ class _Trial:
 
     def __init__(self, src: Path, make: Make, judged_on: Samples, goal: Goal) -> None:
         self._src, self._make, self._samples, self._goal = src, make, judged_on, goal
+        self.methods = goal.methods
         judged = goal.requirement is not None or judged_on.labels is not None
         self._right = self._outputs(src) if judged else None
         self._requirement = goal.requirement
@@ -99,7 +107,14 @@ class _Trial:
         """The verdict on a file over all samples; None where there is nothing to judge by."""
         return None if self._requirement is None else self._verdict(self._outputs(path), slice(None))
 
-    def search(self, rank: Callable[[], list[str]], *, journal: Path, progress: Progress) -> tuple[Plan, Verdict]:
+    def search(
+        self,
+        rank: Callable[[], list[str]],
+        refine: Callable[[], Methods] | None,
+        *,
+        journal: Path,
+        progress: Progress,
+    ) -> tuple[Plan, Verdict]:
         """(Which nodes to leave in float, the verdict on the samples that did not steer the search)."""
         assert self._right is not None
         steering, final = slice(0, None, 2), slice(1, None, 2)
@@ -108,6 +123,8 @@ class _Trial:
             gate.require(self._verdict(self._right, slice(None)))
             progress.warn("There are too few samples to judge the search by others than it goes by: it uses all.")
             steering = final = slice(None)
+        if refine is not None and not self._goal.methods:
+            self._take_better(refine(), steering, progress)
         ranking = rank()
         everything = frozenset(ranking)
         confirmed: dict[frozenset[str], Verdict] = {}
@@ -124,14 +141,29 @@ class _Trial:
             progress=progress,
         )  # fmt: skip
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
-        return replace(plan, exclude=exclude, options=dict(self._goal.facts)), confirmed[frozenset(plan.exclude)]
+        return replace(plan, exclude=exclude, methods=dict(self.methods), options=dict(self._goal.facts)), confirmed[
+            frozenset(plan.exclude)
+        ]
 
-    def _version(self, excluded: frozenset[str], everything: frozenset[str]) -> Outputs:
+    def _take_better(self, methods: Methods, part: slice, progress: Progress) -> None:
+        """Go on with ``methods`` if the model comes nearer to the original by them."""
+        if not methods:
+            return
+        before = self._verdict(self._version(frozenset()), part)
+        self.methods = methods
+        after = self._verdict(self._version(frozenset()), part)
+        if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
+            progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
+        else:
+            self.methods = self._goal.methods
+
+    def _version(self, excluded: frozenset[str], everything: frozenset[str] | None = None) -> Outputs:
         if excluded == everything:  # then nothing is converted, which no converter takes for a success
             assert self._right is not None
             return self._right
         with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
-            made = self._make(Path(folder) / "trial.onnx", [*self._goal.exclude, *sorted(excluded)])
+            chosen = [*self._goal.exclude, *sorted(excluded)]
+            made = self._make(Path(folder) / "trial.onnx", chosen, self.methods)
             return self._outputs(made.path)
 
     def _verdict(self, outputs: Outputs, part: slice) -> Verdict:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.atomic_file import write_text
+from exporters.thresholds import METHODS, Method
 from toolchain import gate
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.gate import Outcome, Verdict, advice_on_samples
@@ -39,7 +40,7 @@ class Plan:
     verdict: str = ""
     evaluations: int = 0
     finished: bool = True
-    methods: Mapping[str, str] = field(default_factory=dict)
+    methods: Mapping[str, Method] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -73,7 +74,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "verdict": lambda value: isinstance(value, str),
     "evaluations": lambda value: isinstance(value, int),
     "finished": lambda value: isinstance(value, bool),
-    "methods": lambda value: isinstance(value, dict) and all(isinstance(name, str) for name in value.values()),
+    "methods": lambda value: isinstance(value, dict) and all(each in METHODS for each in value.values()),
     "options": lambda value: isinstance(value, dict),
 }
 

@@ -10,12 +10,13 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxconverter_common import float16
 from torch import nn
 
 from exporters import fp16, onnx_file, torch_onnx
 from exporters.errors import BadOption, NotExportable, WrongResult
 from runtimes import registry
-from runtimes.errors import ProviderUnavailable
+from runtimes.errors import NotLoadable, ProviderUnavailable
 from runtimes.ort import OrtRuntime
 from toolchain import parity
 
@@ -45,6 +46,14 @@ def test_fp16_of_a_graph_with_casts_loads(exported: Exported, tmp_path: Path) ->
     assert any(node.op_type == "Cast" for node in onnx_file.load(src).graph.node)
     fp16.convert(src, tmp_path / "h.onnx")
     OrtRuntime(tmp_path / "h.onnx").open()
+
+
+def test_the_library_still_breaks_such_a_graph(exported: Exported, tmp_path: Path) -> None:
+    """Why exporters/half_graph.py is there: when this fails, see whether onnxconverter-common will do again."""
+    half = float16.convert_float_to_float16(onnx_file.load(exported("casting")), keep_io_types=True)
+    onnx_file.save(half, tmp_path / "h.onnx")
+    with pytest.raises(NotLoadable):
+        OrtRuntime(tmp_path / "h.onnx").open()
 
 
 @pytest.mark.parametrize("largest", [2e4, 65504.0])

@@ -35,7 +35,10 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
     if made.plan is not None:
         ended = "" if made.plan.finished else "; the budget ended first, so fewer may do"
         print_result(f"plan, after {made.plan.evaluations} trials{ended}:")
-        print_result("  " + " ".join(f"--exclude {shlex.quote(name)}" for name in made.plan.exclude))
+        if made.plan.exclude:
+            print_result("  " + " ".join(f"--exclude {shlex.quote(name)}" for name in made.plan.exclude))
+        if made.plan.methods:
+            print_result(f"  other methods for {len(made.plan.methods)} tensors, which --save-plan keeps")
     for note in artifact.notes:
         print_result(note)
     if speed is not None:

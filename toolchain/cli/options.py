@@ -203,15 +203,17 @@ def goal(
 
     wanted = {"max_drop_points": max_drop, "min_sqnr_db": min_sqnr, "min_cosine": min_cosine}
     required = any(limit is not None for limit in wanted.values())
+    replayed = Plan(exclude=())
     if plan is not None:
         try:
-            exclude = (*exclude, *Plan.from_json(plan.read_text(encoding="utf-8")).exclude)
+            replayed = Plan.from_json(plan.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise BadUsage(f"There is no plan {plan}.", "Make one with --save-plan.") from error
     return Goal(
         requirement=Requirement(**wanted) if required else None,
         budget_s=budget if search else 0.0,
-        exclude=tuple(dict.fromkeys(exclude)),
+        exclude=tuple(dict.fromkeys((*exclude, *replayed.exclude))),
+        methods=replayed.methods,
     )
 
 
