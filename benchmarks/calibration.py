@@ -1,6 +1,6 @@
 """What calibration costs: memory and time of nnx and of ONNX Runtime, beside inference alone, on ResNet-18 at 224.
 
-    make bench-calibration DATA=folder-of-cifar10
+    make calibration DATA=folder-of-cifar10
 
 Every measurement is a process of its own; the tools take turns, in another random order each round. Leaves
 calibration.json and calibration.md in artifacts/benchmarks.

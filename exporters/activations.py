@@ -20,7 +20,10 @@ from exporters.errors import NotConvertible
 DEFAULT_MEMORY_BUDGET = 2 * 10**9
 _BATCH_BYTES = 4_000_000  # activations that stay in the cache between the graph that makes them and the fold
 _MAX_BATCH = 64
-_SESSION_ERRORS = (pybind.Fail, pybind.InvalidGraph, pybind.InvalidArgument, pybind.NotImplemented)
+_PROBED_AT_ONCE = 16  # tensors of unknown shape
+_SESSION_ERRORS = (
+    pybind.Fail, pybind.InvalidGraph, pybind.InvalidArgument, pybind.NotImplemented, pybind.RuntimeException,
+)  # fmt: skip
 Array = npt.NDArray[Any]
 
 
@@ -101,6 +104,20 @@ def open_session(model: onnx.ModelProto, *, threads: int = 1) -> onnxruntime.Inf
             ) from error
 
 
+def run(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Array]
+) -> list[Array]:
+    """The named outputs, or all; raise NotConvertible when ONNX Runtime fails."""
+    try:
+        found: list[Array] = session.run(None if outputs is None else list(outputs), dict(feeds))
+    except _SESSION_ERRORS as error:
+        raise NotConvertible(
+            f"ONNX Runtime failed while it ran the model: {onnx_file.one_line(error)}.",
+            "Check the model and the samples.",
+        ) from error
+    return found
+
+
 def batches(samples: Samples, size: int, *, whole: bool = False) -> Iterator[dict[str, Array]]:
     """``samples`` cut along their first axis; with ``whole`` an incomplete one at the end is left out."""
     count = count_of(samples)
@@ -137,9 +154,9 @@ def _pass(
                 for name in inputs:
                     kept[name].add(feeds[name], name=name)
                 if session is not None:
-                    found = session.run(list(outputs), feeds)
+                    found = run(session, outputs, feeds)
                     for name in outputs:
-                        kept[name].add(found.pop(0), name=name)
+                        kept[name].add(np.atleast_1d(found.pop(0)), name=name)
                 with lock:
                     advance(count_of(feeds))
         except Exception as error:  # noqa: BLE001 - carried to the caller's thread and raised there
@@ -159,11 +176,20 @@ def _pass(
 
 
 def _bytes_per_sample(model: onnx.ModelProto, samples: Samples, tensors: Sequence[str]) -> dict[str, int]:
-    """From running one sample (or one batch of a fixed size), tensor group by tensor group to keep it small."""
+    """From the shapes where they are known, from running one sample (or one fixed batch) where they are not."""
+    known = {value.name: value.type.tensor_type for value in (*model.graph.value_info, *model.graph.output)}
+    sizes: dict[str, int] = {}
+    for name in tensors:
+        axes = known[name].shape.dim[1:] if name in known and known[name].HasField("shape") else []
+        if axes and all(axis.dim_value for axis in axes):
+            sizes[name] = 4 * int(np.prod([axis.dim_value for axis in axes]))
+    unknown = [name for name in tensors if name not in sizes]
     size = fixed_batch(model) or 1
-    session = open_session(tapped(model, tensors))
-    feeds = next(batches(samples, size))
-    return {name: array.nbytes // size for name, array in zip(tensors, session.run(list(tensors), feeds), strict=True)}
+    for start in range(0, len(unknown), _PROBED_AT_ONCE):
+        group = unknown[start : start + _PROBED_AT_ONCE]
+        found = run(open_session(tapped(model, group)), group, next(batches(samples, size)))
+        sizes |= {name: array.nbytes // size for name, array in zip(group, found, strict=True)}
+    return {name: sizes[name] for name in tensors}
 
 
 def _groups(sizes: Mapping[str, int], budget: int) -> list[list[str]]:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of
-from exporters.errors import BadModelFile, BadOption, NotApplicable, WrongResult
+from exporters.errors import BadModelFile, NotApplicable, WrongResult
 
 NOTE = "bf16 saves bytes; the weights are cast when a session opens and the arithmetic stays fp32"
 _MIN_OPSET = 13  # the first whose Cast takes bfloat16
@@ -34,12 +34,10 @@ def convert(src: Path, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifac
     Raises BadModelFile for a file that is not fp32 or older than opset 13, BadOption for a node that is not there,
     NotApplicable when no weight is left to convert.
     """
-    model = onnx_file.load(src)
+    model = onnx_file.load_to_convert(src)
     interface = onnx_file.interface_of(model)
     _require_fp32(src, model)
-    missing = set(keep_fp32) - {node.name for node in model.graph.node}
-    if missing:
-        raise BadOption(f"There is no node named {', '.join(sorted(missing))} in {src}.", "List them with netron.")
+    onnx_file.require_nodes(model, keep_fp32, source=src)
     kept = {name for node in model.graph.node if node.name in keep_fp32 for name in node.input}
     chosen = [tensor for tensor in model.graph.initializer if tensor.name not in kept and _pays(tensor)]
     if not chosen:

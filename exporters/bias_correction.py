@@ -14,8 +14,9 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from exporters import activations
-from exporters.calibration_data import Samples
+from exporters import activations, onnx_file
+from exporters.activations import DEFAULT_MEMORY_BUDGET
+from exporters.calibration_data import Samples, count_of, fixed_batch
 from exporters.segments import Segments
 
 _CORRECTED = ("Conv", "Gemm")
@@ -72,27 +73,44 @@ class Correction:
         return copy
 
 
-def measure(model: onnx.ModelProto, quantized: onnx.ModelProto, samples: Samples) -> Correction:
+def measure(
+    model: onnx.ModelProto,
+    quantized: onnx.ModelProto,
+    samples: Samples,
+    *,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Correction:
     """The correction of ``quantized``, the QDQ version of ``model``, over ``samples``; 16 of them are enough.
 
     The graph is run once, layer by layer, each from the corrected outputs of those before it, so that it takes no more
-    time than a pass of inference, and as much memory as the widest cut of the graph has for ``samples``.
+    time than a pass of inference, and as much memory as the widest cut of the graph has for ``samples``. A model of
+    fixed batch is walked through once for each batch, in step. Graphs with If or Loop are left as they are.
     """
+    if len(list(onnx_file.graphs_of(model))) > 1:
+        return Correction()
     biases = {tensor.name for tensor in model.graph.initializer}
     layers = {
         node.name: node.output[0]
         for node in model.graph.node
         if node.op_type in _CORRECTED and (len(node.input) <= _BIAS or node.input[_BIAS] in biases)
     }
-    right = activations.fold(model, samples, tensors=list(layers.values()), make=_ChannelMeans)
-    run = Segments(quantized, samples)
+    right = activations.fold(
+        model, samples, tensors=list(layers.values()), make=_ChannelMeans, memory_budget=memory_budget
+    )
+    fixed = fixed_batch(model)
+    walks = [
+        Segments(quantized, part)
+        for part in activations.batches(samples, fixed or count_of(samples), whole=fixed is not None)
+    ]
     shifts: dict[str, Floats] = {}
     for node in quantized.graph.node:
         if node.name not in layers or node.op_type not in _CORRECTED:
             continue
-        output = run.until(node)
+        outputs = [walk.until(node) for walk in walks]
         found = _ChannelMeans()
-        found.add(output, name=node.name)
+        for output in outputs:
+            found.add(output, name=node.name)
         shifts[node.name] = shift = right[layers[node.name]].means - found.means
-        output += shift.astype(output.dtype).reshape(1, -1, *([1] * (output.ndim - 2)))
+        for output in outputs:
+            output += shift.astype(output.dtype).reshape(1, -1, *([1] * (output.ndim - 2)))
     return Correction(shifts)

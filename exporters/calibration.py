@@ -1,6 +1,7 @@
 """Calibration: what each activation of a model does on real data, in constant memory and one pass."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +46,17 @@ def collect(
     samples: Samples,
     *,
     data_sha256: str,
+    in_float: Collection[str] = (),
     cache: Path | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Statistics:
-    """Statistics of ``model`` (shapes inferred) over all ``samples``.
+    """Statistics of ``model`` (shapes inferred) over all ``samples``; nodes ``in_float`` want none of their own.
 
     With ``cache``, a folder, they are looked up there first, under a digest of the graph, its weights, the data and
     the tools' versions, and kept there afterwards: no name decides, so a changed weight is a miss.
     """
-    wanted = taps.of(model)
+    wanted = taps.of(model, in_float)
     count = count_of(samples)
     name = statistics_cache.key(model, data_sha256=data_sha256, tensors=wanted.measured) if cache else ""
     if cache and (kept := statistics_cache.load(cache, name)) is not None:
@@ -64,5 +66,6 @@ def collect(
         model, samples, tensors=wanted.measured, make=Histogram, memory_budget=memory_budget, advance=advance
     )
     if cache:
-        statistics_cache.save(cache, name, seen)
+        with contextlib.suppress(OSError):  # a read-only disk costs the next call its time
+            statistics_cache.save(cache, name, seen)
     return Statistics(seen, wanted, count)

@@ -50,6 +50,11 @@ def check(samples: Samples, model: onnx.ModelProto, *, source: Path | str) -> st
             f"The calibration data {source} has these numbers of samples: {counts}.",
             "Give every input the same number, at least one.",
         )
+    fixed, count = fixed_batch(model), count_of(samples)
+    if fixed is not None and count < fixed:
+        raise BadCalibrationData(
+            f"{source} has {count} samples, and the model takes {fixed} at a time.", "Give at least as many."
+        )
     state = hashlib.sha256()
     for name, tensor in sorted(wanted.items()):
         array = samples[name]

@@ -29,8 +29,10 @@ class _Maxima:
 
 
 def channel_maxima(
-    model: onnx.ModelProto, samples: Samples, axis_of: Mapping[str, int]
+    model: onnx.ModelProto, samples: Samples, axis_of: Mapping[str, int], *, memory_budget: int
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Tensor name -> ``(C,)``, for the tensors of ``axis_of``, which tells the axis of each one's channels."""
-    found = activations.fold(model, samples, tensors=list(axis_of), make=lambda: _Maxima(axis_of))
+    found = activations.fold(
+        model, samples, tensors=list(axis_of), make=lambda: _Maxima(axis_of), memory_budget=memory_budget
+    )
     return {name: each.values for name, each in found.items() if each.values is not None}

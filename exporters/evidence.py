@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from exporters import activations
@@ -13,29 +12,26 @@ _BATCH = 16
 
 
 class Evidence:
-    """The outputs of an fp32 model on some samples, to which versions of it are compared."""
+    """An fp32 model and some samples, on which versions of it are compared with it, a batch at a time."""
 
     def __init__(self, model: onnx.ModelProto, samples: Samples) -> None:
-        self._samples = samples
-        self._right = self._outputs(model)
-        self._signal = sum(float(np.square(each).sum()) for each in self._right)
+        self._samples, self._fixed = samples, fixed_batch(model)
+        self._session = activations.open_session(model, threads=activations.usable_cores())
 
     def sqnr_db(self, model: onnx.ModelProto) -> float:
         """10 log10 of the outputs' power over that of their error, all outputs together; -inf where one is not finite.
 
         The error counts on one scale, so the outputs should be of one kind.
         """
-        found = self._outputs(model)
-        noise = sum(float(np.square(a - b).sum()) for a, b in zip(self._right, found, strict=True))
-        if not math.isfinite(noise) or not self._signal:
+        other = activations.open_session(model, threads=activations.usable_cores())
+        signal = noise = 0.0
+        for feeds in activations.batches(self._samples, self._fixed or _BATCH, whole=self._fixed is not None):
+            for right, found in zip(
+                activations.run(self._session, None, feeds), activations.run(other, None, feeds), strict=True
+            ):
+                wanted = np.asarray(right, np.float64)
+                signal += float(np.square(wanted).sum())
+                noise += float(np.square(wanted - found).sum())
+        if not (math.isfinite(noise) and math.isfinite(signal)) or not signal:
             return -math.inf
-        return 10 * math.log10(self._signal / noise) if noise else math.inf
-
-    def _outputs(self, model: onnx.ModelProto) -> list[npt.NDArray[np.float64]]:
-        session = activations.open_session(model, threads=activations.usable_cores())
-        fixed = fixed_batch(model)
-        parts = [
-            session.run(None, feeds)
-            for feeds in activations.batches(self._samples, fixed or _BATCH, whole=fixed is not None)
-        ]
-        return [np.concatenate(each).astype(np.float64) for each in zip(*parts, strict=True)]
+        return 10 * math.log10(signal / noise) if noise else math.inf

@@ -36,18 +36,15 @@ def convert(
     or half-precision inputs and outputs that would overflow, NotConvertible when the types in the graph cannot be told,
     WrongResult when what was made is not a valid fp16 model.
     """
-    model = onnx_file.load(src)
+    model = onnx_file.load_to_convert(src)
     interface = onnx_file.interface_of(model)
     _refuse_converted(src, model)
-    _name_nodes(model.graph)
-    missing = set(keep_fp32) - {node.name for node in model.graph.node}
-    if missing:
-        raise BadOption(f"There is no node named {', '.join(sorted(missing))} in {src}.", "List them with netron.")
+    onnx_file.require_nodes(model, keep_fp32, source=src)
     if not keep_io_types:
         _refuse_overflowing_interface(src, interface, ranges or {})
     unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
-    kept = sorted({*keep_fp32, *unfit})
     half = _typed(model)
+    kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph)})
     half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
     parent = sha256_of(src)
     facts = {"precision": "fp16", "parent_sha256": parent, "fp32_nodes": ", ".join(kept)}
@@ -56,6 +53,13 @@ def convert(
     onnx_file.save(half, dst)
     notes = tuple(f"{name} stays in fp32: {why}" for name, why in sorted(unfit.items()))
     return Artifact.of(dst, precision="fp16", opset=onnx_file.opset_of(half), parent_sha256=parent, notes=notes)
+
+
+def _reading_the_untyped(graph: onnx.GraphProto) -> set[str]:
+    """The nodes that read what operators outside ONNX made, whose type nothing tells: casting that would be a guess."""
+    typed = {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
+    typed |= {tensor.name for tensor in graph.initializer}
+    return {node.name for node in graph.node if any(name and name not in typed for name in node.input)}
 
 
 def _refuse_converted(src: Path, model: onnx.ModelProto) -> None:
@@ -116,15 +120,6 @@ def _misfit(tensor: TensorProto) -> str | None:
     if finite.any() and not finite.astype(np.float16).any():
         return f"is at most {finite.max():.2g}, which half precision rounds to 0"
     return None
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    """Give every node a name of its own: nodes are told apart by it."""
-    taken: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{index}"
-        taken.add(node.name)
 
 
 def _constants(graph: onnx.GraphProto) -> list[TensorProto]:

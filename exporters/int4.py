@@ -74,14 +74,12 @@ def convert(
     exist, NotApplicable when no product with a constant weight is left.
     """
     form = Int4Format(block_size=block_size, symmetric=symmetric, accuracy_level=accuracy_level)
-    model = onnx_file.load(src)
+    model = onnx_file.load_to_convert(src)
     interface = onnx_file.interface_of(model)
     precision = onnx_file.precision_of(model)
     if precision != "fp32":
         raise BadModelFile(f"{src} is {precision} already.", "Give the fp32 model.")
-    missing = set(exclude) - {node.name for node in model.graph.node}
-    if missing:
-        raise BadOption(f"There is no node named {', '.join(sorted(missing))} in {src}.", "List them with netron.")
+    onnx_file.require_nodes(model, exclude, source=src)
     count = _rewrite(model, form, exclude)
     if not count:
         raise NotApplicable(
@@ -102,11 +100,6 @@ def _rewrite(model: onnx.ModelProto, form: Int4Format, exclude: Collection[str])
     """Replace the products in ``model``'s main graph; return how many."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {
-        node.output[0]: node.attribute[0].t
-        for node in graph.node
-        if node.op_type == "Constant" and node.attribute[0].name == "value"
-    }
     packed: dict[tuple[str, bool], tuple[list[str], tuple[int, int]]] = {}
     nodes: list[onnx.NodeProto] = []
     count = 0

@@ -25,8 +25,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporters import attention_form, onnx_file
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, BadOption, NotApplicable
-from exporters.int8_preparation import finish, refuse_quantized, translated
+from exporters.errors import BadModelFile, NotApplicable
+from exporters.int8_preparation import MIN_OPSET, finish, refuse_quantized, successors, translated
 from exporters.targets import Int8Format
 
 _OP_TYPES = ("MatMul", "Gemm", "LSTM")
@@ -44,9 +44,9 @@ def convert(src: Path, dst: Path, *, int8: Int8Format, exclude: Collection[str] 
     weights, BadOption for a name that is not in the model, NotConvertible when the library fails, WrongResult when
     nothing could be quantized.
     """
-    model = onnx_file.load(src)
+    model = onnx_file.load_to_convert(src)
     refuse_quantized(src, model)
-    onnx_file.name_nodes(model.graph)
+    onnx_file.require_opset(model, MIN_OPSET, source=src)
     _refuse_unfit(src, model, exclude)
     with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
         form = attention_form.flattened(model)
@@ -74,9 +74,7 @@ def _refuse_unfit(src: Path, model: onnx.ModelProto, exclude: Collection[str]) -
         )
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
-    missing = set(exclude) - {node.name for node in model.graph.node}
-    if missing:
-        raise BadOption(f"There is no node named {', '.join(sorted(missing))} in {src}.", "List them with netron.")
+    onnx_file.require_nodes(model, exclude, source=src)
 
 
 def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: Collection[str]) -> onnx.ModelProto:
@@ -85,7 +83,7 @@ def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: 
     ready = onnx.load(folder / "ready.onnx")
     onnx_file.name_nodes(ready.graph)
     _drop_claims_about_constants(ready.graph)
-    kept = _successors(model.graph, ready.graph, exclude)
+    kept = successors(model.graph, ready.graph, exclude)
     _share_no_transposed_weights(ready.graph)
     _separate_weights(ready.graph, kept)
     quantize_dynamic(
@@ -106,28 +104,6 @@ def _drop_claims_about_constants(graph: onnx.GraphProto) -> None:
     kept = [value for value in graph.value_info if value.name not in constants]
     del graph.value_info[:]
     graph.value_info.extend(kept)
-
-
-def _successors(source: onnx.GraphProto, ready: onnx.GraphProto, names: Collection[str]) -> set[str]:
-    """The names of the nodes in ``ready``, made from ``source`` by fusions, that took the place of ``names``.
-
-    A node that was fused with those after it is found where its result, or else the first of theirs that is left, is
-    made.
-    """
-    makers = {output: node for node in ready.node for output in node.output if output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in source.node:
-        for tensor in node.input:
-            readers.setdefault(tensor, []).append(node)
-    found: set[str] = set()
-    pending = [output for node in source.node if node.name in names for output in node.output if output]
-    while pending:
-        tensor = pending.pop()
-        if (maker := makers.get(tensor)) is not None:
-            found.add(maker.name)
-        else:
-            pending += [output for reader in readers.get(tensor, []) for output in reader.output if output]
-    return found
 
 
 def _share_no_transposed_weights(graph: onnx.GraphProto) -> None:

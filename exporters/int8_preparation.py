@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import onnx
@@ -18,6 +18,8 @@ from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, NotConvertible, WrongResult
 
 _ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
+MIN_OPSET = 13
+"""The first operator set whose QuantizeLinear and DequantizeLinear have a scale for each channel."""
 _INT8_TYPES = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -25,12 +27,39 @@ def preprocessed(src: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     """``model``, read from ``src``, with shapes inferred, constants and batch norms folded, and every node named."""
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
-    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src), quiet():
+    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
         given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
         onnx.save(model, given)  # of a model in memory it loses the shapes that are constants
-        quant_pre_process(given, ready, skip_symbolic_shape=_has_attention(model))
+        try:
+            quant_pre_process(given, ready, skip_symbolic_shape=_has_attention(model))
+        except Exception as error:  # what it raises for an operator that it does not know is a plain one
+            if "symbolic shape" not in str(error):
+                raise
+            quant_pre_process(given, ready, skip_symbolic_shape=True)
         found = onnx.shape_inference.infer_shapes(onnx.load(ready))
     onnx_file.name_nodes(found.graph)
+    return found
+
+
+def successors(source: onnx.GraphProto, ready: onnx.GraphProto, names: Collection[str]) -> set[str]:
+    """The names of the nodes in ``ready``, made from ``source`` by fusions, that took the place of ``names``.
+
+    A node that was fused with those after it is found where its result, or else the first of theirs that is left, is
+    made.
+    """
+    makers = {output: node for node in ready.node for output in node.output if output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in source.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
+    found: set[str] = set()
+    pending = [output for node in source.node if node.name in names for output in node.output if output]
+    while pending:
+        tensor = pending.pop()
+        if (maker := makers.get(tensor)) is not None:
+            found.add(maker.name)
+        else:
+            pending += [output for reader in readers.get(tensor, []) for output in reader.output if output]
     return found
 
 
@@ -40,8 +69,8 @@ def _has_attention(model: onnx.ModelProto) -> bool:
 
 
 @contextlib.contextmanager
-def translated(src: Path) -> Iterator[None]:
-    """Raise failures of the library inside the block as NotConvertible."""
+def translated(src: Path | str) -> Iterator[None]:
+    """Silence the library, and raise failures of the library inside the block as NotConvertible."""
     try:
         with quiet():
             yield

@@ -17,13 +17,14 @@ from exporters import (
     onnx_file,
     qdq,
     stem_fold,
+    thresholds,
 )
 from exporters.activations import DEFAULT_MEMORY_BUDGET
 from exporters.artifact import Artifact
 from exporters.calibration_data import Samples
 from exporters.channel_maxima import channel_maxima
 from exporters.evidence import Evidence
-from exporters.int8_preparation import finish, preprocessed, refuse_quantized, translated
+from exporters.int8_preparation import MIN_OPSET, finish, preprocessed, refuse_quantized, successors
 from exporters.targets import Int8Format
 from exporters.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method
 
@@ -36,12 +37,19 @@ _EVIDENCE_SAMPLES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class StaticOptions:
-    """``skip`` names improvements to leave out; the others are kept where the calibration data show a gain."""
+    """``skip`` names steps to leave out.
+
+    attention-form and stem-fold are exact and are taken wherever they apply; equalization and bias-correction where the
+    outputs come nearer to those of fp32 on calibration data. Raises BadOption for what is no percentile.
+    """
 
     method: Method = DEFAULT_METHOD
     percentile: float = DEFAULT_PERCENTILE
     skip: frozenset[Step] = frozenset()
     memory_budget: int = DEFAULT_MEMORY_BUDGET
+
+    def __post_init__(self) -> None:
+        thresholds.check_percentile(self.percentile)
 
 
 class StaticInt8:
@@ -70,21 +78,22 @@ class StaticInt8:
         self._cache = cache
         self.steps: list[str] = []
         """What was done to the graph, and what it gained, one sentence each."""
-        model = onnx_file.load(src)
+        model = onnx_file.load_to_convert(src)
         refuse_quantized(src, model)
+        onnx_file.require_opset(model, MIN_OPSET, source=src)
+        self._original = model
         self._interface = onnx_file.interface_of(model)
         self._data_sha256 = calibration_data.check(samples, model, source=source)
         if "attention-form" not in self._options.skip and (done := attention_form.flattened(model)):
             model = done[0]
             self.steps.append(f"attention-form: {done[1]}")
         self._model = preprocessed(src, model)
-        with translated(src):
-            if int8.stem_fold and "stem-fold" not in self._options.skip and (done := stem_fold.folded(self._model)):
-                self._model = onnx.shape_inference.infer_shapes(done[0])
-                self.steps.append(f"stem-fold: {done[1]}")
-            self._evidence = Evidence(self._model, self._some(_CORRECTION_SAMPLES[-1], _EVIDENCE_SAMPLES))
-            self._statistics = self._calibrate(self._model, advance)
-            self._equalize()
+        if int8.stem_fold and "stem-fold" not in self._options.skip and (done := stem_fold.folded(self._model)):
+            self._model = onnx.shape_inference.infer_shapes(done[0])
+            self.steps.append(f"stem-fold: {done[1]}")
+        self._evidence = Evidence(self._model, self._some(_CORRECTION_SAMPLES[-1], _EVIDENCE_SAMPLES))
+        self._statistics = self._calibrate(self._model, advance)
+        self._equalize()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -114,17 +123,15 @@ class StaticInt8:
 
     def write_plain(self, path: Path, *, method: Method) -> Path:
         """Write an int8 version by ``method`` without corrections: to be compared, not to be shipped."""
-        with translated(self._src):
-            methods = dict.fromkeys(self._statistics.seen, method)
-            onnx_file.save(self._quantized(self._model, self._statistics, methods=methods), path)
+        methods = dict.fromkeys(self._statistics.seen, method)
+        onnx_file.save(self._quantized(self._model, self._statistics, methods=methods), path)
         return path
 
     def write(
         self, dst: Path, *, exclude: Collection[str] = (), methods: Mapping[str, Method] | None = None
     ) -> Artifact:
         """Write the int8 version to ``dst``: nodes of ``exclude`` in float, tensors of ``methods`` by their method."""
-        with translated(self._src):
-            quantized, steps = self._corrected(exclude, methods)
+        quantized, steps = self._corrected(self._nodes_now(exclude), methods)
         chosen = [self._options.method, *(f"{name} by {method}" for name, method in sorted((methods or {}).items()))]
         return finish(
             quantized,
@@ -144,6 +151,13 @@ class StaticInt8:
             notes=tuple(steps),
         )
 
+    def _nodes_now(self, exclude: Collection[str]) -> set[str]:
+        """Those of the graph as it is now, where steps may have merged nodes that the user knows by another name."""
+        present = {node.name for node in self._model.graph.node}
+        merged = set(exclude) - present
+        onnx_file.require_nodes(self._original, merged, source=self._src)
+        return (set(exclude) & present) | successors(self._original.graph, self._model.graph, merged)
+
     def _calibrate(
         self, model: onnx.ModelProto, advance: Callable[[int], None] = lambda count: None
     ) -> calibration.Statistics:
@@ -151,6 +165,7 @@ class StaticInt8:
             model,
             self._samples,
             data_sha256=self._data_sha256,
+            in_float=qdq.nodes_in_float(model, self._int8),
             cache=self._cache,
             memory_budget=self._options.memory_budget,
             advance=advance,
@@ -177,7 +192,8 @@ class StaticInt8:
         if not pairs:
             return
         few = self._some(0, _EVIDENCE_SAMPLES)
-        maxima = channel_maxima(self._model, few, {pair.tensor: pair.axis for pair in pairs})
+        axes = {pair.tensor: pair.axis for pair in pairs}
+        maxima = channel_maxima(self._model, few, axes, memory_budget=self._options.memory_budget)
         done = equalization.equalized(self._model, maxima)
         if done is None:
             return
@@ -196,12 +212,17 @@ class StaticInt8:
         plain = self._quantized(self._model, self._statistics, exclude, methods)
         if "bias-correction" in self._options.skip:
             return plain, self.steps
-        correction = bias_correction.measure(self._model, plain, self._some(0, self._correction_samples()))
+        correction = bias_correction.measure(
+            self._model,
+            plain,
+            self._some(0, self._correction_samples()),
+            memory_budget=self._options.memory_budget,
+        )
         if not correction.shifts:
             return plain, self.steps
         corrected = self._quantized(correction.applied_to(self._model), self._statistics, exclude, methods)
         gain = self._evidence.sqnr_db(corrected) - self._evidence.sqnr_db(plain)
-        if gain <= 0:
+        if not gain > 0:  # nor where neither can be told
             return plain, self.steps
         return corrected, [*self.steps, f"bias-correction: {len(correction.shifts)} layers, {gain:+.1f} dB"]
 
@@ -211,7 +232,9 @@ class StaticInt8:
         return min(max(_CORRECTION_BYTES // widest, _CORRECTION_SAMPLES[0]), _CORRECTION_SAMPLES[-1])
 
     def _some(self, start: int, count: int) -> Samples:
-        """``count`` samples from ``start`` on, or as many of the last as there are."""
+        """``count`` samples from ``start`` on, or as many of the last as there are; whole batches of a fixed size."""
+        fixed = calibration_data.fixed_batch(self._original) or 1
+        count = max(count // fixed, 1) * fixed
         start = max(0, min(start, calibration_data.count_of(self._samples) - count))
         return {name: array[start : start + count] for name, array in self._samples.items()}
 

@@ -1,15 +1,21 @@
 """Loading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
 
-from collections.abc import Iterator
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from exporters.atomic_file import staged
-from exporters.errors import BadModelFile, WrongResult
+from exporters.errors import BadModelFile, BadOption, WrongResult
 
 _MAX_PROTOBUF_BYTES = 2**31 - 1
+_NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
+_NORM_IN_PARTS = {"ReduceMean", "Sqrt", "Div"}
+_FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -32,6 +38,29 @@ def load(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.graph.node or not model.opset_import:
         raise BadModelFile(f"{path} holds no ONNX graph.", "Copy or export it again.")
+    return model
+
+
+def load_to_convert(path: Path) -> onnx.ModelProto:
+    """:func:`load`, with every weight an initializer and nothing else, and a name for each node.
+
+    Weights that stand in Constant nodes, or are listed as inputs too, as older exporters do, count as weights.
+    """
+    model = load(path)
+    graph = model.graph
+    constants = [node for node in graph.node if node.op_type == "Constant" and _value_of(node) is not None]
+    for node in constants:
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(_value_of(node))
+        tensor.name = node.output[0]
+        graph.node.remove(node)
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
+        model.ir_version = max(model.ir_version, _FIRST_IR_WITH_PLAIN_WEIGHTS)
+    name_nodes(graph)
     return model
 
 
@@ -98,18 +127,55 @@ def interface_of(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give every node a name of its own: libraries, and users, tell nodes apart by it."""
-    taken: set[str] = set()
+    """Give every node a name of its own: libraries, and users, tell nodes apart by it. Unique names stay."""
+    given = Counter(node.name for node in graph.node)
+    seen: set[str] = set()
     for index, node in enumerate(graph.node):
-        if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{index}"
-        taken.add(node.name)
+        if node.name and node.name not in seen:
+            seen.add(node.name)
+            continue
+        free = (f"{node.op_type}_{number}" for number in itertools.count(index))
+        node.name = next(name for name in free if name not in given and name not in seen)
+        seen.add(node.name)
+
+
+def require_nodes(model: onnx.ModelProto, names: Collection[str], *, source: Path | str) -> None:
+    """Raise BadOption unless ``model`` has a node of each of ``names``."""
+    if missing := sorted(set(names) - {node.name for node in model.graph.node}):
+        raise BadOption(f"There is no node named {', '.join(missing)} in {source}.", "`nnx explain` lists the nodes.")
 
 
 def one_line(error: BaseException) -> str:
     """The first line of a library's message, without its colours and its final full stop."""
     lines = [line.strip() for line in _plain(str(error)).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
+
+
+def require_opset(model: onnx.ModelProto, least: int, *, source: Path) -> None:
+    """Raise BadModelFile for a model of an older operator set than ``least``."""
+    if opset_of(model) < least:
+        raise BadModelFile(
+            f"{source} has opset {opset_of(model)}, and this needs {least}.",
+            "Export it again with --opset 18 or newer, or raise it with onnx.version_converter.",
+        )
+
+
+def has_layer_norms(model: onnx.ModelProto) -> bool:
+    """Whether the graph normalises layers, in one operator or, before opset 17, in parts."""
+    operators = {node.op_type for graph in graphs_of(model) for node in graph.node}
+    return bool(operators & _NORMS) or operators >= _NORM_IN_PARTS
+
+
+def _value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """What a Constant node of floats or a tensor holds."""
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            tensor: onnx.TensorProto = attribute.t
+            return tensor
+        if attribute.name in ("value_float", "value_floats"):
+            values = attribute.f if attribute.name == "value_float" else attribute.floats
+            return onnx.numpy_helper.from_array(np.array(values, np.float32))
+    return None
 
 
 def _plain(text: str) -> str:

@@ -20,8 +20,11 @@ def tool_versions() -> str:
 
 
 def write(model: onnx.ModelProto, facts: dict[str, str]) -> None:
-    """Set ``facts`` in ``model``, over what it held under the same names; other entries stay."""
-    kept = {prop.key: prop.value for prop in model.metadata_props}
+    """Set ``facts`` in ``model``, over what it held under the same names; other entries stay.
+
+    Not so the session settings: they were measured on the file that they are in.
+    """
+    kept = {prop.key: prop.value for prop in model.metadata_props if prop.key != _PREFIX + "session_settings"}
     kept.update({_PREFIX + name: value for name, value in facts.items()})
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(kept.items())))

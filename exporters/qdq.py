@@ -9,7 +9,8 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from exporters.errors import BadOption
+from exporters import onnx_file, taps
+from exporters.int8_preparation import translated
 from exporters.targets import Int8Format
 from exporters.thresholds import Range
 
@@ -18,7 +19,6 @@ _KNOWN_OPS = frozenset({*QDQRegistry, *QLinearOpsRegistry})
 _PRODUCTS = ("MatMul", "Gemm")
 _AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 _SHAPE_OPS = ("Flatten", "Reshape", "Squeeze")
-_NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
 
 
 def inserted(
@@ -30,9 +30,7 @@ def inserted(
     Every other operator that ONNX Runtime has an int8 kernel for takes part: float islands between int8 convolutions
     cost 10 to 60 % of the speed. What one float node hands to another is not rounded on the way.
     """
-    names = [node.name for node in model.graph.node]
-    if missing := sorted(set(exclude) - set(names)):
-        raise BadOption(f"The model has no node named {', '.join(missing)}.", "List the nodes with `nnx explain`.")
+    onnx_file.require_nodes(model, exclude, source="the model")
     kept = _with_activations(model, {*exclude, *nodes_in_float(model, int8)})
     tensors = {name: (np.float32(each.low), np.float32(each.high)) for name, each in ranges.items()}
     copy = onnx.ModelProto()
@@ -40,23 +38,25 @@ def inserted(
     options: dict[str, object] = {"ActivationSymmetric": int8.symmetric, "WeightSymmetric": int8.weight == "int8"}
     if _has_residual_stream(model):
         options["OpTypesToExcludeOutputQuantization"] = list(_PRODUCTS)
-    quantizer = QDQQuantizer(
-        copy,
-        int8.per_channel,
-        int8.reduce_range,
-        _TYPES[int8.weight],
-        _TYPES[int8.activation],
-        TensorsData(CalibrationMethod.MinMax, tensors),
-        [],
-        sorted(kept),
-        sorted(_KNOWN_OPS),
-        options,
-    )
-    quantizer.quantize_model()
-    quantizer.model.topological_sort()
+    with translated("The model"):
+        quantizer = QDQQuantizer(
+            copy,
+            int8.per_channel,
+            int8.reduce_range,
+            _TYPES[int8.weight],
+            _TYPES[int8.activation],
+            TensorsData(CalibrationMethod.MinMax, tensors),
+            [],
+            sorted(kept),
+            sorted(_KNOWN_OPS),
+            options,
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
     made: onnx.ModelProto = quantizer.model.model
     _connect_float_nodes(made.graph, kept)
-    _leave_outputs_unrounded(made.graph)
+    _leave_outputs_unrounded(made.graph, model.graph)
+    _drop_unread_weights(made.graph)
     return made
 
 
@@ -70,14 +70,32 @@ def nodes_in_float(model: onnx.ModelProto, int8: Int8Format) -> list[str]:
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     residual = _has_residual_stream(model)
+    unbounded = {tensor.name for tensor in model.graph.initializer if _holds_infinity(tensor)}
     return [
         node.name
         for node in model.graph.node
         if node.op_type in int8.float_ops
         or (node.op_type == "MatMul" and not constants.intersection(node.input))
+        or node.op_type not in _KNOWN_OPS
         or (residual and node.op_type not in (*_PRODUCTS, "Conv"))
+        or _is_beyond_the_library(node, int8)
+        or unbounded.intersection(node.input)
+        or (node.op_type == "Clip" and not taps.merges(node, taps.constants_of(model.graph)))
         or (node.op_type in _AVERAGES and _feeds_classifier(node, model.graph))
     ]
+
+
+def _holds_infinity(tensor: onnx.TensorProto) -> bool:
+    """What masks put before a softmax, and no range of integers holds."""
+    return tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()
+
+
+def _is_beyond_the_library(node: onnx.NodeProto, int8: Int8Format) -> bool:
+    """What ONNX Runtime's quantizer gets wrong: a Gemm with factors of its own, grouped transposed convolutions."""
+    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type == "Gemm":
+        return bool(given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0)
+    return node.op_type == "ConvTranspose" and int8.per_channel and given.get("group", 1) > 1
 
 
 def _feeds_classifier(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
@@ -93,7 +111,7 @@ def _feeds_classifier(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
 
 def _has_residual_stream(model: onnx.ModelProto) -> bool:
     """Whether the graph is a transformer's: additions that carry a wide range of values from norm to norm."""
-    return any(node.op_type in _NORMS for node in model.graph.node)
+    return onnx_file.has_layer_norms(model)
 
 
 def _with_activations(model: onnx.ModelProto, kept: set[str]) -> set[str]:
@@ -125,12 +143,21 @@ def _connect_float_nodes(graph: onnx.GraphProto, kept: Collection[str]) -> None:
         read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
 
 
-def _leave_outputs_unrounded(graph: onnx.GraphProto) -> None:
-    """Products have int8 kernels with a float result: a last rounding of the outputs costs 1 dB on a CIFAR-10 net."""
+def _leave_outputs_unrounded(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+    """Products have int8 kernels with a float result: a last rounding of the outputs costs 1 dB on a CIFAR-10 net.
+
+    Where a Relu or a Clip made the output in ``original``, the rounding does its work and stays.
+    """
+    products = {output for node in original.node if node.op_type in _PRODUCTS for output in node.output}
     makers = {output: node for node in graph.node for output in node.output}
     for value in graph.output:
         rounded = makers.get(value.name)
-        if rounded is None or rounded.op_type != "DequantizeLinear" or rounded.input[0] not in makers:
+        if (
+            value.name not in products
+            or rounded is None
+            or rounded.op_type != "DequantizeLinear"
+            or rounded.input[0] not in makers
+        ):
             continue
         rounding = makers[rounded.input[0]]
         product = makers.get(rounding.input[0])
@@ -140,6 +167,19 @@ def _leave_outputs_unrounded(graph: onnx.GraphProto) -> None:
             product.output[0] = value.name
             graph.node.remove(rounded)
             graph.node.remove(rounding)
+
+
+def _drop_unread_weights(graph: onnx.GraphProto) -> None:
+    """ONNX Runtime warns of each at every load."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    unread = [tensor for tensor in graph.initializer if tensor.name not in read and not _has_subgraphs(graph)]
+    for tensor in unread:
+        graph.initializer.remove(tensor)
+
+
+def _has_subgraphs(graph: onnx.GraphProto) -> bool:
+    """Whether nodes hold graphs, which may read tensors that no input names."""
+    return any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)
 
 
 def _in_float(node: onnx.NodeProto | None, kept: Collection[str]) -> bool:

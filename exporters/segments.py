@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 
 from exporters import activations
-from exporters.calibration_data import Samples, fixed_batch
+from exporters.calibration_data import Samples
 
 
 class Segments:
@@ -18,10 +18,9 @@ class Segments:
     """
 
     def __init__(self, model: onnx.ModelProto, samples: Samples) -> None:
-        size = fixed_batch(model)
         self._model = model
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._kept: dict[str, npt.NDArray[Any]] = {name: np.asarray(array[:size]) for name, array in samples.items()}
+        self._kept: dict[str, npt.NDArray[Any]] = {name: np.asarray(array) for name, array in samples.items()}
         self._maker = {name: index for index, node in enumerate(model.graph.node) for name in node.output}
         self._types = {
             value.name: value.type.tensor_type.elem_type
@@ -43,7 +42,7 @@ class Segments:
         feeds = {name: self._kept[name] for name in read if name in self._kept and name not in made}
         segment = self._segment(nodes, feeds, [name for name in read if name in self._weights], outputs)
         session = activations.open_session(segment, threads=activations.usable_cores())
-        self._kept |= dict(zip(outputs, session.run(outputs, feeds), strict=True))
+        self._kept |= dict(zip(outputs, activations.run(session, outputs, feeds), strict=True))
         self._kept = {name: array for name, array in self._kept.items() if self._readers[name] > 0 or name in outputs}
         return self._kept[node.output[0]]
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,9 +42,10 @@ def load(folder: Path, name: str) -> dict[str, Histogram] | None:
                     names, content["exponents"], content["counts"], content["lowest"], content["highest"], strict=True
                 )
             }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    path.touch()
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        path.touch()
     return kept
 
 

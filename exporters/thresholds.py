@@ -58,9 +58,14 @@ def _minmax(seen: Histogram) -> Range:
     return Range(seen.lowest, seen.highest)
 
 
-def _percentile(percentile: float) -> Callable[[Histogram], Range]:
+def check_percentile(percentile: float) -> None:
+    """Raise BadOption for a number that is no percentile."""
     if not 0 < percentile <= 100:
         raise BadOption(f"{percentile} is no percentile.", "Choose one above 0 and up to 100, such as 99.99.")
+
+
+def _percentile(percentile: float) -> Callable[[Histogram], Range]:
+    check_percentile(percentile)
 
     def of(seen: Histogram) -> Range:
         magnitudes = _magnitudes(seen)

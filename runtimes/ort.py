@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from runtimes.base import Arrays, Placement, TensorSpec, check_feeds
 from runtimes.errors import NotLoadable, ProviderUnavailable, RunFailed
-from runtimes.session_settings import LEVELS, SPINNING, SessionSettings, stored_in
+from runtimes.session_settings import SessionSettings, stored_in
 
 _CPU = "CPUExecutionProvider"
 _DTYPES = {
@@ -52,7 +52,8 @@ class OrtRuntime:
 
     def open(self) -> None:
         settings = self._chosen_settings()
-        options = self._options(settings)
+        options = settings.options(threads=self._threads)
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if self._provider.startswith("CUDA") and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
         try:
@@ -96,18 +97,6 @@ class OrtRuntime:
     def _chosen_settings(self) -> SessionSettings:
         stored = stored_in(self._path) if self._settings is None and self._provider == _CPU else None
         return self._settings or stored or SessionSettings()
-
-    def _options(self, settings: SessionSettings) -> onnxruntime.SessionOptions:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[settings.graph_level])
-        options.enable_mem_pattern = settings.memory_pattern
-        if not settings.spinning:
-            options.add_session_config_entry(SPINNING, "0")
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        return options
 
     def _bind_device(self, feeds: Arrays, names: list[str]) -> Callable[[], Arrays]:
         """Through IO binding: one copy in and one out per call, both inside it, as the PyTorch rows have them."""

@@ -20,6 +20,7 @@ import onnxruntime
 
 from runtimes.base import run
 from runtimes.ort import OrtRuntime
+from runtimes.session_settings import SessionSettings, stored_in
 
 WARM_UP_RUNS = 3
 CONVERSIONS = frozenset(
@@ -78,16 +79,15 @@ def time_shares(path: Path, feeds: Mapping[str, npt.NDArray[np.generic]], *, thr
     plain.close()
     with tempfile.TemporaryDirectory(prefix="nnx-profile-") as folder:
         optimized = Path(folder) / "optimized.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        settings = stored_in(path) or SessionSettings()
+        options = settings.options(threads=threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.optimized_model_filepath = str(optimized)
         session = onnxruntime.InferenceSession(
-            str(_with_names(path, Path(folder))), options, providers=["CPUExecutionProvider"]
-        )
+            str(_with_names(path, Path(folder))), options, providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(settings.disabled_optimizers),
+        )  # fmt: skip
         for _ in range(WARM_UP_RUNS + runs):
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

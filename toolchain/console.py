@@ -1,9 +1,12 @@
 """The only place that draws: results on stdout, progress and warnings on stderr."""
 
+import json
+import math
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -86,6 +89,19 @@ def _figures(figures: dict[str, str]) -> str:
 def print_result(text: str) -> None:
     """Write a result to stdout as it is."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_json(facts: Mapping[str, Any]) -> None:
+    """Print JSON that every reader takes: what is NaN or infinite becomes null."""
+    print_result(json.dumps(_finite(facts), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def print_table(

@@ -3,9 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from exporters import (
 from exporters.artifact import Artifact
 from exporters.int8_static import StaticInt8, StaticOptions
 from exporters.targets import Int8Format
-from toolchain import fitting, layers, machine, range_choice, samples
+from toolchain import fitting, layers, machine, overlap, proof, range_choice, samples
 from toolchain.errors import BadUsage
 from toolchain.fitting import Goal, Methods
 from toolchain.progress import Progress
@@ -34,6 +34,7 @@ from toolchain.proof import Proven
 from toolchain.samples import Samples
 
 _PASSING = {"Relu", "Clip", "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
+_PRODUCTS = ("MatMul", "Gemm")
 _RANKED_ON = 64
 """Samples on which the layers' errors are compared."""
 
@@ -58,54 +59,57 @@ def to_fp16(model: Path, output: Path, *, keep_io_types: bool, data: Data, goal:
     With calibration data, nodes that overflow or vanish in half precision on them stay in fp32, beside those whose
     constants do not fit and ``goal.exclude``.
     """
-    source = onnx_file.load(model)  # a file that is no model is said before any data is read
-    chosen, real = _samples(model, data, progress)
+    source = _source(model, output, goal)
+    chosen, real = _samples(model, source, data, progress)
     ranges = None
     if chosen is not None:
-        calibration_data.check(chosen.inputs, source, source=chosen.source)
         with _bar(progress, "ranges", len(chosen)) as advance:
             ranges = half_ranges.measure(source, chosen.inputs, advance=advance)
 
     def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return fp16.convert(model, candidate, keep_io_types=keep_io_types, keep_fp32=exclude, ranges=ranges)
 
-    return _fitted(model, output, "fp16", make, model, real, goal, progress)
+    facts = {"io": keep_io_types, "calibration": None if chosen is None else overlap.digest(chosen.inputs)}
+    return _fitted(model, output, "fp16", make, _named(source), real, replace(goal, facts=facts), progress)
 
 
 def to_bf16(model: Path, output: Path, *, data: Data, goal: Goal, progress: Progress) -> Proven:
     """Write ``model`` with bfloat16 weights to ``output``."""
-    onnx_file.load(model)
-    _, real = _samples(model, data, progress)
+    source = _source(model, output, goal)
+    real = _judging(model, source, data, progress)
 
     def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return bf16.convert(model, candidate, keep_fp32=exclude)
 
-    return _fitted(model, output, "bf16", make, model, real, goal, progress)
+    return _fitted(model, output, "bf16", make, _named(source), real, goal, progress)
 
 
 def to_int4(model: Path, output: Path, *, block_size: int, data: Data, goal: Goal, progress: Progress) -> Proven:
     """Write ``model`` with block-wise int4 weights to ``output``."""
-    onnx_file.load(model)
-    _, real = _samples(model, data, progress)
+    source = _source(model, output, goal)
+    real = _judging(model, source, data, progress)
 
     def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return int4.convert(model, candidate, block_size=block_size, exclude=exclude)
 
-    return _fitted(model, output, "int4", make, model, real, goal, progress)
+    goal = replace(goal, facts={"block_size": block_size})
+    return _fitted(model, output, "int4", make, _named(source), real, goal, progress, _PRODUCTS)
 
 
 def to_int8_dynamic(
     model: Path, output: Path, *, int8: Int8Format, data: Data, goal: Goal, progress: Progress
 ) -> Proven:
     """Write ``model``'s dynamic int8 version to ``output``."""
-    int8_preparation.refuse_quantized(model, onnx_file.load(model))
+    source = _source(model, output, goal)
+    int8_preparation.refuse_quantized(model, source)
     progress.note(f"dynamic int8; {int8}")
-    _, real = _samples(model, data, progress)
+    real = _judging(model, source, data, progress)
 
     def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         return int8_dynamic.convert(model, candidate, int8=int8, exclude=exclude)
 
-    return _fitted(model, output, "int8-dynamic", make, model, real, goal, progress)
+    goal = replace(goal, facts={"int8": str(int8)})
+    return _fitted(model, output, "int8-dynamic", make, _named(source), real, goal, progress, (*_PRODUCTS, "LSTM"))
 
 
 def to_int8_static(
@@ -120,15 +124,21 @@ def to_int8_static(
     progress: Progress,
 ) -> Proven:
     """Write ``model``'s static int8 version to ``output``, calibrated and judged on samples that share none."""
-    int8_preparation.refuse_quantized(model, onnx_file.load(model))
+    source = _source(model, output, goal)
+    int8_preparation.refuse_quantized(model, source)
     if data.calibration is None:
         raise BadUsage(
             "Static int8 needs calibration data.",
             "Add --calibration with a file, a folder of images or a recipe's name, or use --mode dynamic.",
         )
     progress.note(f"static int8; {int8}")
-    chosen, real = _samples(model, data, progress)
+    chosen, real = _samples(model, source, data, progress)
     assert chosen is not None
+    if goal.requirement is not None and goal.requirement.max_drop_points is not None and real.labels is None:
+        raise BadUsage(
+            "A drop in accuracy cannot be measured without labels.",
+            "Give labelled samples with --eval, or --min-sqnr or --min-cosine instead of --max-drop.",
+        )
     with (
         _bar(progress, "calibrate", len(chosen)) as advance,
         tempfile.TemporaryDirectory(prefix="nnx-ready-") as folder,
@@ -145,12 +155,13 @@ def to_int8_static(
         if ready.from_cache:
             progress.note(f"the ranges are known from an earlier calibration, kept in {cache_folder()}")
         reference = ready.write_reference(Path(folder) / "reference.onnx")
-        facts = {"int8": str(int8), "options": repr(options), "calibration": ready.data_sha256}
+        chosen_options = {**asdict(options), "skip": sorted(options.skip)}
+        facts = {"int8": str(int8), "calibration": ready.data_sha256, **chosen_options}
         return _fitted(
             model, output, "int8-static",
             lambda candidate, exclude, methods: ready.write(candidate, exclude=exclude, methods=methods),
-            reference, real, replace(goal, facts=facts), progress, ready.nodes,
-            lambda: range_choice.methods_by_tensor(ready, reference, _few(real)),
+            onnx_file.load(reference), real, replace(goal, facts=facts), progress, ready.nodes,
+            lambda: range_choice.methods_by_tensor(ready, reference, _ranked_on(real, source)),
         )  # fmt: skip
 
 
@@ -172,28 +183,48 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx" / "calibration"
 
 
+def _source(model: Path, output: Path, goal: Goal) -> onnx.ModelProto:
+    """The model, once all is checked that can be before any data is read."""
+    proof.refuse_same(model, output)
+    source = onnx_file.load(model)
+    onnx_file.require_nodes(_named(source), goal.exclude, source=model)
+    return source
+
+
+def _named(source: onnx.ModelProto) -> onnx.ModelProto:
+    """``source`` with a name for each node, as the converters give them."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(source)
+    onnx_file.name_nodes(copy.graph)
+    return copy
+
+
 def _fitted(
     model: Path,
     output: Path,
     precision: str,
     make: fitting.Make,
-    reference: Path,
+    reference: onnx.ModelProto,
     real: Samples,
     goal: Goal,
     progress: Progress,
     choice: Collection[str] | None = None,
     refine: Callable[[], Methods] | None = None,
 ) -> Proven:
-    """``reference`` is the fp32 file whose layers those of the result are compared with, to rank them.
+    """``reference`` is the fp32 model whose layers those of the result are compared with, to rank them.
 
-    ``choice`` are the nodes that a search may put back in float, None for all.
+    ``choice`` names the nodes that a search may put back in float, or their operators; None is for all.
     """
 
     def rank(candidate: Path) -> list[str]:
-        errors = layers.damage(candidate, reference, _few(real), progress=progress)
+        with tempfile.TemporaryDirectory(prefix="nnx-reference-") as folder:
+            path = Path(folder) / "reference.onnx"
+            onnx_file.save(reference, path)
+            errors = layers.damage(candidate, path, _ranked_on(real, reference), progress=progress)
+        operators = {node.name: node.op_type for node in reference.graph.node}
         found = [error.name for error in errors if error.own_sqnr_db is not None]
-        ranked = _each_with_its_producers(found, onnx_file.load(reference).graph)
-        return [name for name in ranked if choice is None or name in choice]
+        ranked = _each_with_its_producers(found, reference.graph)
+        return [name for name in ranked if choice is None or name in choice or operators.get(name) in choice]
 
     return fitting.fit(
         model, output, precision=precision, make=make, rank=rank, refine=refine, judged_on=real, goal=goal,
@@ -201,9 +232,10 @@ def _fitted(
     )  # fmt: skip
 
 
-def _few(real: Samples) -> dict[str, npt.NDArray[np.generic]]:
-    """Those on which layers are compared."""
-    return {name: array[:_RANKED_ON] for name, array in real.inputs.items()}
+def _ranked_on(real: Samples, source: onnx.ModelProto) -> Mapping[str, npt.NDArray[np.generic]]:
+    """Samples on which layers are compared: some of those that steer a search, none of those with the last word."""
+    steering = real.rows(np.arange(len(real))[fitting.STEERING])
+    return steering.first(_RANKED_ON, multiple=calibration_data.fixed_batch(source) or 1).inputs
 
 
 def _each_with_its_producers(names: list[str], graph: onnx.GraphProto) -> list[str]:
@@ -226,20 +258,28 @@ def _each_with_its_producers(names: list[str], graph: onnx.GraphProto) -> list[s
     return list(ranked)
 
 
-def _samples(model: Path, data: Data, progress: Progress) -> tuple[Samples | None, Samples]:
-    """(What to calibrate on, what to judge on); seeded noise to judge on when nothing real was given."""
-    if data.calibration is not None:
-        chosen, real = samples.for_calibration(
-            data.calibration, data.folder, count=data.count, model=model, evaluation=data.evaluation
-        )
-        progress.note(
-            f"calibrating on {len(chosen)} samples from {chosen.source}; {len(real)} from {real.source} judge"
-        )
-        return chosen, real
-    if data.evaluation is not None:
-        return None, samples.named(data.evaluation, data.folder, split="test", model=model)
-    progress.warn("No real inputs given: the result is compared on seeded random values.")
-    return None, samples.random_for_model(model, 8)
+def _samples(model: Path, source: onnx.ModelProto, data: Data, progress: Progress) -> tuple[Samples | None, Samples]:
+    """(What to calibrate on, what to judge on), found to fit ``source``; see :func:`_judging` without calibration."""
+    if data.calibration is None:
+        return None, _judging(model, source, data, progress)
+    chosen, real = samples.for_calibration(
+        data.calibration, data.folder, count=data.count, model=model, evaluation=data.evaluation
+    )
+    for given in (chosen, real):
+        calibration_data.check(given.inputs, source, source=given.source)
+    progress.note(f"calibrating on {len(chosen)} samples from {chosen.source}; {len(real)} from {real.source} judge")
+    return chosen, real
+
+
+def _judging(model: Path, source: onnx.ModelProto, data: Data, progress: Progress) -> Samples:
+    """What to judge on where nothing is calibrated: all that is real, or seeded noise when nothing is."""
+    given = data.evaluation or data.calibration
+    if given is None:
+        progress.warn("No real inputs given: the result is compared on seeded random values.")
+        return samples.random_for_model(model, 8)
+    real = samples.named(given, data.folder, split="test", model=model)
+    calibration_data.check(real.inputs, source, source=real.source)
+    return real
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def explain(
     if reference is not None and parent and parent != sha256_of(reference):
         progress.warn(f"{model} says that it was made from another file than {reference}.")
     if samples_source is not None:
-        given = samples.named(samples_source, data_folder, split="test", count=proof.SAMPLES)
+        given = samples.named(samples_source, data_folder, split="test", count=proof.SAMPLES, model=model)
     else:
         progress.warn("No real inputs given: errors and times are those on seeded random values.")
         given = samples.random_for_model(model, 8)
@@ -103,6 +103,7 @@ def explain(
         explained.sort(key=lambda layer: -layer.time_share)
     left_over = ort_profile.unfused(nodes)
     precision = onnx_file.precision_of(loaded)
+    option = "--keep-fp32" if precision in ("fp16", "bf16") else "--exclude"
     return Explanation(
         model=str(model),
         precision=precision,
@@ -115,7 +116,7 @@ def explain(
         run_us=sum(node.mean_us for node in nodes),
         conversion_share=max(0.0, 1 - sum(layer.time_share for layer in explained)),
         unfused=tuple(left_over),
-        advice=tuple(advice(explained, left_over, option="--keep-fp32" if precision == "fp16" else "--exclude")),
+        advice=tuple(advice(explained, left_over, option=option)),
     )
 
 

@@ -140,9 +140,7 @@ def judge(requirement: Requirement, reference: Array, given: Array, labels: Arra
 def require(verdict: Verdict) -> None:
     """Raise CheckFailed for a verdict that failed, Undecided for one that is undecided."""
     if verdict.outcome is Outcome.FAILED:
-        raise CheckFailed(
-            verdict.text, "Keep the most damaging nodes in float, try another --method, or loosen the requirement."
-        )
+        raise CheckFailed(verdict.text, "Keep the most damaging nodes in float, or loosen the requirement.")
     if verdict.outcome is Outcome.UNDECIDED:
         raise Undecided(verdict.text, advice_on_samples(verdict))
 
@@ -235,10 +233,15 @@ def _check(requirement: Requirement, reference: Array, given: Array, labels: Arr
                 "A drop in accuracy cannot be measured without labels.",
                 "Give labelled samples, or --min-sqnr or --min-cosine instead of --max-drop.",
             )
-    elif reference.ndim != 2 or labels.shape != (len(reference),):
+    elif reference.ndim != 2 or reference.shape[1] < 2 or labels.shape != (len(reference),):
         raise BadUsage(
             f"Accuracy wants class scores (N, K) for {labels.size:,} labels, the model gave {list(reference.shape)}.",
             "Leave the labels out for a model that does not classify, and use --min-sqnr or --min-cosine.",
+        )
+    elif not (labels.min() >= 0 and labels.max() < reference.shape[1]):
+        raise BadUsage(
+            f"The labels go from {labels.min()} to {labels.max()}, the model scores {reference.shape[1]} classes.",
+            "Save them as class numbers that count from 0.",
         )
 
 

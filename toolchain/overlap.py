@@ -24,6 +24,11 @@ def digests(inputs: Inputs) -> list[bytes]:
     return [_digest_of(names, [inputs[name][row] for name in names]) for row in range(len(inputs[names[0]]))]
 
 
+def digest(inputs: Inputs) -> str:
+    """One hash of all samples, in order."""
+    return hashlib.sha256(b"".join(digests(inputs))).hexdigest()
+
+
 def shared(a: Inputs, b: Inputs) -> npt.NDArray[np.int64]:
     """The row numbers of ``a`` whose content is in ``b`` too, in order."""
     known = set(digests(b))

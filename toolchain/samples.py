@@ -1,6 +1,6 @@
 """The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from toolchain.recipe import Recipe
 LABELS = "labels"
 """The array of an ``.npz`` that is no input but the right answers."""
 
-MOST_FROM_CODE = 10_000
-"""How many samples of a factory that may go on for ever are taken where all are asked for."""
+MOST_JUDGED = 10_000
+"""How many samples are taken at most where all are asked for, of a folder of images, of a factory that may go on for
+ever, and of what is left of a file: they are held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int, *, multiple: int = 1) -> "Samples":
+        """The first ``count``, rounded up to whole batches of ``multiple``, or all."""
+        return self.rows(np.arange(min(-(-count // multiple) * multiple, len(self))))
 
     def rows(self, chosen: npt.NDArray[np.int64], source: str | None = None) -> "Samples":
         """Only the chosen samples."""
@@ -85,7 +90,8 @@ def named(
 
     a recipe (its ``train`` or ``test`` split), an ``.npz`` file (inputs by name, ``labels`` if any), an ``.npy`` file
     (the one input), a folder of images, or ``file.py:factory``, called without arguments, that yields dicts of arrays
-    (its first samples; of the others a seed draws). ``model`` tells what an array or an image is an input of.
+    (its first samples; of the others a seed draws). Without ``count`` images and code give MOST_JUDGED. ``model`` tells
+    what an array or an image is an input of.
     """
     path = Path(source)
     if sources.is_recipe(source):
@@ -97,11 +103,11 @@ def named(
             else of_test_split(recipe, data, count)
         )
     if path.is_dir():
-        images, found = image_folder.load(path, _specs(model, source)[0].shape, count)
+        images, found = image_folder.load(path, _specs(model, source)[0].shape, count or MOST_JUDGED)
         name = _specs(model, source)[0].name
         return Samples(inputs={name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
     if sources.is_code(source):
-        content = arrays.gather(_called(source), source, count or MOST_FROM_CODE)
+        content = arrays.gather(_called(source), source, count or MOST_JUDGED)
     else:
         content = arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
     labels = content.pop(LABELS, None)
@@ -134,7 +140,7 @@ def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
     total = len(given)
     used = min(count, max(1, total - max(1, total // 5)))
     order = np.random.default_rng(0).permutation(total)
-    chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used:])
+    chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used : used + MOST_JUDGED])
     if not len(others):
         return chosen, chosen
     rest = given.rows(others, f"other samples of {given.source}")
@@ -150,11 +156,15 @@ def _specs(model: Path | None, source: str) -> Sequence[TensorSpec]:
     return runtime.inputs
 
 
-def _called(source: str) -> Any:
+def _called(source: str) -> Iterator[Any]:
+    """What the user's code yields; whatever it raises is theirs to mend."""
     factory = sources.attribute_named(source)
     if not callable(factory):
         raise BadUsage(f"{source} is a {type(factory).__name__}.", "Name a function that yields dicts of arrays.")
-    return factory()
+    try:
+        yield from factory()
+    except Exception as error:
+        raise BadUsage(f"{source} failed: {type(error).__name__}: {error}.", "Run it with python first.") from error
 
 
 def random_for_model(path: Path, count: int) -> Samples:

@@ -33,7 +33,7 @@ class Plan:
 
     ``exclude`` are the nodes that stay in float, most damaging first; ``verdict`` is the gate's sentence about it;
     ``evaluations`` counts the sets that were judged; ``finished`` is false when the budget ended first, so that fewer
-    nodes might do. ``methods`` gives a calibration method by tensor, ``options`` whatever else the replay needs.
+    nodes might do. ``methods`` gives a calibration method by tensor, ``options`` what else was chosen.
     """
 
     exclude: tuple[str, ...]
@@ -98,11 +98,11 @@ def search(
 
     ``evaluate(excluded)`` quantizes all nodes but those and judges the result; it is called once a set, and a set
     may be all of ``ranking``. Every verdict goes into ``journal``, so that a search that was killed goes on where it
-    stopped; ``key`` is a digest of all that the verdicts depend on, and a journal under another key is replaced. The
-    budget is this call's: no evaluation begins that would outlast it if it took as long as the longest, but the first.
-    ``confirm`` judges by samples that the search did not go by: of the sets that passed, the smallest that it passes
-    too is taken. Raises CheckFailed, or Undecided when a verdict met on the way is, if no set passes or none within the
-    budget.
+    stopped; one that finished, either way, removes it. ``key`` is a digest of all that the verdicts depend on, and a
+    journal under another key is replaced. The budget is this call's: no evaluation begins that would outlast it if it
+    took as long as the longest, but the first. ``confirm`` judges by samples that the search did not go by: of the sets
+    that passed, the smallest that it passes too is taken. Raises CheckFailed, or Undecided when a verdict met on the
+    way is, if no set passes or none within the budget.
     """
     if not budget_s > 0:
         raise BadUsage(f"The budget is {budget_s:g} seconds.", "Give a --budget above 0, such as 10m.")
@@ -113,6 +113,8 @@ def search(
     except _BudgetSpent:
         finished = False
         progress.warn(f"The budget of {budget_s:g} s ended before the search did; run it again to go on.")
+    if finished:
+        journal.unlink(missing_ok=True)
     passing = [
         nodes
         for nodes, verdict in trials.verdicts.items()
@@ -120,7 +122,7 @@ def search(
     ]
     if not passing:
         raise _nothing_passed(ranking, trials.verdicts, finished)
-    best, verdict = _confirmed(sorted(passing, key=len), trials.verdicts, confirm, progress)
+    best, verdict = _confirmed(sorted(passing, key=len), trials, confirm, progress)
     return Plan(
         exclude=tuple(name for name in ranking if name in best),
         verdict=verdict.text,
@@ -131,16 +133,17 @@ def search(
 
 def _confirmed(
     passing: Sequence[frozenset[str]],
-    verdicts: Mapping[frozenset[str], Verdict],
+    trials: "_Trials",
     confirm: Evaluate | None,
     progress: Progress,
 ) -> tuple[frozenset[str], Verdict]:
     """(The first of ``passing`` that is confirmed, the verdict on it); raise the last one's verdict when none is."""
     for nodes in passing:
-        verdict = verdicts[nodes] if confirm is None else confirm(nodes)
-        if confirm is not None:
-            progress.note(f"{len(nodes)} in float, by the other samples: {verdict.brief}")
-        if verdict.outcome is Outcome.PASSED:
+        if confirm is None:
+            return nodes, trials.verdicts[nodes]
+        verdict = confirm(nodes)
+        progress.note(f"{len(nodes)} in float, by the other samples: {verdict.brief}")
+        if verdict.outcome is Outcome.PASSED or trials.time_is_up:
             break
     gate.require(verdict)
     return nodes, verdict
@@ -200,13 +203,18 @@ class _Trials:
         if self.verdicts:
             progress.note(f"{len(self.verdicts)} verdicts of an earlier search are in {journal}")
 
+    @property
+    def time_is_up(self) -> bool:
+        """Whether another evaluation as long as the longest would outlast the budget."""
+        return self._clock() + self._longest_s >= self._ends_at
+
     def passes(self, nodes: Sequence[str] | set[str]) -> bool:
         """Whether the model with ``nodes`` in float passes; raises _BudgetSpent when there is no time to tell."""
         excluded = frozenset(nodes)
         if excluded not in self.verdicts:
-            began = self._clock()
-            if self.verdicts and began + self._longest_s >= self._ends_at:
+            if self.verdicts and self.time_is_up:
                 raise _BudgetSpent
+            began = self._clock()
             verdict = self.verdicts[excluded] = self._evaluate(excluded)
             self._longest_s = max(self._longest_s, self._clock() - began)
             self._write()

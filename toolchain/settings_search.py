@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from exporters import onnx_file, provenance
+from exporters import calibration_data, onnx_file, provenance
 from exporters.artifact import Artifact
 from runtimes.session_settings import KEY, SessionSettings, code
 from toolchain import artifacts_folder, benchmark, machine, parity
@@ -29,8 +28,6 @@ MIN_GAIN = 1.03
 """What other settings must surely be faster by than the defaults: less is not worth the lines of code they cost."""
 DEFAULT = "default"
 _EFFORT = Effort(seconds=0.1, max_time_s=10.0)
-_NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
-_NORM_IN_PARTS = {"ReduceMean", "Sqrt", "Div"}  # what LayerNormFusion makes one of
 _GELUS = {"Gelu", "Erf"}
 
 
@@ -107,7 +104,7 @@ def candidates(model: onnx.ModelProto, *, precision: str) -> dict[str, SessionSe
     trials = {DEFAULT: SessionSettings()}
     if precision == "fp32":
         trials["basic optimization"] = SessionSettings(graph_level="basic")
-    if "Add" in operators and (operators & _NORMS or operators >= _NORM_IN_PARTS):
+    if "Add" in operators and onnx_file.has_layer_norms(model):
         trials["no SkipLayerNormFusion"] = SessionSettings(disabled_optimizers=("SkipLayerNormFusion",))
         if operators & _GELUS:
             both = ("SkipLayerNormFusion", "BiasGeluFusion")
@@ -164,8 +161,17 @@ def tuned(made: Proven, *, progress: Progress = SILENT) -> tuple[Proven, str]:
     artifact, samples = made.artifact, made.judged_on
     if samples is None or not has_choices(artifact.path, precision=artifact.precision):
         return made, ""
-    few, threads = samples.rows(np.arange(1)), machine.usable_cores()
-    found = best(artifact.path, few, threads=threads, precision=artifact.precision, effort=_EFFORT, progress=progress)
+    batch = calibration_data.fixed_batch(onnx_file.load(artifact.path)) or 1
+    few, threads = samples.first(batch), machine.usable_cores()
+    found = best(
+        artifact.path,
+        few,
+        threads=threads,
+        precision=artifact.precision,
+        batch=batch,
+        effort=_EFFORT,
+        progress=progress,
+    )
     if found.speedup is None:
         return made, ""
     store(artifact.path, found.settings)

@@ -7,8 +7,8 @@ from toolchain.stats import Interval
 
 def speed(low: float, high: float, unfused: tuple[Unfused, ...] = ()) -> Speed:
     return Speed(
-        precision="int8-static", gain=Interval((low + high) / 2, low, high), before_ms=1.0, after_ms=1.2, threads=2,
-        unfused=unfused,
+        precision="int8-static", gain=Interval((low + high) / 2, low, high), batch=1, threads=2,
+        before_ms=1.0, after_ms=1.2, unfused=unfused,
     )  # fmt: skip
 
 

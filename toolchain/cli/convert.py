@@ -55,6 +55,14 @@ def command(
         raise click.UsageError("Choose one: add --fp16 or --bf16.")
     if bf16 and fp16_io:
         raise click.UsageError("--fp16-io goes with --fp16.")
+    if max_drop is None and min_sqnr is None and min_cosine is None:
+        options.refuse(
+            click.get_current_context(),
+            ("search", "budget", "save_plan"),
+            "without --max-drop, --min-sqnr or --min-cosine",
+        )
+    if save_plan is not None:
+        options.writable(save_plan)
     destination = options.writable(output or model.with_name(f"{model.stem}.{'fp16' if fp16 else 'bf16'}.onnx"))
     progress = LiveProgress()
     given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
@@ -65,5 +73,5 @@ def command(
         )
     else:
         made = conversion.to_bf16(model, destination, data=given, goal=goal, progress=progress)
-    options.keep_plan(made.plan, save_plan)
+    options.keep_plan(made.plan, goal, save_plan)
     show(made, as_json)

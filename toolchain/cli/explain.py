@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 @click.option(
     "--reference", type=options.FILE, help="The fp32 model that MODEL was made from: shows each layer's error."
 )
-@click.option("--samples", metavar="DATA", help="Real inputs: an .npz file, or a recipe's test split.")
+@click.option(
+    "--samples",
+    metavar="DATA",
+    help="Real inputs: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
+)
 @options.data
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the timed runs.  [default: the cores]")
 @options.as_json

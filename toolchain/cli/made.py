@@ -5,7 +5,7 @@ import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from toolchain.console import print_result
+from toolchain.console import print_json, print_result
 
 if TYPE_CHECKING:
     from toolchain.proof import Proven
@@ -26,7 +26,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
             "code": code,
             "speed": asdict(speed) | {"slower": speed.slower} if speed else None,
         }
-        print_result(json.dumps(facts))
+        print_json(facts)
         return
     print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
     print_result(f"proven on {made.proven_on}: {made.parity}")
@@ -36,7 +36,8 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
         ended = "" if made.plan.finished else "; the budget ended first, so fewer may do"
         print_result(f"plan, after {made.plan.evaluations} trials{ended}:")
         if made.plan.exclude:
-            print_result("  " + " ".join(f"--exclude {shlex.quote(name)}" for name in made.plan.exclude))
+            option = "--keep-fp32" if artifact.precision in ("fp16", "bf16") else "--exclude"
+            print_result("  " + " ".join(f"{option} {shlex.quote(name)}" for name in made.plan.exclude))
         if made.plan.methods:
             print_result(f"  other methods for {len(made.plan.methods)} tensors, which --save-plan keeps")
     for note in artifact.notes:

@@ -1,10 +1,11 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from toolchain.errors import BadUsage
 
@@ -159,7 +160,7 @@ def calibration(function: Command) -> Command:
             ),
             click.option(
                 "--eval", "evaluation", metavar="DATA",
-                help="Held-out inputs, and labels, to judge by.  [default: the rest of --calibration's]",
+                help="Held-out inputs, and labels, to judge by.  [default: a recipe's test split, the rest of a file]",
             ),
         )
     ):  # fmt: skip
@@ -209,6 +210,8 @@ def goal(
             replayed = Plan.from_json(plan.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise BadUsage(f"There is no plan {plan}.", "Make one with --save-plan.") from error
+        except UnicodeDecodeError as error:
+            raise BadUsage(f"{plan} is not a plan.", "Give a file that --save-plan wrote.") from error
     return Goal(
         requirement=Requirement(**wanted) if required else None,
         budget_s=budget if search else 0.0,
@@ -217,12 +220,24 @@ def goal(
     )
 
 
-def keep_plan(plan: "Plan | None", path: Path | None) -> None:
-    """Write the plan that a search found, if it found one and it is wanted."""
+def keep_plan(plan: "Plan | None", goal: "Goal", path: Path | None) -> None:
+    """Write the plan that a search found, or that nothing more than ``goal`` says was needed, if it is wanted."""
     from exporters.atomic_file import write_text
+    from toolchain.search import Plan
 
-    if path is not None and plan is not None:
-        write_text(writable(path), plan.to_json())
+    if path is not None:
+        write_text(path, (plan or Plan(exclude=goal.exclude, methods=goal.methods)).to_json())
+
+
+def refuse(context: click.Context, names: Collection[str], where: str) -> None:
+    """UsageError for options that were typed and would do nothing ``where``."""
+    typed = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise click.UsageError(f"{', '.join(typed)} would do nothing {where}.")
 
 
 def writable(path: Path) -> Path:

@@ -68,8 +68,18 @@ def _list_targets(context: click.Context, parameter: click.Parameter, value: str
 )  # fmt: skip
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node to leave in float; may be repeated.")
 @options.gate
-@click.option("--time/--no-time", default=True, show_default=True, help="Time the result against MODEL here.")
-@click.option("-o", "--output", type=options.FILE, help="The new file.  [default: MODEL.int8-MODE.onnx beside MODEL]")
+@click.option(
+    "--time/--no-time",
+    default=True,
+    show_default=True,
+    help="Time the result against MODEL here, and find its session settings.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=options.FILE,
+    help="The new file.  [default: MODEL.int8-MODE.onnx or MODEL.int4.onnx beside MODEL]",
+)
 @options.data
 @options.as_json
 def command(
@@ -123,6 +133,15 @@ def command(
     if percentile is not None and method != "percentile":
         raise click.UsageError("--percentile goes with --method percentile.")
     mode = "int4" if int4 else f"int8-{mode or ('static' if calibration else 'dynamic')}"
+    context = click.get_current_context()
+    if mode != "int8-static":
+        options.refuse(context, ("method", "percentile", "skip", "memory_budget", "cache"), f"for {mode}")
+    options.refuse(context, ("mode",) if int4 else ("block_size",), f"for {mode}")
+    if max_drop is None and min_sqnr is None and min_cosine is None:
+        options.refuse(context, ("search", "budget", "save_plan"), "without --max-drop, --min-sqnr or --min-cosine")
+    int8_format = conversion.format_for(target)
+    if save_plan is not None:
+        options.writable(save_plan)
     destination = options.writable(output or model.with_name(f"{model.stem}.{mode}.onnx"))
     progress = LiveProgress()
     given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
@@ -132,7 +151,6 @@ def command(
             model, destination, block_size=int(block_size), data=given, goal=goal, progress=progress
         )
     elif mode == "int8-dynamic":
-        int8_format = conversion.format_for(target)
         made = conversion.to_int8_dynamic(
             model, destination, int8=int8_format, data=given, goal=goal, progress=progress
         )
@@ -140,7 +158,7 @@ def command(
         made = conversion.to_int8_static(
             model,
             destination,
-            int8=conversion.format_for(target),
+            int8=int8_format,
             data=given,
             goal=goal,
             options=StaticOptions(
@@ -152,10 +170,12 @@ def command(
             use_cache=cache,
             progress=progress,
         )
-    options.keep_plan(made.plan, save_plan)
+    options.keep_plan(made.plan, goal, save_plan)
     speed, code = None, ""
     judged_on = made.judged_on
-    if time and judged_on is not None and conversion.runs_here(target):
+    if time and not conversion.runs_here(target):
+        progress.note(f"not timed: {target} is not what this machine is")
+    elif time and judged_on is not None:
         made, code = settings_search.tuned(made, progress=progress)
         speed = speed_check.compare(model, destination, judged_on, precision=mode, progress=progress)
     show(made, as_json, speed, code)
