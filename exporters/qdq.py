@@ -22,13 +22,19 @@ _SHAPE_OPS = ("Flatten", "Reshape", "Squeeze")
 
 
 def inserted(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], *, int8: Int8Format, exclude: Collection[str] = ()
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    *,
+    int8: Int8Format,
+    exclude: Collection[str] = (),
+    gemm_per_tensor: bool = False,
 ) -> onnx.ModelProto:
     """``model`` (shapes inferred) with int8 weights, int32 biases and a Q/DQ pair on every activation that ``ranges``
     covers, but for the nodes of ``exclude`` and those of :func:`nodes_in_float`.
 
     Every other operator that ONNX Runtime has an int8 kernel for takes part: float islands between int8 convolutions
-    cost 10 to 60 % of the speed. What one float node hands to another is not rounded on the way.
+    cost 10 to 60 % of the speed. What one float node hands to another is not rounded on the way. ``gemm_per_tensor``
+    gives the weights of a Gemm one scale whatever ``int8`` says.
     """
     onnx_file.require_nodes(model, exclude, source="the model")
     kept = _with_activations(model, {*exclude, *nodes_in_float(model, int8)})
@@ -36,6 +42,9 @@ def inserted(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     options: dict[str, object] = {"ActivationSymmetric": int8.symmetric, "WeightSymmetric": int8.weight == "int8"}
+    if gemm_per_tensor:
+        one_scale = [{"quant_type": _TYPES[int8.weight], "symmetric": True, "reduce_range": int8.reduce_range}]
+        options["TensorQuantOverrides"] = dict.fromkeys(gemm_weights(model), one_scale)
     if _has_residual_stream(model):
         options["OpTypesToExcludeOutputQuantization"] = list(_PRODUCTS)
     with translated("The model"):
@@ -58,6 +67,12 @@ def inserted(
     _leave_outputs_unrounded(made.graph, model.graph)
     _drop_unread_weights(made.graph)
     return made
+
+
+def gemm_weights(model: onnx.ModelProto) -> list[str]:
+    """The constants that a Gemm multiplies by."""
+    constants = taps.constants_of(model.graph)
+    return [node.input[1] for node in model.graph.node if node.op_type == "Gemm" and node.input[1] in constants]
 
 
 def nodes_in_float(model: onnx.ModelProto, int8: Int8Format) -> list[str]:

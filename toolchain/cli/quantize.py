@@ -54,8 +54,9 @@ def _list_targets(context: click.Context, parameter: click.Parameter, value: str
 )  # fmt: skip
 @click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
 @click.option(
-    "--skip", multiple=True, type=click.Choice(["attention-form", "stem-fold", "equalization", "bias-correction"]),
-    help="An improvement to leave out; may be repeated.",
+    "--skip", multiple=True,
+    type=click.Choice(["attention-form", "stem-fold", "equalization", "gemm-per-tensor", "bias-correction"]),
+    help="A step to leave out; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--memory-budget", type=options.Size(), default="2GB", show_default=True,
