@@ -139,10 +139,7 @@ def to_int8_static(
             "A drop in accuracy cannot be measured without labels.",
             "Give labelled samples with --eval, or --min-sqnr or --min-cosine instead of --max-drop.",
         )
-    with (
-        _bar(progress, "calibrate", len(chosen)) as advance,
-        tempfile.TemporaryDirectory(prefix="nnx-ready-") as folder,
-    ):
+    with _bar(progress, "calibrate", len(chosen)) as advance:
         ready = StaticInt8(
             model,
             samples=chosen.inputs,
@@ -152,8 +149,9 @@ def to_int8_static(
             cache=cache_folder() if use_cache else None,
             advance=advance,
         )
-        if ready.from_cache:
-            progress.note(f"the ranges are known from an earlier calibration, kept in {cache_folder()}")
+    if ready.from_cache:
+        progress.note(f"the ranges are known from an earlier calibration, kept in {cache_folder()}")
+    with tempfile.TemporaryDirectory(prefix="nnx-ready-") as folder:
         reference = ready.write_reference(Path(folder) / "reference.onnx")
         chosen_options = {**asdict(options), "skip": sorted(options.skip)}
         facts = {"int8": str(int8), "calibration": ready.data_sha256, **chosen_options}

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters import targets
+from exporters import onnx_file, targets
+from exporters.evidence import Evidence
 from exporters.int8_static import StaticInt8, StaticOptions
 from tests.contract.tiny_models import MODELS
 from toolchain.range_choice import methods_by_tensor
@@ -32,8 +33,9 @@ def test_a_better_method_is_found_for_the_tensors_that_need_it(
     chosen = methods_by_tensor(ready, reference, few)
     assert chosen
     assert "minmax" not in chosen.values()
-    made = ready.write(tmp_path / "m.onnx", methods=chosen)
-    assert made.size_bytes
+    plain = Evidence(onnx_file.load(exported("residual")), few)
+    before, after = ready.write(tmp_path / "a.onnx"), ready.write(tmp_path / "b.onnx", methods=chosen)
+    assert plain.sqnr_db(onnx_file.load(after.path)) > plain.sqnr_db(onnx_file.load(before.path)) + 3
 
 
 def test_what_is_best_already_stays(exported: Exported, tmp_path: Path) -> None:

@@ -153,7 +153,6 @@ def test_what_cannot_be_exported_says_why_without_colours(module: nn.Module, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_net_that_torch_quantized_is_refused_with_a_reason(tmp_path: Path) -> None:
     """torch's own dynamic-int8 modules have no ONNX form: quantize after the export."""
     with warnings.catch_warnings():
@@ -165,6 +164,7 @@ def test_a_net_that_torch_quantized_is_refused_with_a_reason(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_script_module_is_refused_with_a_reason(tmp_path: Path) -> None:
     scripted = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(NotExportable, match="ScriptModule"):

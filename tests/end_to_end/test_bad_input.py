@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -48,7 +49,14 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     np.savez("dtype.npz", image=good.astype(np.float64))
     np.savez("none.npz", image=good[:0])
     np.savez("nan.npz", image=np.where(good > 1, np.nan, good))
+    np.savez("labels.npz", image=good + 1, labels=np.arange(8) + 3)
     Path("text.npz").write_text("no archive")
+    model = onnx.load("model.onnx")
+    onnx.save(model, "external.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    Path("weights.bin").unlink()
+    model = onnx.load("model.onnx")
+    model.opset_import[0].version = 11
+    onnx.save(model, "old.onnx")
     torch.save({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, "fits.pt")
     torch.save({"weight": torch.zeros(3, 4), "other": torch.zeros(2)}, "unfit.pt")
     Path("text.pt").write_text("no checkpoint")
@@ -110,6 +118,45 @@ CASES = [
     (["quantize", "model.onnx", "--int8", "--calibration", "no.npz"], 2, "no data file no.npz"),
     (["quantize", "model.onnx", "--int8", "--samples", "0"], 2, "0"),
     (["quantize", "int8.onnx", "--int8", "--calibration", "good.npz"], 2, "quantized already"),
+    (["quantize", "model.onnx", "--int8", "--int4"], 2, "Choose one"),
+    (["quantize", "model.onnx", "--int4", "--target", "toaster"], 2, "no target 'toaster'"),
+    (["quantize", "model.onnx", "--int4", "--method", "mse"], 2, "--method would do nothing for int4"),
+    (["quantize", "model.onnx", "--int8", "--skip", "stem-fold"], 2, "--skip would do nothing for int8-dynamic"),
+    (["quantize", "model.onnx", "--int8", "--block-size", "64"], 2, "--block-size would do nothing"),
+    (["quantize", "model.onnx", "--int8", "--budget", "1m"], 2, "--budget would do nothing without --max-drop"),
+    (["quantize", "model.onnx", "--int8", "--max-drop", "1", "--budget", "soon"], 2, "90s, 10m or 1h"),
+    (["quantize", "model.onnx", "--int8", "--max-drop", "200"], 2, "--max-drop is 200"),
+    (["quantize", "model.onnx", "--int8", "--plan", "half.onnx"], 2, "not a plan"),
+    (["quantize", "model.onnx", "--int8", "--plan", "no.json"], 2, "no plan no.json"),
+    (["quantize", "model.onnx", "--int8", "--exclude", "nobody"], 2, "no node named nobody"),
+    (["quantize", "model.onnx", "--int8", "-o", "model.onnx"], 2, "output is the input"),
+    (["quantize", "model.onnx", "--int8", "--eval", "nan.npz"], 2, "NaN"),
+    (["quantize", "model.onnx", "--int8", "--eval", "factories.py:raises"], 2, "no such size"),
+    (["quantize", "model.onnx", "--int8", "--eval", "factories.py:value"], 2, "is a int"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--percentile", "50"], 2, "--method percentile"),
+    (
+        [
+            "quantize",
+            "model.onnx",
+            "--int8",
+            "--calibration",
+            "good.npz",
+            "--method",
+            "percentile",
+            "--percentile",
+            "0",
+        ],
+        2,
+        "no percentile",
+    ),
+    (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--memory-budget", "much"], 2, "500MB or 2GB"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--max-drop", "1"], 2, "without labels"),
+    (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--eval", "labels.npz"], 2, "labels go from 3"),
+    (["quantize", "old.onnx", "--int8", "--calibration", "good.npz"], 2, "opset 11, and this needs 13"),
+    (["quantize", "external.onnx", "--int8"], 2, "Copy the external data file"),
+    (["convert", "model.onnx", "--fp16", "--bf16"], 2, "Choose one"),
+    (["convert", "model.onnx", "--bf16", "--fp16-io"], 2, "goes with --fp16"),
+    (["explain", "no.onnx"], 2, "no model file no.onnx"),
     (["quantize", "int8.onnx", "--int8"], 2, "quantized already"),
     (["quantize", "text.onnx", "--int8"], 2, "not an ONNX file"),
     (["bench", "no.onnx"], 2, "no model file no.onnx"),

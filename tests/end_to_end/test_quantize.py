@@ -158,6 +158,52 @@ def test_the_cache_serves_the_second_call(place: Path, nnx: Nnx) -> None:
     assert "known from" not in err
 
 
+def test_json_is_valid_even_where_a_figure_is_infinite(place: Path, nnx: Nnx) -> None:
+    """A net whose weights bfloat16 holds exactly: no noise, an infinite SQNR."""
+    weight = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 64]) for name in "xy"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "product")], "g", values[:1], values[1:], [weight]
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), "e.onnx")
+    code, out, err = nnx("convert", "e.onnx", "--bf16", "--json")
+    assert code == 0, err
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(out, parse_constant=refuse)["parity"]["sqnr_db"] is None
+
+
+def test_a_search_works_for_other_precisions(place: Path, nnx: Nnx) -> None:
+    """Two products with a Gelu between: each may go back to fp32, the Gelu is none of int4's business."""
+    random = np.random.default_rng(0)
+    shapes = {"w": (64, 96), "v": (96, 64)}
+    tensors = [
+        numpy_helper.from_array(random.normal(size=shape).astype(np.float32) / 8, n) for n, shape in shapes.items()
+    ]
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 64]) for name in "xy"]
+    make = onnx.helper.make_node
+    nodes = [make("MatMul", ["x", "w"], ["h"]), make("Gelu", ["h"], ["g"]), make("MatMul", ["g", "v"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), "l.onnx")
+    np.savez("x.npz", x=random.normal(size=(400, 64)).astype(np.float32))
+    wanted = ["quantize", "l.onnx", "--int4", "--eval", "x.npz", "--no-time", "--json"]
+    code, out, err = nnx(*wanted, "--min-sqnr", 20.5)
+    assert code == 0, err
+    assert len(json.loads(out)["plan"]["exclude"]) == 1
+    code, _, err = nnx(*wanted, "--min-sqnr", 60, "-o", "never.onnx")
+    assert code == 1
+    assert "Only the original meets the requirement" in err
+    assert not list(place.glob("*never*"))
+
+
+def test_explain_takes_every_kind_of_samples(place: Path, nnx: Nnx) -> None:
+    code, out, err = nnx("explain", "model.onnx", "--samples", "train.npy")
+    assert code == 0, err
+    assert "node_linear" in out
+
+
 def test_target_list_is_a_table(nnx: Nnx) -> None:
     code, out, _ = nnx("quantize", "--target", "list")
     assert code == 0
@@ -173,7 +219,7 @@ def test_another_target_is_made_and_recorded(place: Path, nnx: Nnx) -> None:
     assert "for arm64" in facts["int8_format"]
 
 
-def test_both_are_timed_and_a_slower_result_says_so(place: Path, nnx: Nnx) -> None:
+def test_both_are_timed(place: Path, nnx: Nnx) -> None:
     code, out, err = nnx("quantize", "model.onnx", "--int8", "--calibration", "digits")
     assert code == 0, err
     assert "speed over fp32 here" in out

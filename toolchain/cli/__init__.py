@@ -13,8 +13,8 @@ COMMANDS = {
     "run": ("toolchain.cli.run", "Train, export, convert, quantize, bench and report a recipe."),
     "train": ("toolchain.cli.train", "Train a recipe with AMP and torch.compile."),
     "export": ("toolchain.cli.export", "Export a PyTorch model to ONNX and prove it."),
-    "convert": ("toolchain.cli.convert", "Convert an ONNX model to fp16."),
-    "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8."),
+    "convert": ("toolchain.cli.convert", "Convert an ONNX model to fp16 or bf16."),
+    "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8 or int4."),
     "explain": ("toolchain.cli.explain", "Show each layer's precision, error, size and time."),
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
 }
@@ -47,7 +47,7 @@ def nnx(traceback: bool) -> None:
 
     \b
     Exit codes: 0 done; 1 a check failed (parity, accuracy); 2 wrong usage or input;
-    3 not available on this machine; 70 a fault of nnx; 130 interrupted.
+    3 not available on this machine; 4 undecided, for want of samples; 70 a fault of nnx; 130 interrupted.
 
     \b
     Example:
