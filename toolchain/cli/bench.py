@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 @click.command("bench")
 @click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TARGET...")
 @options.measuring
-@click.option("--samples", metavar="DATA", help="Inputs, and labels if any: an .npz file, or a recipe's test split.")
+@click.option(
+    "--samples", metavar="DATA",
+    help="Inputs, and labels if any: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
+)  # fmt: skip
 @options.data
 @options.as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print the rows as CSV.")
