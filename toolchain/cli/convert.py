@@ -55,18 +55,10 @@ def command(
         raise click.UsageError("Choose one: add --fp16 or --bf16.")
     if bf16 and fp16_io:
         raise click.UsageError("--fp16-io goes with --fp16.")
-    if max_drop is None and min_sqnr is None and min_cosine is None:
-        options.refuse(
-            click.get_current_context(),
-            ("search", "budget", "save_plan"),
-            "without --max-drop, --min-sqnr or --min-cosine",
-        )
-    if save_plan is not None:
-        options.writable(save_plan)
     destination = options.writable(output or model.with_name(f"{model.stem}.{'fp16' if fp16 else 'bf16'}.onnx"))
     progress = LiveProgress()
     given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
-    goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, keep_fp32)
+    goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, save_plan, keep_fp32)
     if fp16:
         made = conversion.to_fp16(
             model, destination, keep_io_types=not fp16_io, data=given, goal=goal, progress=progress

@@ -195,15 +195,21 @@ def goal(
     search: bool,
     budget: float,
     plan: Path | None,
+    save_plan: Path | None,
     exclude: tuple[str, ...],
 ) -> "Goal":
-    """What the options of :func:`gate` ask for."""
+    """What the options of :func:`gate` ask for; UsageError for those that would do nothing."""
     from toolchain.fitting import Goal
     from toolchain.gate import Requirement
     from toolchain.search import Plan
 
     wanted = {"max_drop_points": max_drop, "min_sqnr_db": min_sqnr, "min_cosine": min_cosine}
     required = any(limit is not None for limit in wanted.values())
+    if not required:
+        where = "without --max-drop, --min-sqnr or --min-cosine"
+        refuse(click.get_current_context(), ("search", "budget", "save_plan"), where)
+    if save_plan is not None:
+        writable(save_plan)
     replayed = Plan(exclude=())
     if plan is not None:
         try:

@@ -138,15 +138,11 @@ def command(
     if mode != "int8-static":
         options.refuse(context, ("method", "percentile", "skip", "memory_budget", "cache"), f"for {mode}")
     options.refuse(context, ("mode",) if int4 else ("block_size",), f"for {mode}")
-    if max_drop is None and min_sqnr is None and min_cosine is None:
-        options.refuse(context, ("search", "budget", "save_plan"), "without --max-drop, --min-sqnr or --min-cosine")
     int8_format = conversion.format_for(target)
-    if save_plan is not None:
-        options.writable(save_plan)
     destination = options.writable(output or model.with_name(f"{model.stem}.{mode}.onnx"))
     progress = LiveProgress()
     given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
-    goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, exclude)
+    goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, save_plan, exclude)
     if int4:
         made = conversion.to_int4(
             model, destination, block_size=int(block_size), data=given, goal=goal, progress=progress
