@@ -86,8 +86,10 @@ def _speed(row: Row) -> Interval:
 
 
 def half_precision_note(rows: Sequence[Row]) -> str | None:
-    """What every reader of an fp16 row on a CPU should know."""
-    if any(row.candidate.precision == "fp16" and row.setting.provider == "cpu" and row.rounds_ms for row in rows):
+    """What every reader of an fp16 or bf16 row on a CPU should know."""
+    if any(
+        row.candidate.precision in ("fp16", "bf16") and row.setting.provider == "cpu" and row.rounds_ms for row in rows
+    ):
         return "fp16 on a CPU saves bytes, not time: the kernels run in fp32 with casts around them."
     return None
 
