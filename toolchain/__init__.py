@@ -1,7 +1,8 @@
 """The conductor: commands, the order of the steps, measuring, shipping.
 
 Data flows one way: :mod:`toolchain.cli` -> :mod:`toolchain.pipeline` -> training, proof, benchmark, report
--> statistics, machine facts, errors. Conversions go :mod:`toolchain.conversion` -> fitting -> search, gate. Model files are made by ``exporters`` and run by ``runtimes``.
+-> statistics, machine facts, errors; and from the commands -> :mod:`toolchain.conversion` -> fitting -> search, gate.
+Model files are made by ``exporters`` and run by ``runtimes``.
 """
 
 __version__ = "0.1.0"
