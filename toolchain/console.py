@@ -91,6 +91,14 @@ def print_result(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
+def print_text(text: str) -> None:
+    """Write a sentence to stdout; on a terminal its lines break between words."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(text, markup=False)
+    else:
+        print_result(text)
+
+
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print JSON that every reader takes: what is NaN or infinite becomes null."""
     print_result(json.dumps(_finite(facts), allow_nan=False))

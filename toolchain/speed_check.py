@@ -63,8 +63,8 @@ def compare(src: Path, made: Path, samples: Samples, *, precision: str, progress
     few = samples.first(batch)
     rows = benchmark.run(
         [
-            artifacts_folder.of_file(src, label="before", precision="fp32"),
-            artifacts_folder.of_file(made, label="after", precision=precision),
+            artifacts_folder.of_file(src, label="fp32", precision="fp32"),
+            artifacts_folder.of_file(made, label=precision, precision=precision),
         ],
         [Setting(provider="cpu", batch=len(few), threads=threads)],
         few,

@@ -63,7 +63,7 @@ def command(
 def show(found: "Explanation") -> None:
     """The table and the advice, for a person."""
     from toolchain import explain
-    from toolchain.console import print_result, print_table
+    from toolchain.console import print_result, print_table, print_text
 
     print_table(
         f"{found.model} ({found.precision})",
@@ -71,4 +71,6 @@ def show(found: "Explanation") -> None:
         [explain.cells(layer) for layer in found.layers],
         droppable=explain.DROPPABLE,
     )
-    print_result("\n" + "\n".join(explain.notes(found)))
+    print_result("")
+    for note in explain.notes(found):
+        print_text(note)

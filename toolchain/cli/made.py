@@ -5,7 +5,7 @@ import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from toolchain.console import print_json, print_result
+from toolchain.console import print_json, print_result, print_text
 
 if TYPE_CHECKING:
     from toolchain.proof import Proven
@@ -29,9 +29,9 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
         print_json(facts)
         return
     print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
-    print_result(f"proven on {made.proven_on}: {made.parity}")
+    print_text(f"proven on {made.proven_on}: {made.parity}")
     if made.verdict is not None:
-        print_result(f"accuracy: {made.verdict.outcome.value}. {made.verdict.text}")
+        print_text(f"accuracy: {made.verdict.outcome.value}. {made.verdict.text}")
     if made.plan is not None:
         ended = "" if made.plan.finished else "; the budget ended first, so fewer may do"
         print_result(f"plan, after {made.plan.evaluations} trials{ended}:")
@@ -41,11 +41,11 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
         if made.plan.methods:
             print_result(f"  other methods for {len(made.plan.methods)} tensors, which --save-plan keeps")
     for note in artifact.notes:
-        print_result(note)
+        print_text(note)
     if speed is not None:
-        print_result(str(speed))
+        print_text(str(speed))
         for line in speed.advice():
-            print_result(line)
+            print_text(line)
     if code:
         print_result("It is fastest here when opened like this, which its file says and nnx obeys:\n")
         print_result(code)

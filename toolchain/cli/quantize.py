@@ -11,24 +11,24 @@ from toolchain.cli import options
 def _list_targets(context: click.Context, parameter: click.Parameter, value: str) -> str:
     if value == "list":
         from exporters.targets import TARGETS
-        from toolchain.console import print_table
+        from toolchain.console import print_result, print_table
 
-        head = ["target", "activations", "weights", "symmetric", "reduced range", "in float", "because"]
-        print_table(
-            "What --target decides",
-            head,
-            [
+        rows = []
+        for each in TARGETS.values():
+            weights = f"{each.weight} per {'channel' if each.per_channel else 'tensor'}"
+            rows.append(
                 [
                     each.target,
-                    each.activation,
-                    f"{each.weight} per {'channel' if each.per_channel else 'tensor'}",
-                    "yes" if each.symmetric else "no",
-                    "yes" if each.reduce_range else "no",
-                    ", ".join((*each.float_ops, "MatMul of activations")),
-                    each.reason,
+                    f"{'symmetric ' if each.symmetric else ''}{each.activation}",
+                    f"{weights}{', 7 bits' if each.reduce_range else ''}",
                 ]
-                for each in TARGETS.values()
-            ],
+            )
+        print_table("What --target decides", ["target", "activations", "weights"], rows)
+        print_result("")
+        for each in TARGETS.values():
+            print_result(f"{each.target}: {each.reason}.")
+        print_result(
+            "\nIn float everywhere: Softmax, products of two activations, and a transformer's residual stream."
         )
         context.exit()
     return value
