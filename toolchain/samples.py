@@ -1,5 +1,6 @@
 """The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ LABELS = "labels"
 
 MOST_JUDGED = 10_000
 """How many samples are taken at most where all are asked for, of a folder of images, of a factory that may go on for
-ever, and of what is left of a file: they are held in memory."""
+ever, and of what is left of a file: they are held in memory, and so take at most ``MOST_JUDGED_BYTES``."""
+MOST_JUDGED_BYTES = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +105,9 @@ def named(
             else of_test_split(recipe, data, count)
         )
     if path.is_dir():
-        images, found = image_folder.load(path, _specs(model, source)[0].shape, count or MOST_JUDGED)
-        name = _specs(model, source)[0].name
-        return Samples(inputs={name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
+        spec = _specs(model, source)[0]
+        images, found = image_folder.load(path, spec.shape, count or _most(4 * _elements(spec)))
+        return Samples(inputs={spec.name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
     if sources.is_code(source):
         content = arrays.gather(_called(source), source, count or MOST_JUDGED)
     else:
@@ -140,11 +142,21 @@ def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
     total = len(given)
     used = min(count, max(1, total - max(1, total // 5)))
     order = np.random.default_rng(0).permutation(total)
-    chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used : used + MOST_JUDGED])
+    most = _most(sum(array[:1].nbytes for array in given.inputs.values()))
+    chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used : used + most])
     if not len(others):
         return chosen, chosen
     rest = given.rows(others, f"other samples of {given.source}")
     return chosen.rows(overlap.without(chosen.inputs, rest.inputs)), rest
+
+
+def _most(bytes_per_sample: int) -> int:
+    return max(1, min(MOST_JUDGED, MOST_JUDGED_BYTES // max(bytes_per_sample, 1)))
+
+
+def _elements(spec: TensorSpec) -> int:
+    """Of one sample; axes of unknown length count as 1."""
+    return math.prod(axis for axis in spec.shape[1:] if isinstance(axis, int))
 
 
 def _specs(model: Path | None, source: str) -> Sequence[TensorSpec]:
