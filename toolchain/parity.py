@@ -121,15 +121,17 @@ def outputs_of(path: Path, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arr
     runtime = OrtRuntime(path)
     runtime.open()
     wanted = {spec.name: spec.dtype for spec in runtime.inputs if spec.dtype == "float16"}
-    feeds = {name: array.astype(wanted.get(name, array.dtype)) for name, array in inputs.items()}
     fixed = next((spec.shape[0] for spec in runtime.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
-    count = len(next(iter(feeds.values())))
-    if count <= (fixed or _PART):
-        return run(runtime, feeds)
-    size = fixed or _PART
-    starts = range(0, count - fixed + 1 if fixed else count, size)
-    parts = [run(runtime, {name: array[start : start + size] for name, array in feeds.items()}) for start in starts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    count, size = len(next(iter(inputs.values()))), fixed or _PART
+    starts = range(0, count - fixed + 1 if fixed and count >= fixed else count, size)
+    parts = []
+    for start in starts:
+        part = {name: array[start : start + size] for name, array in inputs.items()}
+        part = {name: array.astype(wanted.get(name, array.dtype), copy=False) for name, array in part.items()}
+        parts.append(run(runtime, part))
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
 
 
 def _worst(parities: list[Parity]) -> Parity:
