@@ -86,7 +86,7 @@ def measure(
     time than a pass of inference, and as much memory as the widest cut of the graph has for ``samples``. A model of
     fixed batch is walked through once for each batch, in step. Graphs with If or Loop are left as they are.
     """
-    if len(list(onnx_file.graphs_of(model))) > 1:
+    if onnx_file.has_subgraphs(model):
         return Correction()
     biases = {tensor.name for tensor in model.graph.initializer}
     layers = {

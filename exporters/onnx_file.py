@@ -104,6 +104,11 @@ def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
                 pending.extend(attribute.graphs)
 
 
+def has_subgraphs(model: onnx.ModelProto) -> bool:
+    """Whether nodes hold graphs, which may read tensors that no node's input names."""
+    return len(list(graphs_of(model))) > 1
+
+
 def precision_of(model: onnx.ModelProto) -> str:
     """fp32, fp16, bf16, int4, int8-static or int8-dynamic, read off the operators and the types of the weights."""
     operators = {node.op_type for node in model.graph.node}

@@ -65,7 +65,7 @@ def inserted(
     made: onnx.ModelProto = quantizer.model.model
     _connect_float_nodes(made.graph, kept)
     _leave_outputs_unrounded(made.graph, model.graph)
-    _drop_unread_weights(made.graph)
+    _drop_unread_weights(made)
     return made
 
 
@@ -184,17 +184,14 @@ def _leave_outputs_unrounded(graph: onnx.GraphProto, original: onnx.GraphProto) 
             graph.node.remove(rounding)
 
 
-def _drop_unread_weights(graph: onnx.GraphProto) -> None:
+def _drop_unread_weights(model: onnx.ModelProto) -> None:
     """ONNX Runtime warns of each at every load."""
+    if onnx_file.has_subgraphs(model):
+        return
+    graph = model.graph
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    unread = [tensor for tensor in graph.initializer if tensor.name not in read and not _has_subgraphs(graph)]
-    for tensor in unread:
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
         graph.initializer.remove(tensor)
-
-
-def _has_subgraphs(graph: onnx.GraphProto) -> bool:
-    """Whether nodes hold graphs, which may read tensors that no input names."""
-    return any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)
 
 
 def _in_float(node: onnx.NodeProto | None, kept: Collection[str]) -> bool:
