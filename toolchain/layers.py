@@ -30,6 +30,8 @@ from toolchain.progress import SILENT, Progress
 LIMIT_DB = 200.0
 """An SQNR of this much is an exact layer (fp32 rounding lies near 140); minus this is NaN, infinity or no signal."""
 MEMORY_BUDGET = 2**28
+_SURE_IN_SINGLE = 1e-20
+"""A sum of squares above it has lost nothing that counts to squares below single precision's 1e-38."""
 _BLOCK = 2**14
 Inputs = Mapping[str, npt.NDArray[np.generic]]
 
@@ -257,7 +259,8 @@ class Noise:
         wanted, got = (array.astype(np.float32, copy=False).ravel() for array in (reference, given))
         with np.errstate(invalid="ignore", over="ignore"):
             signal, noise = _power(wanted), _power(wanted - got)
-            if not math.isfinite(signal + noise):  # infinities of a mask that both have are neither
+            if not all(_SURE_IN_SINGLE < power < math.inf for power in (signal, noise)):
+                # squares that overflowed or vanished; infinities of a mask that both have are neither signal nor noise
                 signal = _power(np.where(np.isfinite(wanted), wanted, 0).astype(np.float64))
                 noise = _power(np.where(wanted == got, 0, wanted.astype(np.float64) - got))
         self._signal += signal

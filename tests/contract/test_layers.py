@@ -316,6 +316,15 @@ def test_noise_does_not_depend_on_how_it_is_added_up(
     assert parts.sqnr_db == pytest.approx(expected, abs=1e-3)
 
 
+def test_noise_too_small_to_square_in_single_precision_is_seen() -> None:
+    noise = Noise()
+    noise.add(np.zeros((2, 2), np.float32), np.full((2, 2), 1e-38, np.float32))
+    assert noise.sqnr_db == -LIMIT_DB
+    noise = Noise()
+    noise.add(np.full((2, 2), 1e-25, np.float32), np.full((2, 2), 1.1e-25, np.float32))
+    assert noise.sqnr_db == pytest.approx(20, abs=0.01)
+
+
 def test_the_infinities_of_a_mask_are_no_noise() -> None:
     noise = Noise()
     noise.add(np.array([[-np.inf, 1.0]], np.float32), np.array([[-np.inf, 1.1]], np.float32))
