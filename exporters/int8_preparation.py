@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
@@ -30,15 +31,26 @@ def preprocessed(src: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
         given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
         onnx.save(model, given)  # of a model in memory it loses the shapes that are constants
-        try:
-            quant_pre_process(given, ready, skip_symbolic_shape=_has_attention(model))
-        except Exception as error:  # what it raises for an operator that it does not know is a plain one
-            if "symbolic shape" not in str(error):
-                raise
-            quant_pre_process(given, ready, skip_symbolic_shape=True)
+        if not _has_attention(model):
+            onnx.save(_with_symbolic_shapes(model), given)
+        quant_pre_process(given, ready, skip_symbolic_shape=True)
         found = onnx.shape_inference.infer_shapes(onnx.load(ready))
     onnx_file.name_nodes(found.graph)
     return found
+
+
+def _with_symbolic_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with the shapes that follow from its dynamic axes; as it is where an operator is not known.
+
+    ``SymbolicShapeInference.infer_shapes`` does the same, but leaves a file in the working folder when it gives up.
+    """
+    inference = SymbolicShapeInference(int_max=2**31 - 1, auto_merge=False, guess_output_rank=False, verbose=0)
+    inference._preprocess(model)
+    complete = True
+    while inference.run_:
+        complete = inference._infer_impl()
+    inference._update_output_from_vi()
+    return inference.out_mp_ if complete else model
 
 
 def successors(source: onnx.GraphProto, ready: onnx.GraphProto, names: Collection[str]) -> set[str]:
