@@ -9,19 +9,22 @@ OPENVINO = .venv-openvino
 # what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
-.PHONY: demo test check format gpu tables openvino calibration int8-accuracy int8-speed depthwise clean
+.PHONY: demo test slow check format gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
 
-test: $(INSTALLED)
+test: $(INSTALLED)  ## every test
 	$(BIN)/pytest
 
-check: $(INSTALLED)  ## what CI runs
+slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
+	$(BIN)/pytest -m slow
+
+check: $(INSTALLED)  ## format, lint, types, and every test that takes seconds; CI runs this and then slow
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(BIN)/pytest -m "not slow"
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -43,6 +46,9 @@ int8-accuracy: $(INSTALLED) openvino  ## SQNR and accuracy beside ONNX Runtime a
 int8-speed: $(INSTALLED) openvino  ## int8 beside PyTorch, ONNX Runtime and OpenVINO with NNCF, in turns; half an hour
 	$(BIN)/python -m benchmarks.int8_speed $(BENCH_OPTIONS)
 
+harness: $(INSTALLED)  ## does measuring change what is measured? nnx's rows beside plain timing loops. QUICK=1
+	$(BIN)/python benchmarks/harness.py $(if $(QUICK),--quick)
+
 depthwise: $(INSTALLED)  ## train the net on which min/max int8 fails, for int8-accuracy. DATA=folder of CIFAR-10
 	$(BIN)/nnx train benchmarks/depthwise.py:recipe $(if $(DATA),--data $(DATA))
 
@@ -59,7 +65,7 @@ $(OPENVINO)/.installed: constraints.txt
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(strip $(RUNTIME)),recipes,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(strip $(RUNTIME)),recipes,report,dev]'
 	touch $(INSTALLED)
 
 clean:

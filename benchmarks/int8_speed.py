@@ -26,7 +26,8 @@ from exporters import torch_onnx
 from toolchain import benchmark, judging, settings_search
 from toolchain.artifacts_folder import of_file
 from toolchain.bench_record import Benchmark, Candidate, Row, Setting
-from toolchain.benchmark import Contestant, Effort
+from toolchain.bench_group import Contestant
+from toolchain.benchmark import Effort
 from toolchain.console import LiveProgress
 from toolchain.report import markdown_table
 from toolchain.samples import Samples
@@ -45,9 +46,9 @@ TUNING = Effort(seconds=0.1, max_time_s=10.0)
 _CALIBRATION, _QUICK_CALIBRATION, _TESTS = 256, 8, 32
 
 
-def start(job: str, spec: dict[str, Any], *, threads: int) -> Contestant:
+def start(job: str, spec: dict[str, Any], *, threads: int, **limits: Any) -> Contestant:
     """A process for a row: OpenVINO's form in the environment that has OpenVINO, anything else in this one."""
-    return (OtherTool if spec["model"].endswith(".xml") else Turn)(job, spec, threads=threads)
+    return (OtherTool if spec["model"].endswith(".xml") else Turn)(job, spec, threads=threads, **limits)
 
 
 def candidates(name: str, folder: Path, inputs: dict[str, Path]) -> tuple[list[Candidate], dict[str, str]]:

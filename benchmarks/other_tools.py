@@ -1,68 +1,31 @@
 """OpenVINO and NNCF, in an environment of their own (`make openvino`), asked over a pipe.
 
 Both ends are here. :class:`OtherTool` starts this very file with the other environment's Python, which has neither
-PyTorch nor nnx; there :func:`serve` answers as :mod:`toolchain.worker` does, so that an OpenVINO row takes its turn in
-:mod:`toolchain.benchmark` beside the rest.
+PyTorch nor nnx, so that an OpenVINO row takes its turn in :mod:`toolchain.benchmark` beside the rest.
 """
 
-import contextlib
-import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+if __name__ == "__main__":  # the other environment's Python looks beside this file, not beside nnx
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.piped import Piped, peak_memory, plain_turn, serve
+
 PYTHON = Path(__file__).resolve().parent.parent / ".venv-openvino" / "bin" / "python"
 
 
-class OtherTool:
-    """A process in the other environment; a contestant as :mod:`toolchain.benchmark` knows them."""
+class OtherTool(Piped):
+    """A process in the other environment; raises SystemExit where that is not made."""
 
-    def __init__(self, job: str = "", spec: dict[str, Any] | None = None, *, threads: int = 2) -> None:
+    def __init__(self, job: str = "", spec: dict[str, Any] | None = None, *, threads: int = 2, **limits: Any) -> None:
         if not PYTHON.exists():
             raise SystemExit("There is no environment with OpenVINO and NNCF: make it with `make openvino`.")
-        self._spec = spec or {}
-        self._process = subprocess.Popen(
-            [PYTHON, Path(__file__).resolve(), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        )
-
-    def open(self) -> None:
-        self.ask("open", **self._spec)
-
-    def ask(self, operation: str, **arguments: Any) -> Any:
-        """Give the turn to the process; raise JobFailed with what went wrong there."""
-        from toolchain.turns import JobFailed
-
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"op": operation, **arguments}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise JobFailed("crash", f"OpenVINO's process ended with exit code {self._process.wait()}.", "Try again.")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise JobFailed("bug", answer["error"], f"Run {Path(__file__).name} alone.")
-        return answer["result"]
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def __enter__(self) -> "OtherTool":
-        return self
-
-    def __exit__(self, *ignored: object) -> None:
-        self.close()
+        super().__init__([PYTHON, Path(__file__).resolve()], spec or {}, threads=threads)
 
 
 class OpenVino:
@@ -150,19 +113,8 @@ class OpenVino:
         self._call()
         return {"load_ms": self._load_ms, "first_run_ms": (time.perf_counter_ns() - started) / 1e6}
 
-    def turn(self, *, min_runs: int, max_runs: int, seconds: float, warm_up_s: float) -> list[float]:
-        """The same loop as that of :class:`toolchain.bench_row.BenchRow`."""
-        call, clock = self._call, time.perf_counter_ns
-        warm_until = clock() + int(warm_up_s * 1e9)
-        while clock() < warm_until:
-            call()
-        samples: list[int] = []
-        end = clock() + int(seconds * 1e9)
-        while len(samples) < min_runs or (clock() < end and len(samples) < max_runs):
-            before = clock()
-            call()
-            samples.append(clock() - before)
-        return [sample / 1e6 for sample in samples]
+    def turn(self, **effort: Any) -> dict[str, Any]:
+        return plain_turn(self._call, **effort)
 
     def outputs(self, *, path: str) -> None:
         """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``."""
@@ -173,9 +125,8 @@ class OpenVino:
             results.append(self._call().copy())
         np.save(path, np.concatenate(results)[:total])
 
-    def peak_memory_bytes(self) -> int | None:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
+    def memory(self) -> dict[str, int | None]:
+        return peak_memory()
 
     def _call(self) -> Any:
         # inputs are not copied in, and the output is a view, as in the rows beside
@@ -190,26 +141,5 @@ def _load(inputs: dict[str, str]) -> dict[str, Any]:
     return {name: np.load(path, mmap_mode="r") for name, path in inputs.items()}
 
 
-@contextlib.contextmanager
-def _answers() -> Iterator[Any]:
-    """The pipe for answers; whatever the libraries print goes to stderr instead."""
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
-        os.dup2(2, 1)
-        yield pipe
-
-
-def serve(threads: int) -> None:
-    """Answer each line ``{"op": name, ...arguments}`` with ``{"result": ...}`` or ``{"error": text}``."""
-    job = OpenVino(threads)
-    with _answers() as pipe:
-        for line in sys.stdin:
-            request = json.loads(line)
-            try:
-                answer = {"result": getattr(job, request.pop("op"))(**request)}
-            except Exception as error:  # noqa: BLE001 - the edge of the process: the parent decides what it means
-                answer = {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]}
-            print(json.dumps(answer), file=pipe, flush=True)
-
-
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(OpenVino(int(sys.argv[1])))

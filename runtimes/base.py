@@ -58,8 +58,22 @@ class Runtime(Protocol):
     def bind(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Callable[[], Arrays]:
         """Check ``feeds`` once and return a call that runs the model on them, copies to and from a device included."""
 
+    def timed(self, feeds: Mapping[str, npt.NDArray[np.generic]], *, copies: bool) -> Callable[[], object]:
+        """Check ``feeds`` once and return the call that a benchmark times: it ends when the answer is there.
+
+        With ``copies`` inputs come from the host's memory and outputs go back to it; without, both lie on the device
+        before and after. On the CPU that is the same. Each call is for one thread at a time; several calls of one
+        runtime may run in threads side by side.
+        """
+
     def placement(self) -> Placement:
         """Where the graph's nodes were placed."""
+
+    def facts(self) -> dict[str, str]:
+        """What the backend says of itself, in a few words: its version; on CUDA "tf32", "cuda graphs", "device"."""
+
+    def device_memory_bytes(self) -> int | None:
+        """What this process holds on a device of its own; None on the CPU, and where nobody can tell."""
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""

@@ -2,6 +2,7 @@
 
 RuntimesError
 ├── UnknownProvider       no runtime has a provider of that name
+├── BadProviderOption     an option of a provider cannot be read, or the backend refuses it
 ├── ProviderUnavailable   known, but not usable on this machine; says why and how to get it
 ├── NotLoadable           the backend refuses this model
 ├── BadFeed               an input's name, dtype or shape does not fit the model
@@ -20,6 +21,10 @@ class RuntimesError(Exception):
 
 class UnknownProvider(RuntimesError):
     """No runtime has a provider of that name."""
+
+
+class BadProviderOption(RuntimesError):
+    """An option of a provider cannot be read, or the backend refuses it."""
 
 
 class ProviderUnavailable(RuntimesError):

@@ -3,56 +3,47 @@
 The names that onnxruntime 1.31 gives to fused nodes: a QDQ group keeps its operator's name (``conv`` runs as a
 QLinearConv named ``conv``); a layout change adds ``_token_N`` and names the output like the node, or adds ``_nchwc`` to
 the name of the *output*; other fusions add ``/NameOfFusion/`` or have a name of their own. A fused node's outputs keep
-the names of the last node merged into it wherever the layout stays.
+the names of the last node merged into it wherever the layout stays. Names and operators, types, times and providers
+come from the profile's events; what connects the nodes comes from the optimized graph.
 """
 
+import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 
+from runtimes import ort_device
 from runtimes.base import run
+from runtimes.node_time import CONVERSIONS as CONVERSIONS
+from runtimes.node_time import WARM_UP_RUNS, is_compiled, middle_mean, with_shares
+from runtimes.node_time import NodeTime as NodeTime
 from runtimes.ort import OrtRuntime
+from runtimes.ort_session import CPU, start
+from runtimes.registry import Options
 from runtimes.session_settings import SessionSettings, stored_in
 
-WARM_UP_RUNS = 3
-CONVERSIONS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "ReorderInput", "ReorderOutput"}
-)
-"""Operators that only change a number's type or layout."""
+if TYPE_CHECKING:
+    from runtimes.optimized_graph import GraphNode, OptimizedGraph
+
+_SAVED_BY = frozenset({CPU, "CUDAExecutionProvider"})
+"""Providers whose optimized graph can be saved. Those that compile whole subgraphs, such as OpenVINO, refuse."""
 _INT8_KERNELS = {
     "QGemm", "QAttention", "MatMulInteger", "MatMulIntegerToFloat", "MatMulInteger16", "ConvInteger",
     "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QuantizeBFP",
 }  # fmt: skip
 _EVENT = "_kernel_time"
+_INSERTED_CAST = ("InsertedPrecisionFreeCast_", "InsertedCast_")
+"""How the Casts are named that ONNX Runtime puts around what a provider has no kernel for; the second before 1.16."""
+_WITH_SUBGRAPHS = frozenset({"If", "Loop", "Scan", "BeamSearch", "GreedySearch", "Sampling"})
 _FLOATS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeTime:
-    """One executed node: ``op_type`` after fusion, its time in a run, and its share (0 to 1) of all nodes' time.
-
-    ``mean_us`` is the mean of the middle half of the runs: another process's turn on the core falls into the rest.
-    ``precision`` is int8, int4, fp32, fp16, ..., or the type of its output where that is no floating-point number.
-    ``inputs`` are activations, ``constants`` are stored in the file.
-    """
-
-    name: str
-    op_type: str
-    provider: str
-    precision: str
-    mean_us: float
-    share: float
-    inputs: tuple[str, ...]
-    constants: tuple[str, ...]
-    outputs: tuple[str, ...]
+_Events = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,44 +57,64 @@ class Unfused:
     why: str
 
 
-def time_shares(path: Path, feeds: Mapping[str, npt.NDArray[np.generic]], *, threads: int, runs: int) -> list[NodeTime]:
-    """Run ``path`` on the CPU ``runs`` times under ONNX Runtime's profiler; its nodes in the order of the graph.
+def time_shares(
+    path: Path,
+    feeds: Mapping[str, npt.NDArray[np.generic]],
+    *,
+    threads: int,
+    runs: int,
+    provider: str = CPU,
+    options: Options = (),
+    settings: SessionSettings | None = None,
+) -> list[NodeTime]:
+    """Run ``path`` ``runs`` times under ONNX Runtime's profiler; its nodes in the order in which they run.
 
-    Warm-up runs are left out. The profile and the optimized model live in a temporary folder that is removed. Raises
-    NotLoadable, BadFeed or RunFailed. The profiler adds about a microsecond a node: shares of a net whose nodes take
-    not much more are blurred.
+    ``provider`` is named as onnxruntime names it and takes its own ``options``; without ``settings`` the CPU uses those
+    stored in the file. Warm-up runs are left out, CUDA graphs are not used; what runs inside an If or a Loop counts as
+    that node's time. The profile and the optimized model live in a temporary folder that is removed. Raises
+    NotLoadable, ProviderUnavailable, BadProviderOption, BadFeed or RunFailed.
+
+    The profiler adds about a microsecond a node: shares of a net whose nodes take not much more are blurred. A node on
+    a GPU is timed on the host: the time to launch its kernels, and where it waits for the device, for those before it.
+    Without the onnx package, and with a provider that compiles subgraphs, nodes are not connected: no ``inputs``,
+    ``constants`` and ``outputs``.
     """
-    plain = OrtRuntime(path, threads=threads)  # says what is wrong with the model or the feeds
+    # first without the profiler: it says what is wrong with the model or the feeds
+    plain = OrtRuntime(path, provider=provider, threads=threads, settings=settings, options=options)
     plain.open()
     run(plain, feeds)
     plain.close()
-    with tempfile.TemporaryDirectory(prefix="nnx-profile-") as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        settings = stored_in(path) or SessionSettings()
-        options = settings.options(threads=threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        options.optimized_model_filepath = str(optimized)
-        session = onnxruntime.InferenceSession(
-            str(_with_names(path, Path(folder))), options, providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(settings.disabled_optimizers),
-        )  # fmt: skip
+    chosen = settings or (stored_in(path) if provider == CPU else None) or SessionSettings()
+    connected = provider in _SAVED_BY and importlib.util.find_spec("onnx") is not None
+    with tempfile.TemporaryDirectory(prefix="nnx-profile-") as name:
+        folder = Path(name)
+        session_options = chosen.options(threads=threads)
+        session_options.enable_profiling = True
+        session_options.profile_file_prefix = str(folder / "profile")
+        if connected:
+            from runtimes.optimized_graph import OptimizedGraph, with_names
+
+            path = with_names(path, folder)
+            _save_optimized(session_options, folder / "optimized.onnx")
+        session = start(path, session_options, provider=provider, options=options, settings=chosen, threads=threads)
+        no_graph = ort_device.run_options(ort_device.NO_GRAPH)  # replayed, it would show no node
         for _ in range(WARM_UP_RUNS + runs):
-            session.run(None, dict(feeds))
+            session.run(None, dict(feeds), no_graph)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         del session
-        graph = onnx.load(optimized, load_external_data=False).graph
-    times = list(_times(graph, _by_name(events)))
-    total = sum(node.mean_us for node in times) or 1.0
-    return [replace(node, share=node.mean_us / total) for node in times]
+        graph = OptimizedGraph(folder / "optimized.onnx") if connected else None
+    return with_shares(list(_times(events, graph, WARM_UP_RUNS + runs)))
 
 
 def unfused(nodes: Sequence[NodeTime]) -> list[Unfused]:
     """The nodes of a QDQ model's profile that the int8 kernels left over, the slowest first.
 
     They are float operators on quantized weights or between DequantizeLinear and QuantizeLinear, and the Q and DQ nodes
-    inside the graph; those at its inputs and outputs have to be. Empty for a model without Q and DQ.
+    inside the graph; those at its inputs and outputs have to be. Empty for a model without Q and DQ, and for nodes that
+    are not connected: what lies inside cannot be told then.
     """
+    if not any(node.outputs for node in nodes):
+        return []
     made_by = {name: node for node in nodes for name in node.outputs}
     readers: dict[str, list[NodeTime]] = {}
     for node in nodes:
@@ -135,66 +146,78 @@ def _why_unfused(node: NodeTime, sources: Sequence[NodeTime], users: Sequence[No
     return None
 
 
-def _with_names(path: Path, folder: Path) -> Path:
-    """``path``, or a copy in which every node has a name of its own: the profile tells nodes apart by it."""
-    model = onnx.load(path, load_external_data=False)
-    names = [node.name for node in model.graph.node]
-    if "" not in names and len(set(names)) == len(names):
-        return path
-    model = onnx.load(path)
-    taken: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in taken:
-            node.name = next((name for name in node.output if name and name not in taken), f"{node.op_type}_{index}")
-        taken.add(node.name)
-    named = folder / "named.onnx"
-    onnx.save(model, named)
-    return named
+def _save_optimized(options: onnxruntime.SessionOptions, path: Path) -> None:
+    """Have the optimized graph written to ``path``, its weights beside it: a single file ends at 2 GiB."""
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{path.stem}.bin")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
 
 
-def _by_name(events: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Node name -> its kernel events in the order of the runs, warm-up left out."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith(_EVENT):
-            found.setdefault(event["name"].removesuffix(_EVENT), []).append(event)
-    return {name: measured[WARM_UP_RUNS:] for name, measured in found.items()}
-
-
-def _times(graph: onnx.GraphProto, events: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[NodeTime]:
-    constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        measured = events.get(node.name)
-        if not measured:  # inside a constant subgraph, or never reached
+def _times(events: _Events, graph: "OptimizedGraph | None", runs: int) -> Iterator[NodeTime]:
+    """The nodes that ran in every one of the ``runs``, warm-up included: what runs inside another does not have to."""
+    for (name, _), measured in _by_node(events).items():
+        if len(measured) < runs:
             continue
         arguments = measured[0]["args"]
+        op_type = arguments["op_name"]
+        node = graph.take(name, op_type) if graph else None
         yield NodeTime(
-            name=node.name,
-            op_type=node.op_type,
+            name=name,
+            op_type=op_type,
             provider=arguments["provider"],
-            precision=_precision(node, arguments),
-            mean_us=_middle_mean([event["dur"] for event in measured]),
+            precision=_precision(name, arguments, node),
+            mean_us=middle_mean([event["dur"] for event in measured[WARM_UP_RUNS:]]),
             share=0.0,
-            inputs=tuple(name for name in node.input if name and name not in constants),
-            constants=tuple(name for name in node.input if name in constants),
-            outputs=tuple(name for name in node.output if name),
+            inputs=node.inputs if node else (),
+            constants=node.constants if node else (),
+            outputs=node.outputs if node else (),
+            inserted=_is_inserted(name, op_type, arguments),
         )
 
 
-def _middle_mean(values: Sequence[float]) -> float:
-    quarter = len(values) // 4
-    middle = sorted(values)[quarter : len(values) - quarter]
-    return sum(middle) / len(middle)
+def _by_node(events: _Events) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """A node's name and number -> its kernel events in the order of the runs."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_EVENT)]
+    for event in _outermost(sorted(kernels, key=lambda event: event["ts"])):
+        name = event["name"].removesuffix(_EVENT)
+        found.setdefault((name, event["args"].get("node_index", "")), []).append(event)
+    return found
 
 
-def _precision(node: onnx.NodeProto, arguments: Mapping[str, Any]) -> str:
-    """What ``node`` computes in. Weights that a kernel packed for itself are missing from the types in the profile."""
-    read = [kind for entry in arguments.get("input_type_shape", ()) for kind in entry]
-    made = [kind for entry in arguments.get("output_type_shape", ()) for kind in entry]
-    if node.op_type == "MatMulNBits":
-        return f"int{next((attribute.i for attribute in node.attribute if attribute.name == 'bits'), 4)}"
-    if node.op_type not in CONVERSIONS and (
-        node.op_type in _INT8_KERNELS or node.op_type.startswith("QLinear") or {"int8", "uint8"} & set(read)
+def _outermost(events: _Events) -> Iterator[Mapping[str, Any]]:
+    """``events``, sorted by their start, without those inside the time of a node that has a subgraph.
+
+    Times are cut to whole microseconds: a last one inside can seem to start when that node ends.
+    """
+    end = -1
+    for event in events:
+        if event["ts"] < end:
+            continue
+        if event["args"]["op_name"] in _WITH_SUBGRAPHS:
+            end = event["ts"] + event["dur"]
+        yield event
+
+
+def _types(arguments: Mapping[str, Any], which: str) -> list[str]:
+    return [kind for entry in arguments.get(f"{which}_type_shape", ()) for kind in entry]
+
+
+def _is_inserted(name: str, op_type: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether this is a Cast of the backend's own; a Cast of the file that was merged with one can have its name."""
+    types = {*_types(arguments, "input"), *_types(arguments, "output")}
+    return op_type == "Cast" and name.startswith(_INSERTED_CAST) and types <= set(_FLOATS)
+
+
+def _precision(name: str, arguments: Mapping[str, Any], node: "GraphNode | None") -> str:
+    """What a node computes in. Weights that a kernel packed for itself are missing from the types in the profile."""
+    op_type, read, made = arguments["op_name"], _types(arguments, "input"), _types(arguments, "output")
+    if is_compiled(name, arguments["provider"]):
+        return ""
+    if op_type == "MatMulNBits":
+        return f"int{node.bits or 4}" if node else "intN"
+    if op_type not in CONVERSIONS and (
+        op_type in _INT8_KERNELS or op_type.startswith("QLinear") or {"int8", "uint8"} & set(read)
     ):
         return "int8"
     kind = next((kind for kind in (*made, *read) if kind in _FLOATS), made[0] if made else "")

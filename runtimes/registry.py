@@ -3,50 +3,71 @@
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 from dataclasses import dataclass
 
-from runtimes.errors import UnknownProvider
+from runtimes.errors import BadProviderOption, UnknownProvider
 
 RUNTIMES = {"eager": "runtimes.torch_eager", "compiled": "runtimes.torch_compiled", "ort": "runtimes.ort"}
 """Row name -> module; a module is imported only when its runtime is opened."""
+Options = tuple[tuple[str, str], ...]
+"""A provider's own options, as (name, value)."""
 
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: its short name, onnxruntime's name, PyTorch's device (None: PyTorch has none for it),
-    and the command that installs it."""
+    """An execution provider: its short name, onnxruntime's name, PyTorch's device (None: PyTorch has none for it), how
+    to install it, and the module that brings it to a plain onnxruntime (None: it has to be built in)."""
 
     name: str
     ort_name: str
     torch_device: str | None
     install: str
+    plugin: str | None = None
 
 
+_GPU = "pip uninstall onnxruntime && pip install 'nnx-toolchain[gpu]'"
+_OWN_BUILD = "build onnxruntime from source with it; there is no package"
 _PROVIDERS = (
     Provider("cpu", "CPUExecutionProvider", "cpu", "pip install 'nnx-toolchain[cpu]'"),
+    Provider("cuda", "CUDAExecutionProvider", "cuda", f"{_GPU}, with NVIDIA's driver"),
+    Provider("tensorrt", "TensorrtExecutionProvider", None, f"{_GPU} tensorrt"),
     Provider(
-        "cuda",
-        "CUDAExecutionProvider",
-        "cuda",
-        "pip uninstall onnxruntime && pip install 'nnx-toolchain[gpu]', with NVIDIA's driver",
-    ),
-    Provider(
-        "tensorrt",
-        "TensorrtExecutionProvider",
+        "nvtensorrtrtx",
+        "NvTensorRTRTXExecutionProvider",
         None,
-        "pip uninstall onnxruntime && pip install 'nnx-toolchain[gpu]' tensorrt",
+        "pip install onnxruntime-ep-nv-tensorrt-rtx beside onnxruntime, with NVIDIA's driver",
+        "onnxruntime_ep_nv_tensorrt_rtx",
     ),
     Provider(
         "openvino",
         "OpenVINOExecutionProvider",
         None,
-        "pip install onnxruntime-openvino in an environment of its own",
+        "pip install onnxruntime-openvino in an environment of its own, and name its interpreter with --python; "
+        "on Intel's processors onnxruntime-ep-openvino beside onnxruntime will do",
+        "onnxruntime_ep_openvino",
     ),
+    Provider("dml", "DmlExecutionProvider", None, "pip install onnxruntime-directml on Windows, without onnxruntime"),
     Provider("coreml", "CoreMLExecutionProvider", None, "pip install onnxruntime on macOS"),
-    Provider("dml", "DmlExecutionProvider", None, "pip install onnxruntime-directml on Windows"),
-    Provider("xnnpack", "XnnpackExecutionProvider", None, "a build of onnxruntime with XNNPACK"),
-    Provider("qnn", "QNNExecutionProvider", None, "pip install onnxruntime-qnn on a Qualcomm device"),
-)
+    Provider(
+        "qnn", "QNNExecutionProvider", None, "pip install onnxruntime-qnn beside onnxruntime, on a Qualcomm device",
+        "onnxruntime_qnn",
+    ),
+    Provider(
+        "webgpu", "WebGpuExecutionProvider", None, "pip install onnxruntime-ep-webgpu beside onnxruntime",
+        "onnxruntime_ep_webgpu",
+    ),
+    Provider("migraphx", "MIGraphXExecutionProvider", None, "pip install onnxruntime-migraphx in place of onnxruntime"),
+    # "cuda" is what a ROCm build of PyTorch calls its device, but on NVIDIA's build it would be another machine's
+    Provider("rocm", "ROCMExecutionProvider", None, "pip install onnxruntime-rocm in place of onnxruntime"),
+    Provider("cann", "CANNExecutionProvider", None, "pip install onnxruntime-cann in place of onnxruntime"),
+    Provider("vitisai", "VitisAIExecutionProvider", None, "install AMD's Ryzen AI software, which brings onnxruntime"),
+    Provider("xnnpack", "XnnpackExecutionProvider", None, _OWN_BUILD),
+    Provider("dnnl", "DnnlExecutionProvider", None, _OWN_BUILD),
+    Provider("acl", "ACLExecutionProvider", None, _OWN_BUILD),
+    Provider("nnapi", "NnapiExecutionProvider", None, "run it on Android"),
+    Provider("azure", "AzureExecutionProvider", None, "pip install onnxruntime"),
+)  # fmt: skip
 _MEND_CLASH = "pip uninstall onnxruntime onnxruntime-gpu, then install one of the two."
 PROVIDERS = {provider.name: provider for provider in _PROVIDERS}
 
@@ -63,10 +84,41 @@ class Availability:
 
 
 def provider_named(name: str) -> Provider:
-    """The provider of that short name; raise UnknownProvider otherwise."""
-    if name not in PROVIDERS:
+    """The provider of that short name: one of PROVIDERS, or another that the installed onnxruntime knows.
+
+    Loads onnxruntime for a name that is not in PROVIDERS; raise UnknownProvider when it does not know it either.
+    """
+    known = PROVIDERS.get(name) or _more_providers().get(name)
+    if known is None:
         raise UnknownProvider(f"There is no provider '{name}'.", f"Choose from {', '.join(PROVIDERS)}.")
-    return PROVIDERS[name]
+    return known
+
+
+def provider_of(ort_name: str) -> Provider:
+    """The provider that onnxruntime calls ``ort_name``, in PROVIDERS or not."""
+    known = {provider.ort_name: provider for provider in _PROVIDERS}
+    return known.get(ort_name) or Provider(_short_name(ort_name), ort_name, None, _OWN_BUILD)
+
+
+def parse_provider(text: str) -> tuple[Provider, Options]:
+    """``cuda:device_id=0,use_tf32=0`` -> the provider and its options.
+
+    A comma within a value stays there unless a name and ``=`` follow: ``openvino:device_type=HETERO:GPU,CPU``. Raises
+    UnknownProvider, BadProviderOption.
+    """
+    name, colon, listed = text.partition(":")
+    provider = provider_named(name)
+    options: dict[str, str] = {}
+    for part in re.split(r",(?=\w[\w.]*=)", listed) if colon else ():
+        option, _, value = part.partition("=")
+        if not re.fullmatch(r"\w[\w.]*", option) or not value.strip(", ") or value.endswith(","):
+            raise BadProviderOption(
+                f"'{part}' in '{text}' is no option of a provider.", f"Write it as {name}:NAME=VALUE,NAME=VALUE."
+            )
+        if option in options:
+            raise BadProviderOption(f"'{text}' gives {option} twice.", "Give it once.")
+        options[option] = value
+    return provider, tuple(options.items())
 
 
 def available(runtime: str, provider: Provider) -> Availability:
@@ -98,10 +150,31 @@ def both_wheels_installed() -> bool:
 def _ort_available(provider: Provider) -> Availability:
     if importlib.util.find_spec("onnxruntime") is None:
         return Availability("onnxruntime is not installed.", f"{provider.install}.")
-    offered = importlib.import_module("onnxruntime").get_available_providers()
-    if provider.ort_name not in offered:
-        why = f"This onnxruntime has no {provider.ort_name}; it offers {', '.join(offered)}."
-        if both_wheels_installed():
-            return Availability(f"{why} onnxruntime and onnxruntime-gpu overwrite each other here.", _MEND_CLASH)
-        return Availability(why, f"{provider.install}.")
-    return Availability()
+    plugins = importlib.import_module("runtimes.plugin_providers")
+    offered = plugins.built_in()
+    if provider.name == "azure":
+        return Availability(
+            "AzureExecutionProvider asks a service for nodes of its own kind, and runs no others.",
+            "Choose another provider.",
+        )
+    if provider.ort_name in offered:
+        return Availability()
+    if provider.plugin and importlib.util.find_spec(provider.plugin):
+        return Availability(*(plugins.why_not(provider.ort_name, provider.plugin) or ()))
+    why = f"This onnxruntime has no {provider.ort_name}; it offers {', '.join(offered)}."
+    if both_wheels_installed():
+        return Availability(f"{why} onnxruntime and onnxruntime-gpu overwrite each other here.", _MEND_CLASH)
+    return Availability(why, f"{provider.install}.")
+
+
+def _more_providers() -> dict[str, Provider]:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return {}
+    return {
+        _short_name(ort_name): provider_of(ort_name)
+        for ort_name in importlib.import_module("onnxruntime").get_all_providers()
+    }
+
+
+def _short_name(ort_name: str) -> str:
+    return ort_name.removesuffix("ExecutionProvider").lower()

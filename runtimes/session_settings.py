@@ -12,15 +12,19 @@ from runtimes.model_metadata import metadata_of
 
 KEY = "nnx.session_settings"
 """The entry of the model's ``metadata_props`` that holds the settings as JSON."""
-GraphLevel = Literal["all", "extended", "basic"]
+GraphLevel = Literal["all", "extended", "basic", "disabled"]
 LEVELS: dict[GraphLevel, str] = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
     "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
 }
 """The names of onnxruntime's ``GraphOptimizationLevel``."""
-SPINNING = "session.intra_op.allow_spinning"
-"""The session's configuration entry for it."""
+ExecutionMode = Literal["sequential", "parallel"]
+MODES: dict[ExecutionMode, str] = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
+"""The names of onnxruntime's ``ExecutionMode``."""
+SPINNING = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
+"""The session's configuration entries for it; the second counts where nodes run side by side."""
 OPTIMIZERS = (
     "AttentionFusion", "BiasDropoutFusion", "BiasGeluFusion", "BiasSkipLayerNormFusion", "BiasSoftmaxFusion",
     "ConvActivationFusion", "ConvAddActivationFusion", "DynamicQuantizeMatMulFusion", "EmbedLayerNormFusion",
@@ -36,20 +40,27 @@ setting would say one thing and the session do another: they are refused here.""
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
-    """The defaults are ONNX Runtime's own; nodes always run one after the other.
+    """The defaults are ONNX Runtime's own.
 
-    ``spinning`` lets idle threads wait busily. Raises NotLoadable for a level or an optimizer that does not exist.
+    ``execution_mode`` runs nodes one after the other (sequential) or side by side where the graph branches, in as many
+    threads more (parallel). ``spinning`` lets idle threads wait busily. Raises NotLoadable for a level, a mode or an
+    optimizer that does not exist.
     """
 
     graph_level: GraphLevel = "all"
     disabled_optimizers: tuple[str, ...] = ()
     memory_pattern: bool = True
     spinning: bool = True
+    execution_mode: ExecutionMode = "sequential"
 
     def __post_init__(self) -> None:
         if self.graph_level not in LEVELS:
             raise NotLoadable(
                 f"There is no graph optimization level '{self.graph_level}'.", f"Choose one of {', '.join(LEVELS)}."
+            )
+        if self.execution_mode not in MODES:
+            raise NotLoadable(
+                f"There is no execution mode '{self.execution_mode}'.", f"Choose one of {', '.join(MODES)}."
             )
         unknown = sorted(set(self.disabled_optimizers) - set(OPTIMIZERS))
         if unknown:
@@ -65,13 +76,20 @@ class SessionSettings:
         """What a session is made with, but for ``disabled_optimizers``, which it takes itself."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
+        options.inter_op_num_threads = threads if self.execution_mode == "parallel" else 1
+        options.execution_mode = getattr(onnxruntime.ExecutionMode, MODES[self.execution_mode])
         options.log_severity_level = 3
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[self.graph_level])
         options.enable_mem_pattern = self.memory_pattern
-        if not self.spinning:
-            options.add_session_config_entry(SPINNING, "0")
+        for entry in self.entries_against_spinning():
+            options.add_session_config_entry(entry, "0")
         return options
+
+    def entries_against_spinning(self) -> tuple[str, ...]:
+        """The session's configuration entries that are set to 0; none with ``spinning``."""
+        if self.spinning:
+            return ()
+        return SPINNING if self.execution_mode == "parallel" else SPINNING[:1]
 
     @classmethod
     def from_json(cls, text: str) -> "SessionSettings":
@@ -92,7 +110,7 @@ def _fits(content: dict[str, object]) -> bool:
     disabled = content.get("disabled_optimizers", [])
     return (
         set(content) <= set(SessionSettings.__dataclass_fields__)
-        and isinstance(content.get("graph_level", ""), str)
+        and all(isinstance(content.get(name, ""), str) for name in ("graph_level", "execution_mode"))
         and isinstance(disabled, list)
         and all(isinstance(name, str) for name in disabled)
         and all(isinstance(content.get(name, True), bool) for name in ("memory_pattern", "spinning"))
@@ -127,10 +145,13 @@ def code(settings: SessionSettings, path: Path, threads: int) -> str:
     if settings.graph_level != "all":
         level = LEVELS[settings.graph_level]
         lines.append(f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}")
+    if settings.execution_mode != "sequential":
+        lines.append(f"options.execution_mode = onnxruntime.ExecutionMode.{MODES[settings.execution_mode]}")
+        lines.append(f"options.inter_op_num_threads = {threads}")
     if not settings.memory_pattern:
         lines.append("options.enable_mem_pattern = False")
-    if not settings.spinning:
-        lines.append(f'options.add_session_config_entry("{SPINNING}", "0")')
+    for entry in settings.entries_against_spinning():
+        lines.append(f'options.add_session_config_entry("{entry}", "0")')
     arguments = [repr(str(path)), "options", 'providers=["CPUExecutionProvider"]']
     if settings.disabled_optimizers:
         arguments.append(f"disabled_optimizers={list(settings.disabled_optimizers)}")

@@ -16,7 +16,7 @@ class TorchCompiled(TorchEager):
     """As :class:`TorchEager`, compiled once for each batch size."""
 
     def _prepare(self, module: torch.nn.Module) -> Callable[..., Any]:
-        if missing := why_not(self._device):
+        if missing := why_not(self._device.type):
             raise ProviderUnavailable(f"torch.compile cannot run here: {missing}.", "Install it, or leave the row out.")
         compiled: Callable[..., Any] = torch.compile(module, dynamic=False)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from exporters.atomic_file import write_text
 from toolchain import machine, report, sources
-from toolchain.benchmark import Contestant
+from toolchain.bench_group import Contestant
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import CheckFailed
 from toolchain.progress import Progress

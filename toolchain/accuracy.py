@@ -4,15 +4,26 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain.errors import BadUsage
-from toolchain.stats import Interval, proportion
+from toolchain.stats import Interval, paired_drop, proportion
 
 
-def top1(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> Interval:
-    """The share of rows of ``scores`` ``(N, K)`` whose largest entry is the label's, 0 to 1; NaN is never right."""
+def right(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Of which rows of ``scores`` ``(N, K)`` the largest entry is the label's; NaN is never right."""
     if scores.ndim != 2 or len(scores) != len(labels):
         raise BadUsage(
             f"Accuracy wants class scores (N, K) for {len(labels)} labels, the model gave {list(scores.shape)}.",
             "Leave the labels out for a model that does not classify.",
         )
-    right = (scores.argmax(1) == labels) & np.isfinite(scores).all(1)
-    return proportion(int(right.sum()), len(labels))
+    found: npt.NDArray[np.bool_] = (scores.argmax(1) == labels) & np.isfinite(scores).all(1)
+    return found
+
+
+def top1(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> Interval:
+    """The share of rows of ``scores`` that are :func:`right`, 0 to 1."""
+    return proportion(int(right(scores, labels).sum()), len(labels))
+
+
+def drop(reference: npt.NDArray[np.generic], given: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> Interval:
+    """The share of samples that ``given`` loses against ``reference``, both ``(N, K)``, paired sample by sample."""
+    before, after = right(reference, labels), right(given, labels)
+    return paired_drop(int((before & ~after).sum()), int((after & ~before).sum()), len(labels))

@@ -16,6 +16,7 @@ MODELS = {
 }
 """Precision -> file name."""
 BENCH = "bench.json"
+EXPLANATION = "explain.json"
 REPORT = "report.md"
 
 

@@ -1,13 +1,17 @@
-"""What a benchmark is about and what it found: candidates, rows, the whole, and its JSON."""
+"""What a benchmark is about and what it found: candidates, settings, rows, the whole, and its JSON."""
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from toolchain.errors import BadUsage
 from toolchain.stats import Interval, percentile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SCHEMA = "bench.schema.json"
+"""The JSON Schema of :meth:`Benchmark.to_json`, beside this file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,42 +33,143 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One column of circumstances: rows are compared only inside the same setting."""
+    """Where and how a candidate runs.
+
+    ``provider`` is a key of ``runtimes.registry.PROVIDERS``, ``options`` are its own. ``concurrency`` is the number of
+    streams that call the model at once, ``copies`` (include, exclude) whether inputs and outputs travel to and from a
+    device inside the clock, ``cpus`` the processors that the row is pinned to (empty: all), ``python`` another
+    interpreter that runs it (None: nnx's own).
+    """
 
     provider: str
     batch: int
     threads: int
+    options: tuple[tuple[str, str], ...] = ()
+    concurrency: int = 1
+    copies: str = "include"
+    cpus: tuple[int, ...] = ()
+    python: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The provider with its options, as ``--provider`` takes it."""
+        options = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.provider}:{options}" if options else self.provider
+
+    @property
+    def circumstances(self) -> "Circumstances":
+        """What rows must have in common to be compared."""
+        return Circumstances(
+            batch=self.batch, threads=self.threads, concurrency=self.concurrency, copies=self.copies, cpus=self.cpus
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """Rows with the same ones take turns with each other, whatever their provider, and are compared."""
+
+    batch: int
+    threads: int
+    concurrency: int
+    copies: str
+    cpus: tuple[int, ...]
+
+    def __str__(self) -> str:
+        parts = [f"batch {self.batch}", f"{self.threads} thread{'s' if self.threads > 1 else ''}"]
+        if self.concurrency > 1:
+            parts.append(f"{self.concurrency} streams")
+        if self.copies != "include":
+            parts.append("without copies")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeShare:
+    """One executed node, or operator of PyTorch: its time in a run, and its share (0 to 1) of all nodes' time."""
+
+    name: str
+    op_type: str
+    provider: str
+    precision: str
+    mean_us: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfused:
+    """A node of a QDQ model that did not become part of an int8 kernel, its share of the time, and why it is listed."""
+
+    name: str
+    op_type: str
+    share: float
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Where a row's time goes, from a run of its own under the backend's profiler, outside the timed rounds.
+
+    ``nodes`` in the order of the graph, ``op_types`` their shares by operator, the largest first. ``copies`` counts
+    nodes that copy between devices, ``casts`` those that the backend put in to change a number's type. ``advice`` is
+    one plain sentence.
+    """
+
+    run_us: float
+    nodes: tuple[NodeShare, ...]
+    op_types: Mapping[str, float]
+    copies: int
+    casts: int
+    unfused: tuple[Unfused, ...]
+    advice: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One candidate in one setting.
 
-    ``status`` is ``ok``, ``unavailable`` (not to be had here), ``failed`` (crashed or refused), or ``unproven``
-    (ran, but
-    its outputs do not agree with the baseline's); ``reason`` says why for all but ``ok``. ``rounds_ms`` are the raw
-    latencies, one list a round. ``speedup`` is over ``baseline`` in the same setting. ``provider_share`` is the
-    share of graph nodes on the wanted provider, None for PyTorch. ``peak_memory_bytes`` is that of the whole process.
+    ``status`` is ``ok``, ``unavailable`` (not to be had here), ``failed`` (crashed or refused), or ``unproven`` (ran,
+    but its outputs do not agree with the baseline's); ``reason`` says why for all but ``ok``. ``rounds_ms`` are raw
+    latencies, one list a round, of all streams; of a round with very many runs an evenly spaced part. ``rounds_s`` are
+    the rounds' durations and ``rounds_runs`` the runs in each. ``speedup`` is over the row named ``baseline`` in the
+    same circumstances: of latency, or of throughput where several streams run. ``repeats`` marks the baseline measured
+    once more, whose speed-up shows what this machine cannot tell apart. ``accuracy`` is a share, ``drop`` what of it
+    is lost against the baseline on the same samples. ``nodes`` counts graph nodes by provider, empty for PyTorch.
+    ``peak_memory_bytes`` is that of the whole process, ``device_memory_bytes`` what the row takes on a device of its
+    own. ``facts`` are what the backend says of itself: version, TF32, CUDA graphs, device.
     """
 
     candidate: Candidate
     setting: Setting
     status: str = "ok"
     reason: str = ""
+    repeats: bool = False
     load_ms: float | None = None
     first_run_ms: float | None = None
     rounds_ms: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    rounds_s: tuple[float, ...] = ()
+    rounds_runs: tuple[int, ...] = ()
     baseline: str | None = None
     speedup: Interval | None = None
     accuracy: Interval | None = None
+    drop: Interval | None = None
     parity: str | None = None
     peak_memory_bytes: int | None = None
-    provider_share: float | None = None
+    device_memory_bytes: int | None = None
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells the row from others in the same circumstances."""
+        again = " again" if self.repeats else ""
+        interpreter = f" ({self.setting.python})" if self.setting.python else ""
+        return f"{self.candidate.label}{again} on {self.setting.where}{interpreter}"
 
     @property
     def runs(self) -> int:
         """How many runs were timed."""
-        return sum(len(block) for block in self.rounds_ms)
+        return sum(self.rounds_runs)
 
     def latency_ms(self, q: float) -> float | None:
         """The ``q``-th percentile over all runs, None for a row that did not run."""
@@ -72,37 +177,49 @@ class Row:
         return percentile(runs, q) if runs else None
 
     @property
+    def rounds_per_s(self) -> tuple[float, ...]:
+        """Samples a second in each round."""
+        return tuple(
+            runs * self.setting.batch / seconds
+            for runs, seconds in zip(self.rounds_runs, self.rounds_s, strict=True)
+            if seconds
+        )
+
+    @property
     def throughput_per_s(self) -> float | None:
-        """Samples a second at the median latency."""
+        """Samples a second: at the median latency of one stream, the rounds' median where several run."""
+        if self.setting.concurrency > 1:
+            return percentile(self.rounds_per_s, 50) if self.rounds_per_s else None
         median = self.latency_ms(50)
         return self.setting.batch / median * 1e3 if median else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A whole run: where, when (ISO 8601, UTC), on which data, and its rows."""
+    """A whole run: where, when (ISO 8601, UTC), by which command, on which data, how hard, its rows and warnings."""
 
     machine: dict[str, Any]
     created: str
     data: str
     rows: tuple[Row, ...]
+    command: tuple[str, ...] = ()
+    effort: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
+        """What the schema describes. JSON has no infinity: the ends of an interval that has none become null."""
         rows = []
         for row in self.rows:
-            entry = asdict(row)
+            entry = asdict(replace(row, rounds_ms=()))
+            entry["setting"]["options"] = dict(row.setting.options)
             entry["latency_ms"] = {f"p{q}": row.latency_ms(q) for q in (50, 90, 99)} if row.rounds_ms else None
             entry["throughput_per_s"] = row.throughput_per_s
-            entry["rounds_ms"] = [[round(sample, 5) for sample in block] for block in row.rounds_ms]
-            rows.append(entry)
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "created": self.created,
-            "machine": self.machine,
-            "data": self.data,
-            "rows": rows,
-        }
-        return json.dumps(content) + "\n"
+            # by themselves: a search for infinities in the samples of a long bench takes 0.2 s each time
+            rows.append(
+                {**_finite(entry), "rounds_ms": [[round(sample, 5) for sample in block] for block in row.rounds_ms]}
+            )
+        content = {"schema_version": SCHEMA_VERSION, **_finite(asdict(replace(self, rows=()))), "rows": rows}
+        return json.dumps(content, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Benchmark":
@@ -115,21 +232,45 @@ class Benchmark:
                     f"The benchmark has schema version {version}, this nnx reads {SCHEMA_VERSION}.",
                     "Run the bench again.",
                 )
-            return cls(
-                machine=content["machine"],
-                created=content["created"],
-                data=content["data"],
-                rows=tuple(_row(entry) for entry in content["rows"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            known = {name: content[name] for name in cls.__dataclass_fields__}
+            for name in ("command", "warnings"):
+                known[name] = tuple(known[name])
+            return cls(**{**known, "rows": tuple(_row(entry) for entry in content["rows"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadUsage("The file is not a benchmark of nnx.", "Run the bench again.") from error
 
 
 def _row(entry: dict[str, Any]) -> Row:
     known = {name: entry[name] for name in Row.__dataclass_fields__}
-    for name in ("speedup", "accuracy"):
-        known[name] = Interval(**known[name]) if known[name] else None
+    for name in ("speedup", "accuracy", "drop"):
+        known[name] = _interval(known[name]) if known[name] else None
+    setting = known["setting"]
     known["candidate"] = Candidate(**known["candidate"])
-    known["setting"] = Setting(**known["setting"])
+    known["setting"] = Setting(
+        **{**setting, "options": tuple(setting["options"].items()), "cpus": tuple(setting["cpus"])}
+    )
+    for name in ("rounds_s", "rounds_runs"):
+        known[name] = tuple(known[name])
     known["rounds_ms"] = tuple(tuple(block) for block in known["rounds_ms"])
+    known["profile"] = profile_from(known["profile"]) if known["profile"] else None
     return Row(**known)
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for every number that JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _interval(entry: dict[str, float | None]) -> Interval:
+    missing = {"estimate": math.nan, "low": -math.inf, "high": math.inf}
+    return Interval(**{name: missing[name] if end is None else end for name, end in entry.items()})
+
+
+def profile_from(entry: Mapping[str, Any]) -> Profile:
+    """What ``asdict`` made of a profile, back."""
+    nodes = tuple(NodeShare(**node) for node in entry["nodes"])
+    return Profile(**{**entry, "nodes": nodes, "unfused": tuple(Unfused(**node) for node in entry["unfused"])})

@@ -1,6 +1,10 @@
 """The job of a benchmark worker: hold one runtime, run it when told, and report raw samples."""
 
+import gc
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,9 @@ import numpy.typing as npt
 
 from runtimes.base import Runtime, TensorSpec
 from runtimes.registry import provider_named
+from toolchain import bench_profile
+
+Call = Callable[[], object]
 
 
 def open_job(**spec: Any) -> "BenchRow":
@@ -23,55 +30,64 @@ class BenchRow:
         *,
         runtime: str,
         model: str,
+        precision: str,
         weights: str | None,
         output: str,
         provider: str,
+        options: dict[str, str],
         batch: int,
         threads: int,
+        concurrency: int,
+        copies: bool,
         inputs: dict[str, str],
     ) -> None:
         self._samples: dict[str, npt.NDArray[np.generic]] = {
             name: np.load(path, mmap_mode="r") for name, path in inputs.items()
         }
-        self._batch = batch
+        self._model, self._precision = model, precision
+        self._is_file, self._compiled = runtime == "ort", runtime == "compiled"
+        self._batch, self._threads, self._options = batch, threads, tuple(options.items())
         self._provider = provider_named(provider)
-        self._runtime = self._build(runtime, model, weights, output, threads)
+        self._runtime = self._build(runtime, model, weights, output)
         started = time.perf_counter_ns()
         self._runtime.open()
         self._load_ms = (time.perf_counter_ns() - started) / 1e6
-        self._call = self._runtime.bind(self._feeds(0))
+        self._calls: list[Call] = [
+            self._runtime.timed(self._feeds(stream * batch), copies=copies) for stream in range(concurrency)
+        ]
 
     def start(self) -> dict[str, Any]:
         """Run once and say what opening and that first run took; compilation happens here."""
         started = time.perf_counter_ns()
-        self._call()
+        self._calls[0]()
         return {
             "load_ms": self._load_ms,
             "first_run_ms": (time.perf_counter_ns() - started) / 1e6,
-            "provider_share": self._runtime.placement().share(self._provider.ort_name),
+            "nodes": dict(self._runtime.placement().nodes),
+            "facts": self._runtime.facts(),
         }
 
-    def turn(self, *, min_runs: int, max_runs: int, seconds: float, warm_up_s: float) -> list[float]:
-        """Warm up, then run until ``seconds`` are over and ``min_runs`` are done; each run's milliseconds."""
-        call, clock = self._call, time.perf_counter_ns
-        warm_until = clock() + int(warm_up_s * 1e9)
-        while clock() < warm_until:
-            call()
-        samples: list[int] = []
-        end = clock() + int(seconds * 1e9)
-        while len(samples) < min_runs or (clock() < end and len(samples) < max_runs):
-            before = clock()
-            call()
-            samples.append(clock() - before)
-        return [sample / 1e6 for sample in samples]
+    def turn(self, *, min_runs: int, most_kept: int, seconds: float, warm_up_s: float) -> dict[str, Any]:
+        """Warm up, then run until ``seconds`` are over and ``min_runs`` are done, in every stream.
 
-    def peak_memory_bytes(self) -> int | None:
-        """The most memory this process has held, libraries included."""
+        Returns ``runs_ms``, at most ``most_kept`` latencies evenly spaced over all, the number of ``runs``, and the
+        ``seconds`` that they took together.
+        """
+        gc.collect()
+        gc.disable()  # a collection inside the clock would be Python's, not the model's
         try:
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-        except OSError:
-            return None
-        return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
+            _repeated(self._calls, min_runs=0, seconds=warm_up_s)
+            started = time.perf_counter_ns()
+            samples = _repeated(self._calls, min_runs=min_runs, seconds=seconds)
+            spent = time.perf_counter_ns() - started
+        finally:
+            gc.enable()
+        step = max(1, -(-len(samples) // most_kept))
+        return {"runs_ms": [each / 1e6 for each in samples[::step]], "runs": len(samples), "seconds": spent / 1e9}
+
+    def memory(self) -> dict[str, int | None]:
+        """The most memory that this process has held, libraries included, and what it holds on a device of its own."""
+        return {"peak_memory_bytes": _peak_memory(), "device_memory_bytes": self._runtime.device_memory_bytes()}
 
     def outputs(self, *, path: str) -> None:
         """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``."""
@@ -79,6 +95,21 @@ class BenchRow:
         first = self._runtime.outputs[0].name
         results = [self._runtime.bind(self._feeds(start))()[first].copy() for start in range(0, total, self._batch)]
         np.save(path, np.concatenate(results)[:total])
+
+    def profile(self, *, latency_ms: float) -> dict[str, Any]:
+        """Where the time goes, as :class:`toolchain.bench_record.Profile` in plain types; ``latency_ms`` is a run's."""
+        feeds = self._feeds(0)
+        if self._is_file:
+            found = bench_profile.of_file(
+                Path(self._model), feeds, precision=self._precision, provider=self._provider.ort_name, threads=self._threads,
+                options=self._options, latency_ms=latency_ms,
+            )  # fmt: skip
+        else:
+            found = bench_profile.of_call(
+                self._runtime.bind(feeds), device=self._provider.torch_device or "cpu",
+                compiled=self._compiled, latency_ms=latency_ms,
+            )  # fmt: skip
+        return asdict(found)
 
     def _feeds(self, start: int) -> dict[str, npt.NDArray[np.generic]]:
         """One whole batch from sample ``start`` on, going round to the first samples at the end."""
@@ -90,11 +121,13 @@ class BenchRow:
             feeds[name] = array.astype(specs[name]) if specs.get(name) == "float16" else array
         return feeds
 
-    def _build(self, runtime: str, model: str, weights: str | None, output: str, threads: int) -> Runtime:
+    def _build(self, runtime: str, model: str, weights: str | None, output: str) -> Runtime:
         if runtime == "ort":
             from runtimes.ort import OrtRuntime
 
-            return OrtRuntime(Path(model), provider=self._provider.ort_name, threads=threads)
+            return OrtRuntime(
+                Path(model), provider=self._provider.ort_name, threads=self._threads, options=self._options
+            )
         from runtimes.torch_compiled import TorchCompiled
         from runtimes.torch_eager import TorchEager
         from toolchain.checkpoint import load_weights
@@ -113,5 +146,50 @@ class BenchRow:
             inputs=inputs,
             outputs=[TensorSpec(output, "float32", ("batch", "scores"))],
             device=self._provider.torch_device or "cpu",
-            threads=threads,
+            threads=self._threads,
+            options=self._options,
         )
+
+
+def _repeated(calls: list[Call], *, min_runs: int, seconds: float) -> list[int]:
+    """Each run's nanoseconds; several calls run at once, each in a thread of its own, from the same moment on."""
+    if len(calls) == 1:
+        return _runs(calls[0], min_runs, seconds)
+    results: list[list[int]] = [[] for _ in calls]
+    errors: list[Exception] = []
+    gate = threading.Barrier(len(calls))
+
+    def stream(number: int) -> None:
+        gate.wait()
+        try:
+            results[number] = _runs(calls[number], min_runs, seconds)
+        except Exception as error:  # noqa: BLE001 - handed to the thread that waits for this one
+            errors.append(error)
+
+    threads = [threading.Thread(target=stream, args=(number,)) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [sample for samples in results for sample in samples]
+
+
+def _runs(call: Call, min_runs: int, seconds: float) -> list[int]:
+    clock = time.perf_counter_ns
+    samples: list[int] = []
+    end = clock() + int(seconds * 1e9)
+    while len(samples) < min_runs or clock() < end:
+        before = clock()
+        call()
+        samples.append(clock() - before)
+    return samples
+
+
+def _peak_memory() -> int | None:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)

@@ -8,7 +8,7 @@ from exporters import onnx_file
 from exporters.atomic_file import write_text
 from toolchain import artifacts_folder, benchmark, judging, manifest, samples, sources
 from toolchain.bench_record import Benchmark, Candidate, Setting
-from toolchain.benchmark import Effort
+from toolchain.benchmark import Effort, Extras
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.samples import Samples
@@ -21,12 +21,15 @@ def bench(
     samples_source: str | None,
     data_folder: Path | None,
     effort: Effort,
+    extras: Extras,
+    max_drop: float,
     output: Path | None,
     progress: Progress,
 ) -> Benchmark:
     """Measure every target; write the JSON to ``output`` if given.
 
-    Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise.
+    Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. One
+    that loses more than ``max_drop``, a share, of the baseline's accuracy is unproven.
     """
     named: list[tuple[Path, list[Candidate]]] = []
     given: Samples | None = None
@@ -46,6 +49,9 @@ def bench(
             found = [artifacts_folder.of_file(target, label=target.stem, precision=precision)]
         named.append((target, found))
     candidates = _distinct(named)
+    labels = [candidate.label for candidate in candidates]
+    if extras.reference is not None and extras.reference not in labels:
+        raise BadUsage(f"There is no row '{extras.reference}'.", f"Choose one of: {', '.join(labels)}.")
     if given is None:
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         given = samples.random_for_model(Path(candidates[0].model), max(setting.batch for setting in settings))
@@ -53,8 +59,9 @@ def bench(
         candidates,
         settings,
         given,
-        judge=judging.judge_with(given),
+        judge=judging.judge_with(given, max_drop=max_drop),
         effort=effort,
+        extras=extras,
         progress=progress,
         keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
     )

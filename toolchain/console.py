@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from toolchain.progress import Bar, Progress
+from toolchain.progress import Bar, Board, Progress
 
 _PLAIN_LINE_EVERY_S = 5.0
 _COLUMN_GAP = 2
@@ -36,6 +37,71 @@ class LiveProgress(Progress):
         if self._console.is_terminal:
             return _DrawnBar(self._console, title, total)
         return _PlainBar(self._console, title, total)
+
+    def board(self, title: str, headings: Sequence[str], rows: Sequence[str]) -> Board:
+        if self._console.is_terminal:
+            return _DrawnBoard(self._console, title, headings, rows)
+        return _PlainBoard(self._console, title)
+
+
+class _DrawnBoard(Board):
+    """Stands while the rounds go and is gone afterwards: the result has a table of its own."""
+
+    def __init__(self, console: Console, title: str, headings: Sequence[str], rows: Sequence[str]) -> None:
+        self._title, self._headings = title, headings
+        self._cells: dict[str, Sequence[str]] = {row: ["…"] * len(headings) for row in rows}
+        self._state = "first round"
+        self._live = Live(console=console, transient=True, auto_refresh=False)
+
+    def fill(self, row: str, *figures: str) -> None:
+        self._cells[row] = figures
+
+    def advance(self, done: int, planned: int, left_s: float) -> None:
+        self._state = _rounds(done, planned, left_s)
+        self._live.update(self._table(), refresh=True)
+
+    def __enter__(self) -> Board:
+        self._live.start()
+        self._live.update(self._table(), refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def _table(self) -> Table:
+        caption = f"  {self._title}: {self._state}"
+        table = Table(title=caption, title_justify="left", title_style="", box=None, header_style="dim", pad_edge=True)
+        table.add_column("")
+        for heading in self._headings:
+            table.add_column(heading, justify="right")
+        for row, cells in self._cells.items():
+            table.add_row(escape(row), *map(escape, cells))
+        return table
+
+
+class _PlainBoard(Board):
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title, self._shown_at, self._state = console, title, time.monotonic(), ""
+
+    def advance(self, done: int, planned: int, left_s: float) -> None:
+        self._state = _rounds(done, planned, left_s)
+        if time.monotonic() - self._shown_at > _PLAIN_LINE_EVERY_S:
+            self._print()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        self._shown_at = time.monotonic()
+        self._console.print(escape(f"  {self._title}: {self._state}"), soft_wrap=True)
+
+
+def _rounds(done: int, planned: int, left_s: float) -> str:
+    return f"round {done} of {planned}" + (f", {left_s:.0f} s left" if left_s >= 1 else "")
 
 
 class _DrawnBar(Bar):

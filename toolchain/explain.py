@@ -14,6 +14,7 @@ from toolchain import layers, machine, proof, samples
 from toolchain.layer_graph import Layer, Wiring, executed_by, origin_of, shared_tensors
 from toolchain.layers import LIMIT_DB, LayerError
 from toolchain.progress import Progress
+from toolchain.samples import Samples
 
 SCHEMA_VERSION = 1
 HEADINGS = ("layer", "operator", "runs as", "precision", "own dB", "accumulated dB", "noise", "weights kB", "time")
@@ -64,19 +65,25 @@ class Explanation:
         return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1)
 
 
+def inputs(model: Path, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
+    """What to explain ``model`` on: samples of ``source``, a file or a recipe's test split; without it from a seed."""
+    if source is not None:
+        return samples.named(source, data_folder, split="test", count=proof.SAMPLES, model=model)
+    progress.warn("No real inputs given: errors and times are those on seeded random values.")
+    return samples.random_for_model(model, 8)
+
+
 def explain(
     model: Path,
+    given: Samples,
     *,
     reference: Path | None,
-    samples_source: str | None,
-    data_folder: Path | None,
     threads: int,
     progress: Progress,
 ) -> Explanation:
     """Profile ``model`` on the CPU, a sample at a time, and compare its layers with ``reference``'s if there is one.
 
-    The samples come from ``samples_source``, a file or a recipe's test split; without it from a seed. Raises BadUsage
-    when the two files do not belong together.
+    Raises BadUsage when the two files do not belong together, or ``given`` is no input of theirs.
     """
     loaded = onnx_file.load(model)
     wiring = Wiring(loaded)
@@ -84,11 +91,6 @@ def explain(
     parent = provenance.read(loaded).get("parent_sha256")
     if reference is not None and parent and parent != sha256_of(reference):
         progress.warn(f"{model} says that it was made from another file than {reference}.")
-    if samples_source is not None:
-        given = samples.named(samples_source, data_folder, split="test", count=proof.SAMPLES, model=model)
-    else:
-        progress.warn("No real inputs given: errors and times are those on seeded random values.")
-        given = samples.random_for_model(model, 8)
     first = layers.first_batch(model, given.inputs)
     nodes = ort_profile.time_shares(model, first, threads=threads, runs=_TIMED_RUNS)
     if reference is None or other is None:

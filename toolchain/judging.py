@@ -13,8 +13,8 @@ MAX_DROP = 0.02
 """The accuracy, as a share, that a row may lose against its baseline before it counts as unproven."""
 
 
-def judge_with(samples: Samples) -> Judge:
-    """A judge for one set of samples: a row's ``accuracy`` and ``parity``, and its ``status`` if it did not pass."""
+def judge_with(samples: Samples, *, max_drop: float = MAX_DROP) -> Judge:
+    """A judge for one set of samples: accuracy, drop and parity of a row, and its status if it did not pass."""
 
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
         verdict: dict[str, Any] = {}
@@ -33,11 +33,12 @@ def judge_with(samples: Samples) -> Judge:
                 "reason": f"Its outputs differ from {other.candidate.label}'s: {compared}.",
             }
         if samples.labels is not None:
-            drop = accuracy.top1(expected, samples.labels).estimate - verdict["accuracy"].estimate
-            if drop > MAX_DROP:
+            verdict["drop"] = lost = accuracy.drop(expected, outputs, samples.labels)
+            if lost.estimate > max_drop:
                 verdict |= {
                     "status": "unproven",
-                    "reason": f"It is {drop:.1%} less accurate than {other.candidate.label}.",
+                    "reason": f"It loses {lost.estimate * 100:.2f} points of {other.candidate.label}'s accuracy "
+                    f"(95 %: {lost.low * 100:.2f} to {lost.high * 100:.2f}), and {max_drop * 100:g} are allowed.",
                 }
         return verdict
 
@@ -59,7 +60,7 @@ def require_sound(measured: Benchmark) -> None:
     """Raise NotAvailable when no row could run here, CheckFailed when one failed or is unproven."""
     if all(row.status == "unavailable" for row in measured.rows):
         raise NotAvailable("Nothing that was asked for could run here.", measured.rows[0].reason)
-    wrong = [row.candidate.label for row in measured.rows if row.status in ("failed", "unproven")]
+    wrong = [row.name for row in measured.rows if row.status in ("failed", "unproven")]
     if wrong:
         raise CheckFailed(
             f"These rows failed or are unproven: {', '.join(dict.fromkeys(wrong))}.",

@@ -1,14 +1,16 @@
 """Facts about this machine: processor, instruction sets, memory, GPU, library versions."""
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from toolchain import conditions
 
 _SHOWN_ISA = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
@@ -39,6 +41,26 @@ class Machine:
         return f"{self.processor}, {self.cores} cores{isa}, {self.memory_bytes / 2**30:.0f} GiB; {gpu}; {self.system}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """One of NVIDIA's devices."""
+
+    name: str
+    driver: str
+    memory_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, driver {self.driver}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """NVIDIA's devices as nvidia-smi lists them; ``problem`` is what it said when it could not."""
+
+    devices: tuple[Gpu, ...] = ()
+    problem: str = ""
+
+
 def describe() -> Machine:
     """Read the facts; takes a few milliseconds and loads neither torch nor onnxruntime."""
     return Machine(
@@ -48,17 +70,16 @@ def describe() -> Machine:
         cores=usable_cores(),
         memory_bytes=_memory_bytes(),
         isa=tuple(flag for flag in _SHOWN_ISA if flag in isa_flags()),
-        gpu=_gpu(),
+        gpu=next((str(device) for device in gpus().devices), None),
         python=platform.python_version(),
         libraries=library_versions(),
     )
 
 
 def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The number of cores that this process may run on, and has the time of: a quota stops threads in mid-run."""
+    allowed, quota = len(conditions.allowed_processors()), conditions.processor_quota()
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def isa_flags() -> frozenset[str]:
@@ -72,12 +93,7 @@ def isa_flags() -> frozenset[str]:
 
 def busy_share(seconds: float = 0.2) -> float:
     """The share of processor time, 0 to 1, that all processes used in the next ``seconds``; 0 where it is not known."""
-    before = _processor_times()
-    time.sleep(seconds)
-    after = _processor_times()
-    total = sum(after) - sum(before)
-    idle = sum(after[3:5]) - sum(before[3:5])  # idle, and waiting for a disk
-    return 1 - idle / total if total else 0.0
+    return conditions.busy_share(seconds)
 
 
 def has_bf16() -> bool:
@@ -94,20 +110,33 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
+def gpus() -> Gpus:
+    """Ask nvidia-smi, once: it can take a second; without it there are none."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return Gpus()
+    query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Gpus(problem=f"nvidia-smi did not answer: {error}")
+    if answer.returncode:  # it says why on stdout
+        return Gpus(problem=" ".join((answer.stdout or answer.stderr).split()) or "nvidia-smi failed")
+    return Gpus(devices=tuple(_gpu(line) for line in answer.stdout.splitlines() if line.count(", ") >= 2))
+
+
+def _gpu(line: str) -> Gpu:
+    """One line of nvidia-smi's CSV; memory is in MiB, or ``[N/A]`` where it is the machine's own."""
+    name, driver, mebibytes = line.rsplit(", ", 2)
+    return Gpu(name=name, driver=driver, memory_bytes=int(mebibytes) * 2**20 if mebibytes.isdecimal() else 0)
+
+
 def _cpuinfo() -> list[str]:
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _processor_times() -> list[int]:
-    """user, nice, system, idle, iowait, ... of /proc/stat; steal counts as used."""
-    try:
-        first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
-    except OSError:
-        return []
-    return [int(field) for field in first.split()[1:9]]
 
 
 def _processor() -> str:
@@ -123,17 +152,3 @@ def _memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0
-
-
-def _gpu() -> str | None:
-    """The first NVIDIA device's name and driver, from nvidia-smi."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    query = [command, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = answer.stdout.splitlines()
-    return lines[0].replace(", ", ", driver ") if lines else None

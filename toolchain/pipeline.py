@@ -16,6 +16,7 @@ from toolchain import (
     benchmark,
     checkpoint,
     conversion,
+    explain,
     exporting,
     judging,
     machine,
@@ -26,9 +27,9 @@ from toolchain import (
     sources,
     training,
 )
-from toolchain.artifacts_folder import BENCH, MODELS, REPORT
+from toolchain.artifacts_folder import BENCH, EXPLANATION, MODELS, REPORT
 from toolchain.bench_record import Benchmark, Setting
-from toolchain.benchmark import Effort
+from toolchain.benchmark import Effort, Extras
 from toolchain.datasets.dataset import Dataset
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
@@ -43,7 +44,7 @@ class Pipeline:
 
     A step whose inputs (content hashes, options, versions) are those of the record, and whose files are unchanged, is
     reused and said so, unless ``force``. Files appear under their names only whole and proven, so a run killed at any
-    moment goes on from the last whole step (training: from the last whole epoch).
+    moment goes on from the last whole step (training: from the last whole epoch). ``command`` is what the user typed.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Pipeline:
         *,
         data_folder: Path | None = None,
         force: bool = False,
+        command: tuple[str, ...] = (),
         progress: Progress = SILENT,
     ) -> None:
         self.recipe_name = sources.absolute(recipe_name)
         self.recipe = sources.recipe_named(recipe_name)
         self.folder = folder
-        self._force, self._progress = force, progress
+        self._force, self._command, self._progress = force, command, progress
         self._source = self.recipe.data(data_folder)
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -171,6 +173,27 @@ class Pipeline:
 
         return self._converted("int8-static", inputs, make)
 
+    def explain(self) -> dict[str, Any]:
+        """Leave ``explain.json``: what each layer of the static int8 file does to precision and time."""
+        path = self.folder / EXPLANATION
+        model, reference = self.path("int8-static"), self.path("fp32")
+        inputs = self._inputs(
+            "onnx", "onnxruntime", "onnxruntime-gpu", model=sha256_of(model), reference=sha256_of(reference),
+            machine=asdict(machine.describe()), data=self._data_digest,
+        )  # fmt: skip
+
+        def step() -> tuple[list[Path], dict[str, Any]]:
+            test = samples.of_test_split(self.recipe, self.data, proof.SAMPLES)
+            found = explain.explain(
+                model, test, reference=reference, threads=machine.usable_cores(), progress=self._progress
+            )
+            write_text(path, found.to_json())
+            return [path], {"layers": len(found.layers), "advice": list(found.advice)}
+
+        return self._step("explain", inputs, step, lambda facts: (
+            " ".join(facts["advice"]) or f"{facts['layers']} layers"
+        ))  # fmt: skip
+
     def bench(self, settings: list[Setting], effort: Effort) -> Benchmark:
         """Leave ``bench.json``: every row of the folder in every setting, judged on the whole test split."""
         candidates = artifacts_folder.candidates(self.folder, self.recipe_name, self.recipe)
@@ -189,6 +212,7 @@ class Pipeline:
                 test,
                 judge=judging.judge_with(test),
                 effort=effort,
+                extras=Extras(profile=True, command=self._command),
                 progress=self._progress,
                 keep=lambda so_far: write_text(path, so_far.to_json()),
             )
@@ -285,6 +309,7 @@ def run(
         **pipeline.quantize_dynamic_if_applicable(),
         "int8-static": pipeline.quantize_static(calibration_samples=calibration_samples),
     }
+    pipeline.explain()
     measured = pipeline.bench(settings, effort or Effort())
     pipeline.report(facts, measured)
     return measured

@@ -1,5 +1,6 @@
 """How the library tells whoever listens what it is doing; the commands listen with :mod:`toolchain.console`."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 
@@ -18,8 +19,26 @@ class Bar:
         """The step is over."""
 
 
+class Board:
+    """A table that fills while its rows take turns. This one is silent."""
+
+    def fill(self, row: str, *figures: str) -> None:
+        """What is known of ``row`` by now."""
+
+    def advance(self, done: int, planned: int, left_s: float) -> None:
+        """So many rounds are done of those planned; the rest will take about ``left_s`` seconds."""
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The last round is over."""
+
+
 class Progress:
-    """Notes and bars. This one is silent: the default for callers of the library."""
+    """Notes, bars and boards. This one is silent: the default for callers of the library."""
 
     def note(self, text: str) -> None:
         """One finished fact worth a line."""
@@ -30,6 +49,10 @@ class Progress:
     def bar(self, title: str, total: int) -> Bar:
         """A long step of ``total`` parts begins."""
         return Bar()
+
+    def board(self, title: str, headings: Sequence[str], rows: Sequence[str]) -> Board:
+        """Rounds begin in which ``rows`` take turns; ``headings`` name what is filled in for each."""
+        return Board()
 
 
 SILENT = Progress()

@@ -1,103 +1,120 @@
-"""Benchmark rows -> cells, markdown, CSV; the report of a whole run."""
+"""What is printed of a benchmark: table, notes, markdown, CSV, and the schema of its JSON."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
+from importlib import resources
 
-from toolchain.bench_record import Benchmark, Row
-from toolchain.stats import Interval
+from toolchain import bench_record
+from toolchain.bench_csv import to_csv
+from toolchain.bench_figures import efficient, provider_share, throughput
+from toolchain.bench_notes import EFFICIENT, notes
+from toolchain.bench_record import Row
+from toolchain.stats import percentile_interval, shown, shown_ratio
+
+__all__ = [
+    "HEADINGS", "NOTHING", "Table", "accuracy", "cells", "markdown", "markdown_table", "megabytes",
+    "notes", "schema", "speedup", "table", "to_csv", "unproven", "without_empty",
+]  # fmt: skip
 
 HEADINGS = (
-    "row", "provider", "batch", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up", "accuracy",
-    "size MB", "memory MB", "on provider", "first run ms",
+    "row", "provider", "batch", "threads", "streams", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up",
+    "accuracy", "size MB", "memory MB", "device MB", "on provider", "load ms", "first run ms",
 )  # fmt: skip
+"""Of :func:`cells`; :func:`table` leaves out those that have nothing to tell."""
 
-DROPPABLE = ("p90 ms", "memory MB", "first run ms", "p99 ms", "on provider", "samples/s", "size MB")
-"""Headings that a narrow terminal can do without, the least needed first."""
+_DROPPABLE = (
+    "load ms", "p90 ms", "memory MB", "first run ms", "device MB", "p99 ms", "on provider", "samples/s", "size MB"
+)  # fmt: skip
+_WHERE_THEY_DIFFER = ("threads", "streams")
+NOTHING = "–"
+"""In a cell that has nothing to say."""
 _RUNS_FOR_P99 = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is printed: ``struck`` lines are unproven, ``droppable`` headings go first where it is narrow."""
+
+    headings: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    struck: frozenset[int]
+    droppable: tuple[str, ...]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One line a row; rows that no other surely beats are marked, columns in which nothing stands are left out."""
+    marked = efficient(rows)
+    lines = [cells(row) for row in rows]
+    for index, line in enumerate(lines):
+        line[0] += f" {EFFICIENT}" if index in marked else ""
+    return without_empty(HEADINGS, lines, struck=unproven(rows), droppable=_DROPPABLE)
+
+
+def without_empty(
+    headings: Sequence[str], lines: Sequence[Sequence[str]], *, struck: frozenset[int], droppable: Sequence[str]
+) -> Table:
+    """Without the columns in which nothing stands, and those of a setting that all rows share."""
+    columns = [
+        index
+        for index, heading in enumerate(headings)
+        if (values := {line[index] for line in lines}) != {NOTHING}
+        and (heading not in _WHERE_THEY_DIFFER or len(values) > 1)
+    ]
+    kept = tuple(headings[index] for index in columns)
+    return Table(
+        headings=kept,
+        lines=tuple(tuple(line[index] for index in columns) for line in lines),
+        struck=struck,
+        droppable=tuple(name for name in droppable if name in kept),
+    )
+
+
+def unproven(rows: Sequence[Row]) -> frozenset[int]:
+    """The places of the rows to strike through."""
+    return frozenset(index for index, row in enumerate(rows) if row.status == "unproven")
 
 
 def cells(row: Row) -> list[str]:
     """One row of the table under HEADINGS; a row that did not run says so instead of a latency."""
-    start = [row.candidate.label, row.setting.provider, str(row.setting.batch)]
+    setting = row.setting
+    start = [
+        row.candidate.label + (" again" if row.repeats else ""),
+        setting.where, str(setting.batch), str(setting.threads), str(setting.concurrency),
+    ]  # fmt: skip
     if not row.rounds_ms:
-        return [*start, row.status, *["–"] * (len(HEADINGS) - 4)]
+        return [*start, row.status, *[NOTHING] * (len(HEADINGS) - len(start) - 1)]
+    share = provider_share(row)
     return [
         *start,
-        *(_significant(row.latency_ms(q)) for q in (50, 90)),
-        _significant(row.latency_ms(99) if row.runs >= _RUNS_FOR_P99 else None),
-        _significant(row.throughput_per_s),
+        *(shown(percentile_interval(row.rounds_ms, q)) for q in (50, 90)),
+        shown(percentile_interval(row.rounds_ms, 99)) if row.runs >= _RUNS_FOR_P99 else NOTHING,
+        shown(throughput(row)),
         speedup(row),
         accuracy(row),
-        f"{row.candidate.size_bytes / 1e6:.3f}"
-        if row.candidate.size_bytes < 1e6
-        else f"{row.candidate.size_bytes / 1e6:.2f}",
-        f"{row.peak_memory_bytes / 1e6:.0f}" if row.peak_memory_bytes else "–",
-        "–" if row.provider_share is None else f"{math.floor(row.provider_share * 100)}%",
-        _significant(row.first_run_ms),
+        megabytes(row.candidate.size_bytes),
+        f"{row.peak_memory_bytes / 1e6:,.0f}" if row.peak_memory_bytes else NOTHING,
+        f"{row.device_memory_bytes / 1e6:,.0f}" if row.device_memory_bytes else NOTHING,
+        NOTHING if share is None else f"{math.floor(share * 100)}%",
+        _once(row.load_ms),
+        _once(row.first_run_ms),
     ]
 
 
 def speedup(row: Row) -> str:
     """The ratio and its interval, with the digits that the interval supports."""
     if row.speedup is None:
-        return "1 (baseline)" if row.baseline == row.candidate.label else "–"
-    low, high = row.speedup.low, row.speedup.high
-    digits = 2 if high - low < 0.1 else 1
-    return f"{row.speedup.estimate:.{digits}f}x ({low:.{digits}f}–{high:.{digits}f})"
+        return "1 (baseline)" if row.baseline == row.name else NOTHING
+    return shown_ratio(row.speedup)
 
 
 def accuracy(row: Row) -> str:
     """The accuracy with half its interval, or the parity where there are no labels."""
     if row.accuracy is not None:
         half = (row.accuracy.high - row.accuracy.low) / 2
-        return f"{row.accuracy.estimate:.2%} ±{half * 100:.1f}"
-    return row.parity or "–"
-
-
-def unsuccessful(rows: Sequence[Row]) -> list[str]:
-    """One line for each row that is not ok, saying why; the same reason in several settings once."""
-    lines: dict[str, None] = {}
-    for row in rows:
-        if row.status != "ok":
-            lines[f"{row.candidate.label} on {row.setting.provider}: {row.status}. {row.reason}"] = None
-    return list(lines)
-
-
-def verdict(rows: Sequence[Row]) -> list[str]:
-    """For each setting: which row is the fastest, and which are not clearly slower."""
-    lines = []
-    for setting in dict.fromkeys(row.setting for row in rows):
-        timed = [row for row in rows if row.setting == setting and row.status == "ok" and row.rounds_ms]
-        if len(timed) < 2:
-            continue
-        best, *others = sorted(timed, key=lambda row: _speed(row).estimate, reverse=True)
-        level = [row.candidate.label for row in others if _speed(row).high >= _speed(best).low]
-        line = f"{setting.provider}, batch {setting.batch}: the fastest is {best.candidate.label}"
-        lines.append(line + (f", not clearly ahead of {', '.join(level)}." if level else "."))
-    return lines
-
-
-def _speed(row: Row) -> Interval:
-    """The speed-up; the baseline's is exactly 1."""
-    return row.speedup or Interval(1.0, 1.0, 1.0)
-
-
-def half_precision_note(rows: Sequence[Row]) -> str | None:
-    """What every reader of an fp16 or bf16 row on a CPU should know."""
-    if any(
-        row.candidate.precision in ("fp16", "bf16") and row.setting.provider == "cpu" and row.rounds_ms for row in rows
-    ):
-        return "fp16 on a CPU saves bytes, not time: the kernels run in fp32 with casts around them."
-    return None
-
-
-def notes(benchmark: Benchmark) -> list[str]:
-    """Everything worth a line under the table."""
-    found = [*verdict(benchmark.rows), half_precision_note(benchmark.rows), *unsuccessful(benchmark.rows)]
-    return [line for line in found if line]
+        digits = 1 if half >= 0.001 else 2
+        return f"{row.accuracy.estimate:.{digits}%} ±{half * 100:.{digits}f}"
+    return row.parity or NOTHING
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -107,63 +124,30 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def markdown(benchmark: Benchmark) -> str:
-    """The table with its notes."""
-    rows = []
-    for row in benchmark.rows:
-        values = cells(row)
-        rows.append([f"~~{value}~~" for value in values] if row.status == "unproven" else values)
-    bullets = "\n".join(f"- {line}" for line in notes(benchmark))
-    return f"{markdown_table(HEADINGS, rows)}\n\n{bullets}\n"
+def markdown(found: Table, under: Sequence[str]) -> str:
+    """A table, its struck lines struck through, and the lines under it."""
+    lines = [
+        [f"~~{cell}~~" if index in found.struck and cell != NOTHING else cell for cell in line]
+        for index, line in enumerate(found.lines)
+    ]
+    bullets = "\n".join(f"- {line}" for line in under)
+    return f"{markdown_table(found.headings, lines)}\n\n{bullets}\n"
 
 
-def to_csv(benchmark: Benchmark) -> str:
-    """One line a row, plain numbers with their units in the header."""
-    out = io.StringIO()
-    lines = [_csv_line(row) for row in benchmark.rows]
-    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+def megabytes(size: int) -> str:
+    """Without the unit."""
+    return f"{size / 1e6:.3f}" if size < 1e6 else f"{size / 1e6:,.2f}"
 
 
-def _csv_line(row: Row) -> dict[str, object]:
-    candidate, setting, ratio = row.candidate, row.setting, row.speedup
-    figures = {
-        "p50_ms": row.latency_ms(50),
-        "p90_ms": row.latency_ms(90),
-        "p99_ms": row.latency_ms(99),
-        "throughput_per_s": row.throughput_per_s,
-        "speedup": ratio and ratio.estimate,
-        "speedup_low": ratio and ratio.low,
-        "speedup_high": ratio and ratio.high,
-        "accuracy": row.accuracy and row.accuracy.estimate,
-        "accuracy_low": row.accuracy and row.accuracy.low,
-        "accuracy_high": row.accuracy and row.accuracy.high,
-        "provider_share": row.provider_share,
-        "load_ms": row.load_ms,
-        "first_run_ms": row.first_run_ms,
-    }
-    return {
-        "row": candidate.label,
-        "runtime": candidate.runtime,
-        "precision": candidate.precision,
-        **asdict(setting),
-        "status": row.status,
-        "reason": row.reason,
-        "baseline": row.baseline,
-        "parity": row.parity,
-        **{name: "" if value is None else f"{value:.6g}" for name, value in figures.items()},
-        "size_bytes": candidate.size_bytes,
-        "peak_memory_bytes": row.peak_memory_bytes,
-        "sha256": candidate.sha256,
-    }
+def _once(milliseconds: float | None) -> str:
+    """Of what was measured once, the two digits that another try might confirm."""
+    if milliseconds is None:
+        return NOTHING
+    rounded = float(f"{milliseconds:.2g}")
+    digits = 1 - math.floor(math.log10(rounded)) if rounded > 0 else 0
+    return f"{rounded:,.{max(0, digits)}f}"
 
 
-def _significant(value: float | None) -> str:
-    """Three significant digits, thousands with a comma."""
-    if value is None:
-        return "–"
-    if value >= 100:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:#.3g}".rstrip(".")
+def schema() -> str:
+    """The JSON Schema of what ``nnx bench`` writes as JSON."""
+    return (resources.files("toolchain") / bench_record.SCHEMA).read_text(encoding="utf-8")

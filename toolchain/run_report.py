@@ -1,5 +1,6 @@
 """``report.md``: one page about a run, for people."""
 
+import shlex
 from typing import Any
 
 from toolchain import machine, report
@@ -46,17 +47,18 @@ Test accuracy {train["test_accuracy"]:.2%} (PyTorch, fp32), validation {train["v
 
 ## Benchmark
 
-On {measured.data}; each row in a process of its own, in turns; speed-up over {_baseline(measured)} with its 95 %
-interval.
+On {measured.data}; each row in a process of its own, in turns.
 
-{report.markdown(measured)}
+{report.markdown(report.table(measured.rows), report.notes(measured))}
 ## Where and how
 
 - {machine.Machine(**measured.machine)}
 - {", ".join(f"{library} {version}" for library, version in measured.machine["libraries"].items() if version != "-")}
-- {measured.created}; raw samples in `bench.json`, inputs and hashes of every step in `manifest.json`
+- {measured.created}{_command(measured)}
+- raw samples in `bench.json`, inputs and hashes of every step in `manifest.json`
 """
 
 
-def _baseline(measured: Benchmark) -> str:
-    return next((row.baseline for row in measured.rows if row.baseline), "nothing")
+def _command(measured: Benchmark) -> str:
+    """What was typed, as a shell takes it."""
+    return f", `{shlex.join(measured.command)}`" if measured.command else ""

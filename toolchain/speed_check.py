@@ -13,7 +13,7 @@ from toolchain.progress import Progress
 from toolchain.samples import Samples
 from toolchain.stats import Interval
 
-_EFFORT = Effort(min_rounds=5, seconds=0.05, warm_up_s=0.05, precision=0.03, max_time_s=4.0)
+_EFFORT = Effort(min_rounds=8, seconds=0.05, warm_up_s=0.05, precision=0.03, max_time_s=4.0)
 _PROFILED_RUNS = 20
 _SHOWN = 5
 

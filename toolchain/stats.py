@@ -8,21 +8,19 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from toolchain import student
+
 Array = npt.NDArray[np.generic]
 _Floats = npt.NDArray[np.float64]
 
 _NORMAL_95 = 1.959964
-# Student's t by the level of a two-sided interval, for 1, 2, ... degrees of freedom.
-_STUDENT = {
-    0.95: (
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-    ),
-    0.90: (
-        6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753,
-        1.746, 1.740, 1.734, 1.729, 1.725, 1.721, 1.717, 1.714, 1.711, 1.708, 1.706, 1.703, 1.701, 1.699, 1.697,
-    ),
-}  # fmt: skip
+_ROUNDS_FOR_RANKS = 12
+_RATIO_LEVEL = 0.97
+"""Of ratios measured in turns, so that 95 % hold: planning the number of rounds by the first ones costs two points."""
+_RESAMPLES = 200
+_DRAWN = 5_000
+_CLOCK_TICK_MS = 1e-6
+_SHOWN_DIGITS = 3
 _HALVINGS = 60
 
 
@@ -43,30 +41,148 @@ class Interval:
         return value < self.low or value > self.high
 
 
+def shown(interval: Interval) -> str:
+    """The estimate, down to the digit in which half the interval's width begins, of at most three digits.
+
+    ``0.109`` (half-width 0.002), ``9,200`` (150), ``61,900`` (30). An interval that does not even fix the first digit,
+    half of it being no less than the estimate, leaves ``~`` and one digit: ``~0.1``.
+    """
+    estimate = _to_place(interval.estimate, _last_place(interval))
+    return estimate if _says_something(interval) else f"~{estimate}"
+
+
+def shown_ratio(ratio: Interval) -> str:
+    """As ``1.21x (1.20–1.22)``, the ends down to the estimate's last digit; ``~2x`` where :func:`shown` has a ``~``."""
+    if not _says_something(ratio):
+        return f"{shown(ratio)}x"
+    low, high = (_to_place(end, _last_place(ratio)) for end in (ratio.low, ratio.high))
+    return f"{shown(ratio)}x ({low}–{high})"
+
+
+def _says_something(interval: Interval) -> bool:
+    return interval.high == interval.low or (interval.high - interval.low) / 2 < abs(interval.estimate)
+
+
+def _last_place(interval: Interval) -> int:
+    """The power of ten of the last digit worth showing."""
+    half, first = (interval.high - interval.low) / 2, _place(interval.estimate)
+    if not _says_something(interval):
+        return first
+    least = first - _SHOWN_DIGITS + 1
+    return max(_place(half), least) if half else least
+
+
+def _place(value: float) -> int:
+    """The power of ten of the first digit."""
+    return math.floor(math.log10(abs(value))) if value else 0
+
+
+def _to_place(value: float, place: int) -> str:
+    """Rounded, thousands with a comma."""
+    return f"{round(value, -place):,.{max(0, -place)}f}"
+
+
 def percentile(samples: Sequence[float], q: float) -> float:
     """The ``q``-th percentile (0 to 100), linearly interpolated."""
     return float(np.percentile(np.asarray(samples, dtype=float), q))
 
 
-def ratio_of_medians(numerator: Sequence[Sequence[float]], denominator: Sequence[Sequence[float]]) -> Interval:
+def percentile_interval(rounds: Sequence[Sequence[float]], q: float, *, level: float = 0.95) -> Interval:
+    """The ``q``-th percentile (0 to 100) of all latencies in ms, with an interval that knows of the rounds.
+
+    Runs of one round resemble each other, so rounds are resampled whole and then runs inside them (a two-level
+    bootstrap, with a fixed seed). A few rounds spread less than rounds do, and five of them make a bootstrap's own
+    percentiles cover the median in 88 % where rounds differ; so the interval is Student's, with the bootstrap's
+    standard deviation of the logarithm enlarged by sqrt(n / (n - 1)). In simulations of 5 to 20 rounds it covers p50
+    in 93 to 98 % where rounds differ (by 2 % at random, skewed, or slowed down by half one time in ten) and in 99 %
+    where they do not. Of p90 and p99 few rounds tell less: 87 to 98 %, and with rounds that are rarely but much
+    slower 36 to 88 %. Above 5,000 runs fewer are drawn, which makes the interval a little too wide. One round gives
+    no interval: its ends are infinite and 0.
+    """
+    lengths = np.array([len(block) for block in rounds])
+    runs = np.concatenate([np.asarray(block, dtype=float) for block in rounds])
+    estimate, count = float(np.percentile(runs, q)), len(rounds)
+    if count < 2:
+        return Interval(estimate, 0.0, math.inf)
+    random = np.random.default_rng(0)
+    drawn = max(1, min(len(runs), _DRAWN) // count)
+    chosen = random.integers(count, size=(_RESAMPLES, count, 1))
+    inside = (random.random((_RESAMPLES, count, drawn)) * lengths[chosen]).astype(int)
+    resampled = runs[(np.cumsum(lengths) - lengths)[chosen] + inside].reshape(_RESAMPLES, -1)
+    logs = np.log(np.maximum(np.percentile(resampled, q, axis=1), _CLOCK_TICK_MS))
+    factor = math.exp(student.point(count - 1, level) * math.sqrt(count / (count - 1)) * float(np.std(logs, ddof=1)))
+    return Interval(estimate, estimate / factor, estimate * factor)
+
+
+def ratio_of_medians(
+    numerator: Sequence[Sequence[float]], denominator: Sequence[Sequence[float]], *, level: float = _RATIO_LEVEL
+) -> Interval:
     """How many times larger the numerator's median is, from rounds of samples measured in turns.
 
-    Round ``i`` of one was measured beside round ``i`` of the other, so what disturbed a round disturbs both: each round
-    gives one log ratio of medians, and the interval is Student's t interval of their mean (a paired t interval). One
-    round gives no interval: its ends are infinite and 0.
+    Round ``i`` of one was measured beside round ``i`` of the other, so what disturbed a round disturbs both and
+    cancels: each round gives one log ratio of medians. Below 12 rounds the interval is Student's t interval of their
+    mean, from 12 on that of the signed ranks. One round gives no interval: its ends are infinite and 0. They are made
+    at 97 %, because their number of rounds follows from the first rounds: with that, intervals made at 95 % covered
+    in 92.1 % at worst (2 % precision, noise of 1.4 to 5 % from round to round).
+
+    Why these two, compared at 95 %: 4,000 simulated pairs each for independent noise, a common random walk, a walk between the turns of a round,
+    rounds disturbed in both rows, heavy tails, spikes and skewed rounds. At 5 rounds Student's covers in 95.2 to
+    95.9 %; a percentile bootstrap of the rounds in 83 to 85 %, BCa in 82 to 86 %, bootstrap-t in 94 to 96 % but is 1.3
+    times as wide. At 20 rounds ranks cover in 95.0 to 95.8 % and are as wide as Student's. Where one row's turn takes
+    1.5 times as long in 8 % of the rounds, Student's half-width is 5.7 % at 30 rounds, that of the ranks 1.0 %, both
+    covering in 95 to 96 %; below 12 rounds ranks must reach out to a disturbed round too and have no advantage.
     """
     if len(numerator) != len(denominator):
         raise ValueError(f"{len(numerator)} rounds against {len(denominator)}: they were not measured in turns")
-    logs = np.log([np.median(above) / np.median(below) for above, below in zip(numerator, denominator, strict=True)])
-    centre = float(np.mean(logs))
-    if len(logs) < 2:
-        return Interval(float(np.exp(centre)), 0.0, float("inf"))
-    half = _half_width(logs, 0.95)
-    return Interval(float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half)))
+    logs = _log_medians(numerator) - _log_medians(denominator)
+    return _exponential(mean(logs, level) if len(logs) < _ROUNDS_FOR_RANKS else _pseudomedian(logs, level))
+
+
+def ratio_of_unpaired_medians(new: Sequence[Sequence[float]], old: Sequence[Sequence[float]]) -> Interval:
+    """How many times larger the new median is than one measured at another time, from the rounds of both.
+
+    Welch's interval (1947) of the difference of the rounds' mean log medians, with Satterthwaite's degrees of freedom.
+    Nothing cancels: what differs between the two moments or processes counts as a difference of the models, and the
+    interval does not know of it. In 4,000 simulated pairs it covers in 95 to 98 % where rounds are independent (89 %
+    with 5 skewed rounds against 20), and in 64 % at 5 rounds and 33 % at 20 where rounds vary by 1 % and the moments
+    do too. Judge by a limit beyond that, or let both take turns. One round on either side gives no interval.
+    """
+    after, before = _log_medians(new), _log_medians(old)
+    centre = float(np.mean(after) - np.mean(before))
+    if min(len(after), len(before)) < 2:
+        return _exponential(Interval(centre, -math.inf, math.inf))
+    parts = [float(np.var(logs, ddof=1)) / len(logs) for logs in (after, before)]
+    if not sum(parts):
+        return _exponential(Interval(centre, centre, centre))
+    shares = [part / sum(parts) for part in parts]
+    freedom = 1 / (shares[0] ** 2 / (len(after) - 1) + shares[1] ** 2 / (len(before) - 1))
+    half = student.point(freedom, 0.95) * math.sqrt(sum(parts))
+    return _exponential(Interval(centre, centre - half, centre + half))
+
+
+def _log_medians(rounds: Sequence[Sequence[float]]) -> _Floats:
+    return np.log([float(np.median(block)) for block in rounds])
+
+
+def _exponential(logs: Interval) -> Interval:
+    return Interval(*(math.exp(value) for value in (logs.estimate, logs.low, logs.high)))
+
+
+def _pseudomedian(samples: _Floats, level: float) -> Interval:
+    """The median of all means of two samples (Hodges and Lehmann 1963), with Wilcoxon's signed-rank interval.
+
+    ``dropped`` means on either side lie outside: the largest rank sum that is too small, by the normal approximation
+    with its correction for continuity; from 12 samples on it is the exact one or one less.
+    """
+    count = len(samples)
+    means = np.sort(((samples[:, None] + samples) / 2)[np.triu_indices(count)])
+    deviation = math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
+    dropped = math.floor(len(means) / 2 - NormalDist().inv_cdf((1 + level) / 2) * deviation - 0.5)
+    return Interval(float(np.median(means)), float(means[dropped]), float(means[-1 - dropped]))
 
 
 def mean(samples: _Floats, level: float = 0.95) -> Interval:
-    """The mean of ``samples`` ``(N,)`` with Student's t interval; one sample gives infinite ends. Levels: 0.9, 0.95."""
+    """The mean of ``samples`` ``(N,)`` with Student's t interval; one sample gives infinite ends."""
     centre = float(np.mean(samples))
     half = _half_width(samples, level) if len(samples) > 1 else math.inf
     return Interval(centre, centre - half, centre + half)
@@ -74,13 +190,7 @@ def mean(samples: _Floats, level: float = 0.95) -> Interval:
 
 def _half_width(samples: _Floats, level: float) -> float:
     """Half of Student's t interval of the mean of two samples or more."""
-    freedom, points = len(samples) - 1, _STUDENT[level]
-    if freedom <= len(points):
-        point = points[freedom - 1]
-    else:  # Fisher's expansion to its first term: 0.003 short at 31, the normal's point 0.08
-        normal = NormalDist().inv_cdf((1 + level) / 2)
-        point = normal + (normal**3 + normal) / (4 * freedom)
-    return point * float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+    return student.point(len(samples) - 1, level) * float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
 
 
 def proportion(successes: int, total: int) -> Interval:

@@ -1,5 +1,6 @@
 """The parent side: processes that wait for their turn, each doing one job alone."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("toolchain", "exporters", "runtimes")
 _CLOSE_TIMEOUT_S = 5.0
+_PHASES = {"open": "load", "start": "run the first time", "turn": "take its turn"}
 
 
 class JobFailed(Exception):
@@ -23,37 +27,66 @@ class JobFailed(Exception):
 
 
 class Turn:
-    """A child process with one job (a key of ``toolchain.worker.JOBS``); it sleeps on its pipe between requests."""
+    """A child process with one job (a key of ``toolchain.worker.JOBS``); it sleeps on its pipe between requests.
 
-    def __init__(self, job: str, spec: dict[str, Any], *, threads: int, timeout_s: float = 600.0) -> None:
+    It is pinned to ``cpus`` if any. ``python`` is another interpreter to run it, with libraries of its own. An answer
+    that takes longer than ``timeout_s`` ends it. Raises JobFailed when ``python`` cannot be started.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        spec: dict[str, Any],
+        *,
+        threads: int,
+        cpus: Sequence[int] = (),
+        python: str | None = None,
+        timeout_s: float = 600.0,
+    ) -> None:
         self._job, self._spec, self._timeout_s = job, spec, timeout_s
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        path = os.pathsep.join([str(_PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "toolchain.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            # `python -m` imports from here first: our own folder, not the user's or one where anybody may write
-            cwd=_PACKAGE_PARENT,
-            env={
-                **os.environ,
-                "PYTHONPATH": path,
-                "OMP_NUM_THREADS": str(threads),
-                "MKL_NUM_THREADS": str(threads),
-            },
-        )
+        self._resources = contextlib.ExitStack()
+        self._log = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed with the process
+        folder = _PACKAGE_PARENT if python is None else self._packages_alone()
+        inherited = os.environ.get("PYTHONPATH") if python is None else None  # leads to libraries of ours
+        try:
+            self._process = subprocess.Popen(
+                [python or sys.executable, "-m", "toolchain.worker", *map(str, cpus)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                # `python -m` imports from here first: our own folder, not the user's or one where anybody may write
+                cwd=folder,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [inherited])]),
+                    "OMP_NUM_THREADS": str(threads),
+                    "MKL_NUM_THREADS": str(threads),
+                },
+            )
+        except OSError as error:
+            self._resources.close()
+            raise JobFailed(
+                "ProviderUnavailable", f"{python} cannot be started: {os.strerror(error.errno or 0)}.",
+                "Give the path of a Python interpreter.",
+            ) from error  # fmt: skip
+
+    def _packages_alone(self) -> Path:
+        """A folder with nnx's packages and nothing else: where they are installed lie libraries for another Python."""
+        folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="nnx-packages-")))
+        for name in _PACKAGES:
+            (folder / name).symlink_to(_PACKAGE_PARENT / name, target_is_directory=True)
+        return folder
 
     def open(self) -> None:
         """Start the job; raise JobFailed with its reason when it cannot start."""
         self.ask("open", job=self._job, **self._spec)
 
-    def ask(self, operation: str, **arguments: Any) -> Any:
-        """Give the turn to the child and wait for its answer."""
+    def ask(self, operation: str, *, extra_s: float = 0.0, **arguments: Any) -> Any:
+        """Give the turn to the child and wait for its answer, ``extra_s`` longer than the time-out."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        watchdog = _Watchdog(self._process, self._timeout_s)
+        watchdog = _Watchdog(self._process, self._timeout_s + extra_s)
         with watchdog:
             try:
                 self._process.stdin.write(json.dumps({"op": operation, **arguments}) + "\n")
@@ -62,7 +95,7 @@ class Turn:
             except BrokenPipeError:
                 line = ""
         if not line:
-            raise self._death(watchdog.fired)
+            raise self._death(operation, timed_out=watchdog.fired)
         answer = json.loads(line)
         if "error" in answer:
             raise JobFailed(**answer["error"])
@@ -81,12 +114,16 @@ class Turn:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.close()
+        self._resources.close()
 
-    def _death(self, timed_out: bool) -> JobFailed:
+    def _death(self, operation: str, *, timed_out: bool) -> JobFailed:
         code = self._process.wait()
         if timed_out:
-            return JobFailed("timeout", f"It took longer than {self._timeout_s:.0f} s.", "Try a smaller batch.")
+            phase = f" to {_PHASES[operation]}" if operation in _PHASES else ""
+            return JobFailed(
+                "timeout", f"It took longer than {self._timeout_s:g} s{phase}.",
+                "Allow it more time, or try a smaller batch.",
+            )  # fmt: skip
         if code == -getattr(signal, "SIGKILL", 9):
             return JobFailed("crash", "It was killed, most likely for want of memory.", "Try a smaller batch.")
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"

@@ -22,6 +22,8 @@ JOBS = {"bench": "toolchain.bench_row", "ablation": "toolchain.ablation_variant"
 def main() -> None:
     """Serve until the pipe ends."""
     _die_with_parent()
+    if cpus := [int(number) for number in sys.argv[1:]]:
+        os.sched_setaffinity(0, cpus)  # before libraries start threads, which inherit it
     # libraries print: keep the pipe for answers and send whatever is printed to stderr
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -52,6 +54,12 @@ def _describe(error: Exception) -> dict[str, str]:
     from toolchain.errors import explain
 
     known = explain(error)
+    if isinstance(error, ModuleNotFoundError) and known is None:
+        return {
+            "kind": "ProviderUnavailable",
+            "what": f"{sys.executable} has no {error.name}.",
+            "do": "Install numpy and an onnxruntime there.",
+        }
     if known is None:
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}".strip().splitlines()[0]

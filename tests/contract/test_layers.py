@@ -23,6 +23,7 @@ from toolchain.errors import BadUsage
 from toolchain.explain import explain
 from toolchain.layers import LIMIT_DB, LayerError, Noise, damage
 from toolchain.progress import SILENT
+from toolchain.samples import Samples
 from toolchain.stats import sqnr_db
 
 Exported = Callable[[str], Path]
@@ -168,12 +169,11 @@ def test_a_relu_belongs_to_the_layer_before_it(activation: str, exported: Export
 
 def test_a_merged_layer_says_into_which(exported: Exported, tmp_path: Path) -> None:
     int8_dynamic.convert(exported("attention"), tmp_path / "q.onnx", int8=INT8)
-    np.savez(tmp_path / "x.npz", **MODELS["attention"].samples(8))
+    given = Samples(inputs=MODELS["attention"].samples(8), labels=None, source="eight samples")
     found = explain(
         tmp_path / "q.onnx",
+        given,
         reference=exported("attention"),
-        samples_source=str(tmp_path / "x.npz"),
-        data_folder=None,
         threads=1,
         progress=SILENT,
     )

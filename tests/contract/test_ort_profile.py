@@ -1,22 +1,28 @@
 """What the profile says ONNX Runtime executes."""
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import fp16, int4, int8_dynamic, int8_static, onnx_file
 from exporters.targets import format_for
 from runtimes import ort_profile
-from runtimes.errors import BadFeed, NotLoadable
+from runtimes.errors import BadFeed, NotLoadable, ProviderUnavailable
 from runtimes.ort_profile import NodeTime
+from runtimes.session_settings import SessionSettings
 from tests.contract.tiny_models import MODELS
 
 Exported = Callable[[str], Path]
+ROOT = Path(__file__).resolve().parents[2]
+OFFERED = onnxruntime.get_available_providers()
 INT8 = format_for(architecture="x86_64", isa={"avx512_vnni"})
 
 
@@ -130,3 +136,98 @@ def test_what_cannot_run_says_so(exported: Exported, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(NotLoadable):
         ort_profile.time_shares(tmp_path / "m.onnx", {}, threads=1, runs=1)
+
+
+def saved(nodes: list[onnx.NodeProto], kind: int, path: Path) -> Path:
+    """A model of ``nodes`` from x to y, four by four, with the weight w."""
+    weight = numpy_helper.from_array(np.ones((4, 4), dtype=helper.tensor_dtype_to_np_dtype(kind)), "w")
+    x, y = (helper.make_tensor_value_info(name, kind, [4, 4]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def casts_put_in(path: Path, folder: Path) -> int:
+    """How many Casts more the graph that onnxruntime saves has than the file."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    before, after = (
+        sum(node.op_type == "Cast" for node in onnx.load(each).graph.node) for each in (path, folder / "optimized.onnx")
+    )
+    return after - before
+
+
+def test_casts_that_fp16_needs_on_a_cpu_are_counted(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Erf", ["x"], ["a"], "a"),  # no fp16 kernel
+        helper.make_node("Concat", ["a", "w"], ["b"], "b", axis=1),  # moves fp16 as it is
+        helper.make_node("Split", ["b"], ["c", "d"], "c", axis=1, num_outputs=2),
+        helper.make_node("Erf", ["c"], ["y"], "y"),
+    ]
+    path = saved(nodes, TensorProto.FLOAT16, tmp_path / "m.onnx")
+    found = ort_profile.time_shares(path, {"x": np.ones((4, 4), np.float16)}, threads=1, runs=2)
+    inserted = [node for node in found if node.inserted]
+    assert {node.op_type for node in inserted} == {"Cast"}
+    assert len(inserted) == casts_put_in(path, tmp_path) > 1
+
+
+@pytest.mark.parametrize("name", ["mlp", "casting"])
+def test_a_cast_of_the_file_is_not_an_inserted_one(name: str, exported: Exported, tmp_path: Path) -> None:
+    fp16.convert(exported(name), tmp_path / "h.onnx")  # with a Cast at the input and at the output
+    nodes = profile(tmp_path / "h.onnx", name)
+    assert "Cast" in {node.op_type for node in nodes}
+    assert not any(node.inserted for node in nodes)
+
+
+def test_operators_of_an_inlined_function_are_not_lost(exported: Exported, tmp_path: Path) -> None:
+    fp16.convert(exported("mlp"), tmp_path / "h.onnx")  # there is no fp16 Gelu: it runs as its parts, without names
+    nodes = {node.op_type: node for node in profile(tmp_path / "h.onnx", "mlp")}
+    assert nodes["Erf"].outputs != ()
+    assert nodes["Erf"].inputs == nodes["Div"].outputs
+
+
+def test_what_runs_inside_an_if_is_its_time(tmp_path: Path) -> None:
+    out = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [4, 4])
+    branch = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["inner"], "product")], "branch", [], [out])
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], "largest", keepdims=0),
+        helper.make_node("Cast", ["largest"], ["some"], "some", to=TensorProto.BOOL),
+        helper.make_node("If", ["some"], ["y"], "choice", then_branch=branch, else_branch=branch),
+    ]
+    path = saved(nodes, TensorProto.FLOAT, tmp_path / "m.onnx")
+    found = ort_profile.time_shares(path, {"x": np.ones((4, 4), np.float32)}, threads=1, runs=2)
+    assert [node.name for node in found] == ["largest", "some", "choice"]
+
+
+def test_without_onnx_only_the_connections_are_missing(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = static(exported, "residual", tmp_path)
+    connected = profile(path, "residual")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    alone = profile(path, "residual")
+    assert [(node.name, node.op_type, node.provider, node.precision) for node in alone] == [
+        (node.name, node.op_type, node.provider, node.precision) for node in connected
+    ]
+    assert not any(node.inputs or node.constants or node.outputs for node in alone)
+    assert ort_profile.unfused(alone) == []  # rather than to call every Q and DQ a wrong one
+
+
+def test_a_profile_needs_onnxruntime_and_numpy_alone() -> None:
+    code = "import sys, runtimes.ort_profile; sys.exit(bool({'onnx', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_settings_are_those_of_the_row(exported: Exported) -> None:
+    feeds = MODELS["residual"].samples(2)
+    basic = SessionSettings(graph_level="basic")
+    nodes = ort_profile.time_shares(exported("residual"), feeds, threads=1, runs=1, settings=basic)
+    assert "Relu" in {node.op_type for node in nodes}  # which the further levels merge into the convolutions
+
+
+def test_a_provider_that_is_not_there_is_refused(exported: Exported) -> None:
+    missing = next(name for name in ("CUDAExecutionProvider", "CoreMLExecutionProvider") if name not in OFFERED)
+    with pytest.raises(ProviderUnavailable):
+        ort_profile.time_shares(exported("mlp"), MODELS["mlp"].samples(1), threads=1, runs=1, provider=missing)

@@ -1,22 +1,29 @@
 """What every runtime promises, on every tiny model. One that is not available here is skipped with its reason."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
-from runtimes import registry
+from runtimes import ort_device, registry
 from runtimes.base import Runtime, TensorSpec, run
-from runtimes.errors import BadFeed
+from runtimes.errors import BadFeed, BadProviderOption, ProviderUnavailable
 from runtimes.ort import OrtRuntime
 from runtimes.torch_compiled import TorchCompiled
 from runtimes.torch_eager import TorchEager
 from tests.contract.tiny_models import MODELS
 
 Exported = Callable[[str], Path]
-PAIRS = [(runtime, provider) for runtime in registry.RUNTIMES for provider in ("cpu", "cuda", "openvino")]
+PAIRS = [
+    (runtime, provider.name)
+    for runtime in registry.RUNTIMES
+    for provider in registry.PROVIDERS.values()
+    if runtime == "ort" or provider.torch_device
+]
 
 
 def build(runtime: str, provider: str, name: str, exported: Exported) -> Runtime:
@@ -74,4 +81,119 @@ def test_a_feed_that_does_not_fit_is_refused(runtime: str, provider: str, export
             opened.bind(feeds)
     with pytest.raises(BadFeed, match="float64"):
         opened.bind({"x": np.zeros((1, 12))})
+    opened.close()
+
+
+@pytest.mark.parametrize(("runtime", "provider"), PAIRS)
+def test_timed_calls_answer_side_by_side(runtime: str, provider: str, exported: Exported) -> None:
+    """Three streams of one runtime, each a call of its own in a thread of its own."""
+    opened = build(runtime, provider, "mlp", exported)
+    opened.open()
+    feeds = [MODELS["mlp"].samples(3, seed) for seed in range(3)]
+    calls = [opened.timed(feed, copies=True) for feed in feeds]
+    calls[0]()  # what is compiled, is compiled for all
+    with ThreadPoolExecutor(3) as pool:
+        streams = [pool.submit(lambda call: [call() for _ in range(20)], call) for call in calls]
+    for feed, stream in zip(feeds, streams, strict=True):
+        with torch.inference_mode():
+            expected = MODELS["mlp"].module()(torch.from_numpy(feed["x"])).numpy()
+        for answer in stream.result():
+            first = answer[0] if isinstance(answer, list) else answer
+            np.testing.assert_allclose(first, expected, atol=1e-4 if provider == "cpu" else 1e-2)
+    opened.close()
+
+
+@pytest.mark.parametrize(("runtime", "provider"), [pair for pair in PAIRS if pair[0] != "compiled"])
+def test_a_timed_call_without_copies_runs_and_checks_its_feeds(runtime: str, provider: str, exported: Exported) -> None:
+    opened = build(runtime, provider, "mlp", exported)
+    opened.open()
+    call = opened.timed(MODELS["mlp"].samples(3), copies=False)
+    call()
+    call()
+    with pytest.raises(BadFeed, match="float64"):
+        opened.timed({"x": np.zeros((1, 12))}, copies=False)
+    held = opened.device_memory_bytes()
+    assert held is None if provider == "cpu" else held is None or held > 0
+    opened.close()
+
+
+@pytest.mark.parametrize(("runtime", "provider"), [pair for pair in PAIRS if pair[0] != "compiled"])
+def test_a_runtime_names_its_version(runtime: str, provider: str, exported: Exported) -> None:
+    opened = build(runtime, provider, "mlp", exported)
+    opened.open()
+    facts = opened.facts()
+    version = onnxruntime.__version__ if runtime == "ort" else torch.__version__
+    assert facts["onnxruntime" if runtime == "ort" else "torch"] == version
+    assert "placement" not in facts
+    if provider == "cuda":
+        assert {"tf32", "cuda graphs", "device"} <= set(facts)
+    opened.close()
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_values_keep_their_place_on_the_device(copies: bool, exported: Exported) -> None:
+    """With the processor as the device: what is bound, moved and fenced is the same on another."""
+    path, feeds = exported("mlp"), MODELS["mlp"].samples(3)
+    plain = OrtRuntime(path)
+    plain.open()
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    call = ort_device.bound(session, feeds, device="cpu", device_id=0, copies=copies)
+    answers = [call() for _ in range(3)]
+    if not copies:
+        assert answers == [None] * 3
+        return
+    for answer in answers:
+        assert isinstance(answer, list)
+        np.testing.assert_array_equal(answer[0], run(plain, feeds)["scores"])
+    feeds["x"] += 1  # inputs are read anew in every call
+    moved = call()
+    assert isinstance(moved, list)
+    np.testing.assert_array_equal(moved[0], run(plain, feeds)["scores"])
+
+
+@pytest.mark.parametrize("options", [{"enable_cuda_graph": "1"}, {"trt_cuda_graph_enable": "True"}])
+def test_cuda_graphs_are_seen_in_either_spelling(options: dict[str, str]) -> None:
+    assert ort_device.uses_graphs(options)
+    assert not ort_device.uses_graphs(dict.fromkeys(options, "0"))
+
+
+def test_options_that_the_cpu_would_ignore_are_refused(exported: Exported) -> None:
+    with pytest.raises(BadProviderOption, match="takes no options, given were device_id=1"):
+        OrtRuntime(exported("mlp"), options=(("device_id", "1"),)).open()
+
+
+@pytest.mark.parametrize(
+    ("device", "option"),
+    [("cpu", ("use_tf32", "0")), ("cuda", ("use_tf32", "no")), ("cuda", ("device_id", "x")), ("cuda", ("arena", "1"))],
+)
+def test_options_that_pytorch_would_ignore_are_refused(device: str, option: tuple[str, str]) -> None:
+    module = TorchEager(MODELS["mlp"].module(), inputs=[], outputs=[], device=device, options=(option,))
+    with pytest.raises(BadProviderOption, match=f"{option[0]}={option[1]}"):
+        module.open()
+
+
+def test_a_provider_that_is_not_here_is_refused_before_a_session_falls_back(exported: Exported) -> None:
+    with pytest.raises(ProviderUnavailable, match="has no RknpuExecutionProvider"):
+        OrtRuntime(exported("mlp"), provider="RknpuExecutionProvider").open()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("copies", [True, False])
+def test_cuda_graphs_answer_and_keep_to_one_stream(copies: bool, exported: Exported) -> None:
+    cuda = registry.PROVIDERS["cuda"]
+    if not (there := registry.available("ort", cuda)):
+        pytest.skip(f"ort on cuda: {there.why}")
+    graphs = (("enable_cuda_graph", "1"), ("use_tf32", "0"))
+    opened = OrtRuntime(exported("mlp"), provider=cuda.ort_name, options=graphs)
+    opened.open()
+    assert (opened.facts()["cuda graphs"], opened.facts()["tf32"]) == ("on", "off")
+    feeds = MODELS["mlp"].samples(3)
+    call = opened.timed(feeds, copies=copies)
+    answers = [call() for _ in range(4)]
+    with pytest.raises(BadProviderOption, match="one stream"):
+        opened.timed(feeds, copies=copies)
+    expected = run(opened, feeds)["scores"]
+    for answer in answers:
+        if isinstance(answer, list):
+            np.testing.assert_allclose(answer[0], expected, atol=1e-5)
     opened.close()

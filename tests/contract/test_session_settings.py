@@ -19,16 +19,19 @@ from runtimes.base import run
 from runtimes.errors import NotLoadable
 from runtimes.model_metadata import metadata_of
 from runtimes.ort import OrtRuntime
-from runtimes.session_settings import KEY, LEVELS, OPTIMIZERS, SessionSettings, code, stored_in
+from runtimes.session_settings import KEY, LEVELS, MODES, OPTIMIZERS, SessionSettings, code, stored_in
 
 SIZE = 16
 NO_SKIP = SessionSettings(disabled_optimizers=("SkipLayerNormFusion",))
+BASIC = SessionSettings(graph_level="basic", memory_pattern=False, spinning=False)
+PARALLEL = SessionSettings(graph_level="disabled", execution_mode="parallel", spinning=False)
 settings = st.builds(
     SessionSettings,
     graph_level=st.sampled_from(sorted(LEVELS)),
     disabled_optimizers=st.lists(st.sampled_from(OPTIMIZERS), unique=True).map(tuple),
     memory_pattern=st.booleans(),
     spinning=st.booleans(),
+    execution_mode=st.sampled_from(sorted(MODES)),
 )
 
 
@@ -77,6 +80,8 @@ def test_json_gives_the_same_settings_back(chosen: SessionSettings) -> None:
 
 def test_fields_that_are_missing_are_at_their_defaults() -> None:
     assert SessionSettings.from_json("{}") == SessionSettings()
+    before_there_were_modes = '{"graph_level": "basic", "memory_pattern": false, "spinning": false}'
+    assert SessionSettings.from_json(before_there_were_modes) == BASIC
 
 
 @pytest.mark.parametrize(
@@ -91,6 +96,8 @@ def test_fields_that_are_missing_are_at_their_defaults() -> None:
         '{"disabled_optimizers": [1]}',
         '{"disabled_optimizers": ["NoSuchFusion"]}',
         '{"spinning": 1}',
+        '{"execution_mode": "both"}',
+        '{"execution_mode": ["parallel"]}',
         '{"from_the_future": true}',
     ],
 )
@@ -134,16 +141,21 @@ def test_every_setting_reaches_the_session(encoder: Path, monkeypatch: pytest.Mo
             seen.append(self)
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Seen)
-    OrtRuntime(encoder, settings=SessionSettings(graph_level="basic", memory_pattern=False, spinning=False)).open()
+    OrtRuntime(encoder, settings=BASIC).open()
     assert seen[0].graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     assert not seen[0].enable_mem_pattern
     assert seen[0].get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert (seen[0].execution_mode, seen[0].inter_op_num_threads) == (onnxruntime.ExecutionMode.ORT_SEQUENTIAL, 1)
+    OrtRuntime(encoder, settings=PARALLEL, threads=2).open()
+    assert seen[1].graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert (seen[1].execution_mode, seen[1].inter_op_num_threads) == (onnxruntime.ExecutionMode.ORT_PARALLEL, 2)
+    assert seen[1].get_session_config_entry("session.inter_op.allow_spinning") == "0"
 
 
 @pytest.mark.parametrize(
     "chosen",
-    [SessionSettings(), NO_SKIP, SessionSettings(graph_level="basic", memory_pattern=False, spinning=False)],
-    ids=["default", "no skip", "basic"],
+    [SessionSettings(), NO_SKIP, BASIC, PARALLEL],
+    ids=["default", "no skip", "basic", "parallel"],
 )
 def test_the_code_for_a_user_opens_the_same_session(
     chosen: SessionSettings, encoder: Path, optimized: Callable[[], list[str]]
@@ -167,6 +179,21 @@ def test_the_code_says_no_more_than_it_must() -> None:
         "options.intra_op_num_threads = 2\n"
         'session = onnxruntime.InferenceSession("it\'s.onnx", options, providers=["CPUExecutionProvider"], '
         "disabled_optimizers=['SkipLayerNormFusion'])\n"
+    )
+
+
+def test_the_code_sets_all_that_is_not_a_default() -> None:
+    assert code(PARALLEL, Path("m.onnx"), 2) == (
+        "import onnxruntime\n"
+        "\n"
+        "options = onnxruntime.SessionOptions()\n"
+        "options.intra_op_num_threads = 2\n"
+        "options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL\n"
+        "options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL\n"
+        "options.inter_op_num_threads = 2\n"
+        'options.add_session_config_entry("session.intra_op.allow_spinning", "0")\n'
+        'options.add_session_config_entry("session.inter_op.allow_spinning", "0")\n'
+        "session = onnxruntime.InferenceSession('m.onnx', options, providers=[\"CPUExecutionProvider\"])\n"
     )
 
 

@@ -14,7 +14,7 @@ from exporters import onnx_file, provenance
 from tests.end_to_end.test_bad_input import FACTORIES
 
 Nnx = Callable[..., tuple[int, str, str]]
-BRIEF = ["--batch", "8", "--threads", "1", "--max-time", "0"]
+BRIEF = ["--batch", "8", "--threads", "1", "--max-time", "1ms"]
 
 
 @pytest.fixture

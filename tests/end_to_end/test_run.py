@@ -36,7 +36,9 @@ def test_its_figures_hold(digits: Path) -> None:
     accuracy = {label: rows[label, 8]["accuracy"]["estimate"] for label in LABELS}
     assert accuracy["eager"] >= 0.97
     assert accuracy["eager"] - accuracy["ort int8-static"] <= 0.005 + 1e-9
-    assert all(rows[label, 1]["provider_share"] == 1 for label in LABELS if label.startswith("ort"))
+    placed = [set(rows[label, 1]["nodes"]) for label in LABELS if label.startswith("ort")]
+    assert all(nodes == {"CPUExecutionProvider"} for nodes in placed)
+    assert all(row["profile"]["nodes"] for (label, _), row in rows.items() if label != "compiled")
     sizes = {name: (digits / file).stat().st_size for name, file in MODELS.items()}
     assert sizes["int8-static"] <= 0.35 * sizes["fp32"]
     assert sizes["fp16"] <= 0.55 * sizes["fp32"]
@@ -61,6 +63,7 @@ def test_a_second_run_reuses_every_step_and_says_so(work: Path, digits: Path) ->
     }
 
 
+@pytest.mark.slow
 def test_a_changed_option_or_file_redoes_what_hangs_on_it(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "artifacts", tmp_path / "artifacts")
     (tmp_path / "artifacts" / "digits" / "model.fp16.onnx").write_bytes(b"damaged")
@@ -115,7 +118,7 @@ def test_a_copied_recipe_runs_from_its_file(tmp_path: Path) -> None:
     import toolchain.recipes.digits as original
 
     shutil.copy(str(original.__file__), tmp_path / "my_recipe.py")
-    options = ["--epochs", "2", "--no-compile", "--batch", "8", "--threads", "1", "--max-time", "0", "--amp", "off"]
+    options = ["--epochs", "2", "--no-compile", "--batch", "8", "--threads", "1", "--max-time", "1ms", "--amp", "off"]
     ended = run_nnx("run", "my_recipe.py:recipe", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "artifacts" / "my_recipe" / "report.md").exists()

@@ -19,23 +19,31 @@ class FakeContestant:
         turns: int = 0,
         kind: str = "crash",
         outputs: Any = None,
+        profile: Any = None,
     ) -> None:
         self._latency_ms, self._fails_at, self._turns, self._kind = latency_ms, fails_at, turns, kind
+        self._profile = profile
         self._outputs = np.eye(4) if outputs is None else outputs
         self.closed = False
 
     def open(self) -> None:
         self._fail("open")
 
-    def ask(self, operation: str, **arguments: Any) -> Any:
+    def ask(self, operation: str, *, extra_s: float = 0.0, **arguments: Any) -> Any:
         self._fail(operation)
         if operation == "start":
-            return {"load_ms": 1.0, "first_run_ms": 2.0, "provider_share": 1.0}
+            nodes = {"CPUExecutionProvider": 3}
+            return {"load_ms": 1.0, "first_run_ms": 2.0, "nodes": nodes, "facts": {"onnxruntime": "1.0"}}
         if operation == "turn":
             self._turns -= 1
-            return [next(self._latency_ms) for _ in range(arguments["min_runs"])]
-        if operation == "peak_memory_bytes":
-            return 1_000_000
+            runs = [next(self._latency_ms) for _ in range(arguments["min_runs"])]
+            return {"runs_ms": runs, "runs": len(runs), "seconds": sum(runs) / 1e3}
+        if operation == "memory":
+            return {"peak_memory_bytes": 1_000_000, "device_memory_bytes": None}
+        if operation == "profile":
+            if self._profile is None:
+                raise JobFailed("bug", "It is scripted.", "Leave it.")
+            return self._profile
         if operation == "outputs":
             np.save(arguments["path"], self._outputs)
             return None

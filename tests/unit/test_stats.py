@@ -5,14 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolchain import student
 from toolchain.stats import (
     Interval,
     mean,
     paired_drop,
     paired_score,
     percentile,
+    percentile_interval,
     proportion,
     ratio_of_medians,
+    ratio_of_unpaired_medians,
+    shown,
+    shown_ratio,
     sqnr,
     sqnr_db,
 )
@@ -56,9 +61,172 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.92 <= covered / 400 <= 0.98
 
 
+def turns(random: np.random.Generator, rounds: int, noise: float, *, slower: float = 1.0) -> list[list[float]]:
+    """Rounds of ten runs each; ``noise`` is that of a run."""
+    return [list(slower * random.normal(1, noise, 10)) for _ in range(rounds)]
+
+
+def test_a_model_against_itself_shows_no_difference_and_one_slower_by_3_percent_does() -> None:
+    same = found = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        baseline = turns(random, 5, 0.02)
+        same += not ratio_of_medians(turns(random, 5, 0.02), baseline).excludes(1)
+        found += ratio_of_medians(turns(random, 5, 0.02, slower=1.03), baseline).low > 1
+    assert same >= 95
+    assert found >= 95
+
+
+@pytest.mark.parametrize("rounds", [5, 11, 12, 30])
+def test_drift_that_both_rows_see_does_not_hurt_the_coverage(rounds: int) -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(600):
+        drift = np.exp(np.cumsum(random.normal(0, 0.05, rounds)))
+        rows = random.normal(1, 0.02, (2, rounds)) * drift
+        covered += not ratio_of_medians(rows[0, :, None].tolist(), rows[1, :, None].tolist()).excludes(1)
+    assert 0.93 <= covered / 600 <= 0.98
+
+
+def test_from_12_rounds_on_a_turn_that_was_disturbed_does_not_widen_the_interval() -> None:
+    random = np.random.default_rng(0)
+    above, below = random.normal(1, 0.01, (2, 20, 1)).tolist()
+    clean = ratio_of_medians(above, below)
+    above[3] = [1.5]
+    disturbed = ratio_of_medians(above, below)
+    assert disturbed.relative_width < 1.5 * clean.relative_width
+    assert disturbed.estimate == pytest.approx(clean.estimate, abs=0.002)
+
+
+@pytest.mark.parametrize(("rounds", "critical"), [(12, 13), (20, 52), (25, 89)])
+def test_the_signed_ranks_are_those_of_wilcoxons_table(rounds: int, critical: int) -> None:
+    # the largest rank sum that is significant at 5 %, two-sided: Wilcoxon and Wilcox 1964, table 1
+    logs = np.sqrt(np.arange(1.0, rounds + 1))
+    ratio = ratio_of_medians(np.exp(logs)[:, None].tolist(), [[1.0]] * rounds, level=0.95)
+    means = np.sort(((logs[:, None] + logs) / 2)[np.triu_indices(rounds)])
+    ends = np.searchsorted(means, [math.log(ratio.low) - 1e-9, math.log(ratio.high) - 1e-9])
+    assert critical - 1 <= ends[0] <= critical
+    assert ends[0] + ends[1] == len(means) - 1
+
+
 def test_one_round_supports_no_interval() -> None:
-    ratio = ratio_of_medians([[2.0]], [[1.0]])
-    assert (ratio.estimate, ratio.low, ratio.high) == (2.0, 0.0, math.inf)
+    nothing = Interval(2.0, 0.0, math.inf)
+    assert ratio_of_medians([[2.0]], [[1.0]]) == nothing
+    assert ratio_of_unpaired_medians([[2.0]], [[1.0], [1.0]]) == nothing
+    assert percentile_interval([[1.0, 2.0, 3.0]], 50) == nothing
+
+
+@given(rounds, rounds)
+def test_an_unpaired_ratio_turned_round_is_its_inverse(new: list[list[float]], old: list[list[float]]) -> None:
+    one, other = ratio_of_unpaired_medians(new, old), ratio_of_unpaired_medians(old, new)
+    assert 0 <= one.low <= one.estimate * (1 + 1e-9)
+    assert one.high >= one.estimate * (1 - 1e-9)
+    assert one.estimate == pytest.approx(1 / other.estimate)
+    assert one.low == pytest.approx(1 / other.high)
+
+
+def test_intervals_are_those_that_r_gives_for_students_sleep_data() -> None:
+    # t.test(extra ~ group, data = sleep) and its paired form, in R; the hours of sleep gained stand for log latencies
+    one = np.exp([[0.7], [-1.6], [-0.2], [-1.2], [-0.1], [3.4], [3.7], [0.8], [0.0], [2.0]]).tolist()
+    other = np.exp([[1.9], [0.8], [1.1], [0.1], [-0.1], [4.4], [5.5], [1.6], [4.6], [3.4]]).tolist()
+    welch, paired = ratio_of_unpaired_medians(one, other), ratio_of_medians(one, other, level=0.95)
+    assert np.log([welch.low, welch.high]) == pytest.approx([-3.3654832, 0.2054832], abs=1e-7)
+    assert np.log([paired.low, paired.high]) == pytest.approx([-2.4598858, -0.7001142], abs=1e-7)
+
+
+def test_the_unpaired_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(600):
+        new, old = random.normal(1.1, 0.04, (5, 1)).tolist(), random.normal(1, 0.01, (20, 1)).tolist()
+        covered += not ratio_of_unpaired_medians(new, old).excludes(1.1)
+    assert 0.93 <= covered / 600 <= 0.97
+
+
+@given(rounds, st.floats(0.01, 100), st.sampled_from([50, 90, 99]))
+def test_a_percentile_lies_inside_its_interval_and_scales(blocks: list[list[float]], factor: float, q: float) -> None:
+    one = percentile_interval(blocks, q)
+    other = percentile_interval([[sample * factor for sample in block] for block in blocks], q)
+    assert one.low <= one.estimate <= one.high
+    assert one.estimate == percentile([sample for block in blocks for sample in block], q)
+    assert (other.low, other.high) == pytest.approx((one.low * factor, one.high * factor))
+
+
+def test_rounds_that_differ_widen_a_percentiles_interval() -> None:
+    random = np.random.default_rng(0)
+    alike = random.normal(1, 0.01, (8, 100))
+    apart = alike * random.normal(1, 0.05, (8, 1))
+    mixed = random.permutation(apart.ravel()).reshape(8, 100)  # the same runs, but rounds are alike
+    widths = [percentile_interval(blocks.tolist(), 50).relative_width for blocks in (alike, mixed, apart)]
+    assert widths[0] < 0.003
+    assert widths[2] > 3 * widths[1]
+
+
+def test_the_interval_of_a_median_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        blocks = random.normal(1, 0.02, (5, 30)) * random.normal(1, 0.03, (5, 1))
+        covered += not percentile_interval(blocks.tolist(), 50).excludes(1)
+    assert 0.93 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        ((0.10934, 0.1072, 0.1114), "0.109"),
+        ((9213, 9063, 9363), "9,200"),
+        ((61_893, 61_863, 61_923), "61,900"),
+        ((16.04, 15.5, 16.5), "16.0"),
+        ((9.96, 8.7, 11.1), "10"),
+        ((2.5, 2.5, 2.5), "2.50"),
+        ((0.1, 0.0, math.inf), "~0.1"),
+        ((0.12, 0.0, 0.3), "~0.1"),
+        ((0.0, 0.0, 0.0), "0.00"),
+        ((-0.0123, -0.0133, -0.0113), "-0.012"),
+    ],
+)
+def test_no_more_digits_are_shown_than_the_interval_supports(interval: tuple[float, ...], text: str) -> None:
+    assert shown(Interval(*interval)) == text
+
+
+@given(st.floats(1e-4, 1e6), st.floats(1e-6, 0.99))
+def test_what_is_shown_is_within_half_the_interval(estimate: float, width: float) -> None:
+    half = estimate * width
+    text = shown(Interval(estimate, estimate - half, estimate + half))
+    assert not text.startswith("~")
+    # half a unit of the last digit, which is that of the half-width or the third
+    assert abs(float(text.replace(",", "")) - estimate) <= max(half / 2, estimate * 0.005) * (1 + 1e-9)
+    significant = text.replace(",", "").replace(".", "").lstrip("0")
+    assert len(significant.rstrip("0") if "." not in text else significant) <= 4  # 9.996 rounds up to 10.00
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        ((1.213, 1.204, 1.221), "1.21x (1.20–1.22)"),
+        ((6.42, 6.2, 6.7), "6.4x (6.2–6.7)"),
+        ((20.3, 14.8, 27.1), "20x (15–27)"),
+        ((1.0, 0.0, math.inf), "~1x"),
+        ((2.2, 0.4, 9.0), "~2x"),
+    ],
+)
+def test_a_ratio_is_shown_with_its_ends(ratio: tuple[float, ...], text: str) -> None:
+    assert shown_ratio(Interval(*ratio)) == text
+
+
+@pytest.mark.parametrize(
+    ("freedom", "level", "published"),
+    [(1, 0.95, 12.706), (2, 0.90, 2.920), (5, 0.95, 2.571), (30, 0.99, 2.750), (120, 0.95, 1.980), (1e7, 0.95, 1.960)],
+)
+def test_students_points_are_those_of_the_tables(freedom: float, level: float, published: float) -> None:
+    assert student.point(freedom, level) == pytest.approx(published, abs=5e-4)
+
+
+def test_students_point_at_two_degrees_of_freedom_has_a_closed_form_and_falls_in_between() -> None:
+    assert student.point(2, 0.95) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-9)
+    points = [student.point(freedom, 0.95) for freedom in np.linspace(1, 80, 500)]
+    assert all(np.diff(points) < 0)
 
 
 def test_rounds_must_pair() -> None:

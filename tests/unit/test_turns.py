@@ -21,8 +21,8 @@ def inputs(tmp_path: Path) -> dict[str, str]:
 
 def bench(model: str, inputs: dict[str, str], **more: object) -> Turn:
     spec = {
-        "runtime": "ort", "model": model, "weights": None, "output": "y", "provider": "cpu", "batch": 1, "threads": 1,
-        "inputs": inputs, **more,
+        "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "output": "y", "provider": "cpu", "options": {}, "batch": 1,
+        "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs, **more,
     }  # fmt: skip
     return Turn("bench", spec, threads=1, timeout_s=60)
 
@@ -51,6 +51,32 @@ def test_a_worker_that_takes_too_long_is_ended(inputs: dict[str, str]) -> None:
         turn.open()
     turn.close()
     assert caught.value.kind == "timeout"
+    assert caught.value.what == "It took longer than 0.01 s to load."
+
+
+def test_another_interpreter_sees_nnx_and_not_our_libraries(tmp_path: Path, inputs: dict[str, str]) -> None:
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(other)], check=True)
+    turn = Turn("bench", {}, threads=1, python=str(other / "bin" / "python"), timeout_s=60)
+    with pytest.raises(JobFailed, match="numpy"):
+        turn.open()
+    turn.close()
+
+
+def test_an_interpreter_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="cannot be started: No such file") as caught:
+        Turn("bench", {}, threads=1, python=str(tmp_path / "python"))
+    assert caught.value.kind == "ProviderUnavailable"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes")
+def test_a_worker_is_pinned_before_anything_else() -> None:
+    cpu = max(os.sched_getaffinity(0))
+    turn = Turn("bench", {}, threads=1, cpus=(cpu,), timeout_s=60)
+    with pytest.raises(JobFailed):
+        turn.open()
+    assert os.sched_getaffinity(turn._process.pid) == {cpu}
+    turn.close()
 
 
 def test_a_dead_parent_leaves_no_worker(tmp_path: Path) -> None:

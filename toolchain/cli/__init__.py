@@ -17,6 +17,9 @@ COMMANDS = {
     "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8 or int4."),
     "explain": ("toolchain.cli.explain", "Show each layer's precision, error, size and time."),
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
+    "compare": ("toolchain.cli.compare", "Compare two benchmarks, row by row."),
+    "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
+    "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
 }
 
 
@@ -60,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     from toolchain.errors import ExitCode
 
     try:
-        nnx.main(arguments, prog_name="nnx", standalone_mode=False)
+        typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
+        nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -43,16 +43,16 @@ def command(
       nnx explain model.onnx --threads 1 --json
     """
     from toolchain.console import LiveProgress, print_result
-    from toolchain.explain import explain
+    from toolchain.explain import explain, inputs
     from toolchain.machine import usable_cores
 
+    progress = LiveProgress()
     found = explain(
         model,
+        inputs(model, samples, data, progress),
         reference=reference,
-        samples_source=samples,
-        data_folder=data,
         threads=threads or usable_cores(),
-        progress=LiveProgress(),
+        progress=progress,
     )
     if as_json:
         print_result(found.to_json())

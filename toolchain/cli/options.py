@@ -1,12 +1,13 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from toolchain.conditions import processors_in
 from toolchain.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -37,15 +38,32 @@ class NumberList(click.ParamType):  # type: ignore[type-arg]  # not subscriptabl
         return numbers
 
 
+class CpuList(click.ParamType):  # type: ignore[type-arg]
+    """Processors: ``0,1`` or ``2-5``."""
+
+    name = "CPUS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple) or not value:
+            return tuple(value)
+        try:
+            chosen = processors_in(str(value))
+        except ValueError:
+            chosen = set()
+        if not chosen:
+            self.fail(f"'{value}' is not a list of processors such as 0,1 or 2-5.", param, ctx)
+        return tuple(sorted(chosen))
+
+
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """Seconds, minutes or hours: ``90s``, ``10m``, ``1h``, ``45``; given as seconds."""
+    """``90s``, ``10m``, ``1h``, ``200ms``, ``45`` (seconds); given as seconds."""
 
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        return _scaled(self, value, {"s": 1, "m": 60, "h": 3600}, "90s, 10m or 1h", param, ctx)
+        return _scaled(self, value, {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}, "90s, 10m or 1h", param, ctx)
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -60,10 +78,21 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         return int(_scaled(self, value, units, "500MB or 2GB", param, ctx))
 
 
+class Percent(click.ParamType):  # type: ignore[type-arg]
+    """``5%`` or ``5``, given as the share 0.05."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        return _scaled(self, value, {"%": 1}, "2% or 0.5%", param, ctx) / 100
+
+
 def _scaled(
     kind: click.ParamType,  # type: ignore[type-arg]
     value: str,
-    units: dict[str, int],
+    units: Mapping[str, float],
     examples: str,
     param: click.Parameter | None,
     ctx: click.Context | None,
@@ -130,15 +159,19 @@ def measuring(function: Command) -> Command:
         (
             click.option(
                 "--provider", "providers", multiple=True, default=("cpu",), show_default=True, metavar="NAME",
-                help="Execution provider: cpu, cuda, ...; may be repeated.",
+                help="Execution provider, with options if any: cpu, cuda:device_id=0, ...; may be repeated.",
             ),
             click.option(
                 "--batch", "batches", type=NumberList(), default="1,32", show_default=True, help="Batch sizes."
             ),
-            click.option("--threads", type=click.IntRange(min=1), help="Threads a row.  [default: the cores]"),
+            click.option("--threads", type=NumberList(), help="Threads a row.  [default: the cores, or --cpus]"),
             click.option(
-                "--max-time", type=click.FloatRange(min=0), default=20.0, show_default=True, metavar="SECONDS",
-                help="Stop adding rounds after this long in each setting.",
+                "--precision", type=Percent(), default="2%", show_default=True,
+                help="Measure until each speed-up is known this well.",
+            ),
+            click.option(
+                "--max-time", type=Duration(), default="60s", show_default=True,
+                help="Add no rounds after this long in each combination of batch, threads and streams.",
             ),
         )
     ):  # fmt: skip

@@ -40,7 +40,8 @@ def command(
     compile_mode: str,
     providers: tuple[str, ...],
     batches: tuple[int, ...],
-    threads: int | None,
+    threads: tuple[int, ...] | None,
+    precision: float,
     max_time: float,
     as_json: bool,
 ) -> None:
@@ -54,19 +55,21 @@ def command(
       nnx run digits
       nnx run cifar10 --data ~/cifar10 --batch 1,8,64
     """
-    from toolchain import judging, machine, pipeline, sources, training_options
-    from toolchain.benchmark import Effort, settings_for
+    from toolchain import judging, pipeline, sources, training_options
+    from toolchain.benchmark import Effort
     from toolchain.cli.bench import show
     from toolchain.console import LiveProgress, print_result
+    from toolchain.sweep import Sweep
 
     progress = LiveProgress()
-    settings = settings_for(providers, batches, threads or machine.usable_cores())
+    settings = Sweep(providers=providers, batches=batches, threads=threads or ()).settings()
     sources.recipe_named(recipe)  # before a folder is made for it
     road = pipeline.Pipeline(
         recipe,
         options.artifacts_folder(recipe, out),
         data_folder=data,
         force=force,
+        command=click.get_current_context().obj,
         progress=progress,
     )
     training = training_options.resolve(
@@ -79,7 +82,7 @@ def command(
         settings=settings,
         opset=opset,
         calibration_samples=samples,
-        effort=Effort(max_time_s=max_time),
+        effort=Effort(precision=precision, max_time_s=max_time),
     )
     if as_json:
         print_result(measured.to_json())

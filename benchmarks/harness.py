@@ -1,0 +1,173 @@
+"""Does measuring change what is measured? nnx's rows beside plain timing loops, in one interleaved run.
+
+    make harness
+
+Each of nnx's rows has a twin: the same model in an empty process that imports its engine and nothing else, timed by the
+loop that anybody would write. The SST-2 perceptron shows what nnx adds to a call of some 30 microseconds, MobileNetV2
+whether the two agree on one of milliseconds. Leaves harness.json and harness.md in artifacts/benchmarks.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.piped import Piped, peak_memory, plain_turn, serve
+
+PLAIN = "plain loop: "
+NETS = ("sst2", "mobilenetv2")
+LIMIT = 0.03
+_TESTS = 32
+
+
+class PlainLoop(Piped):
+    """The twin of a row."""
+
+    def __init__(self, job: str, spec: dict[str, Any], *, threads: int, **limits: Any) -> None:
+        super().__init__([sys.executable, Path(__file__).resolve(), "--twin"], spec, threads=threads)
+
+
+class Script:
+    """What a user's own script would do: load the model, feed it the first batch over and over."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def open(self, *, runtime: str, model: str, inputs: dict[str, str], batch: int, **ignored: Any) -> None:
+        started = time.perf_counter_ns()
+        feeds = {name: np.ascontiguousarray(np.load(path)[:batch]) for name, path in inputs.items()}
+        if runtime == "ort":
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._call: Any = lambda: session.run(None, feeds)
+        else:
+            self._call = self._torch(model, feeds, compiled=runtime == "compiled")
+        self._load_ms = (time.perf_counter_ns() - started) / 1e6
+
+    def _torch(self, model: str, feeds: dict[str, Any], *, compiled: bool) -> Any:
+        import torch
+
+        from benchmarks import models
+
+        torch.set_num_threads(self._threads)
+        module = models.NETS[model.rpartition(":")[2].removesuffix("_recipe")].recipe.model().eval()
+        forward = torch.compile(module) if compiled else module
+        tensors = [torch.from_numpy(array) for array in feeds.values()]
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return forward(*tensors)
+
+        return call
+
+    def start(self) -> dict[str, Any]:
+        started = time.perf_counter_ns()
+        self._call()
+        return {"load_ms": self._load_ms, "first_run_ms": (time.perf_counter_ns() - started) / 1e6}
+
+    def turn(self, **effort: Any) -> dict[str, Any]:
+        return plain_turn(self._call, **effort)
+
+    def memory(self) -> dict[str, int | None]:
+        return peak_memory()
+
+
+def measure(name: str, *, quick: bool) -> Any:
+    """Eager, compiled and ONNX Runtime on one net, each twice; the Benchmark and, by runtime, nnx over the twin."""
+    from benchmarks import models
+    from toolchain import benchmark
+    from toolchain.artifacts_folder import of_file
+    from toolchain.bench_record import Candidate, Setting
+    from toolchain.benchmark import Effort
+    from toolchain.console import LiveProgress
+    from toolchain.samples import Samples
+    from toolchain.turns import Turn
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = models.export(name, Path(folder))
+        recipe = f"{Path(models.__file__).resolve()}:{name}_recipe"
+        output = models.NETS[name].recipe.output_name
+        rows = [
+            Candidate(
+                label=kind, runtime=kind, precision="fp32", model=recipe, sha256="", size_bytes=model.stat().st_size,
+                output=output,
+            )
+            for kind in ("eager", "compiled")
+        ]  # fmt: skip
+        rows.append(of_file(model, label="ort", precision="fp32"))
+        twins = [replace(row, label=PLAIN + row.label) for row in rows]
+        waiting = [twin for pair in zip(rows, twins, strict=True) for twin in pair]
+        order = iter([candidate.label for candidate in waiting])
+
+        def start(job: str, spec: dict[str, Any], **limits: Any) -> Any:
+            return (PlainLoop if next(order).startswith(PLAIN) else Turn)(job, spec, **limits)
+
+        return benchmark.run(
+            waiting,
+            [Setting(provider="cpu", batch=1, threads=1)],
+            Samples(inputs=models.inputs(name, _TESTS), labels=None, source=f"{_TESTS} seeded inputs"),
+            judge=lambda row, outputs, baseline: {},
+            effort=Effort(min_rounds=2, seconds=0.1, max_time_s=2.0)
+            if quick
+            else Effort(min_rounds=20, max_time_s=200),
+            progress=LiveProgress(),
+            start=start,
+        )
+
+
+def ratios(measured: Any) -> dict[str, Any]:
+    """By runtime: nnx's median latency over its twin's, with its interval."""
+    from toolchain.stats import ratio_of_medians
+
+    rows = {row.candidate.label: row for row in measured.rows if row.rounds_ms}
+    return {
+        label: ratio_of_medians(row.rounds_ms, rows[PLAIN + label].rounds_ms)
+        for label, row in rows.items()
+        if PLAIN + label in rows
+    }
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--twin"]:
+        serve(Script(int(sys.argv[2])))
+        return 0
+    from dataclasses import asdict
+
+    from benchmarks.results import OUT, keep
+    from toolchain.report import markdown_table
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="short rounds: does it work?")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    nets: dict[str, Any] = {}
+    lines = []
+    for name in NETS:
+        measured = measure(name, quick=options.quick)
+        rows = {row.candidate.label: row for row in measured.rows}
+        for label, ratio in ratios(measured).items():
+            level = "yes" if ratio.low <= 1 <= ratio.high else "no"
+            plain, own = rows[PLAIN + label].latency_ms(50) or 0.0, rows[label].latency_ms(50) or 0.0
+            percent = f"{(ratio.estimate - 1):+.2%} ({ratio.low - 1:+.2%} to {ratio.high - 1:+.2%})"
+            lines.append([f"{name}, {label}", f"{plain:.4f}", f"{own:.4f}", percent, level])
+        nets[name] = {**json.loads(measured.to_json()), "ratios": {k: asdict(v) for k, v in ratios(measured).items()}}
+    table = markdown_table(["row", "plain loop, ms", "nnx, ms", "nnx over plain (95 %)", "interval holds 0"], lines)
+    keep(options.out / "harness.json", {"quick": options.quick, "nets": nets}, table)
+    print(f"{table}\n\nThe figures lie in {options.out}.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,287 @@
+"""The rows of one table in the same circumstances: started, timed in rounds of turns, judged, closed."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from runtimes.registry import available, provider_named
+from toolchain.bench_record import Circumstances, Row, profile_from
+from toolchain.errors import BadUsage
+from toolchain.progress import Progress
+from toolchain.stats import Interval, ratio_of_medians
+from toolchain.turns import JobFailed
+
+_MOST_KEPT = 1000
+"""Raw latencies kept of a turn, evenly spaced: the median of so many is as good as the round's own drift allows."""
+_SPIN_S = 0.06
+"""How long ONNX Runtime's threads wait busily after a row's last run (40 to 50 ms; PyTorch's 12): the next row warms up
+at least as long, so that no idle row holds a processor while another is timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long to measure.
+
+    At least ``min_rounds`` rounds, in each at least ``min_runs`` runs and ``seconds`` a row after ``warm_up_s``; then
+    on until each speed-up's interval is within ``precision`` either way, or ``max_time_s`` is over for the rows that
+    take turns. Where the least number of rounds would not fit in ``max_time_s``, turns are shorter. A row that takes
+    longer than ``timeout_s`` to load, to run once, or for its runs beyond ``seconds``, is given up.
+
+    Planned from 5 rounds, intervals covered up to a point less often than from 8 (see
+    :func:`toolchain.stats.ratio_of_medians`).
+    """
+
+    min_rounds: int = 8
+    min_runs: int = 10
+    seconds: float = 1.0
+    warm_up_s: float = 0.1
+    precision: float = 0.02
+    max_time_s: float = 60.0
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        least = {"min_rounds": 1, "min_runs": 1, "seconds": 0, "warm_up_s": 0, "max_time_s": 0}
+        for name, bound in least.items():
+            if not bound <= getattr(self, name) < math.inf:
+                raise BadUsage(f"{name} is {getattr(self, name)}.", f"Give a number from {bound} on.")
+        for name in ("precision", "timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadUsage(f"{name} is {getattr(self, name)}.", "Give a number above 0.")
+
+    def for_rows(self, count: int) -> "Effort":
+        """With turns short enough for ``min_rounds`` rounds of ``count`` rows in ``max_time_s``."""
+        whole = count * self.min_rounds * (self.seconds + self.warm_up_s)
+        share = min(1.0, self.max_time_s / whole) if whole else 1.0
+        warm_up_s = max(self.warm_up_s * share, min(self.warm_up_s, _SPIN_S))
+        return replace(self, seconds=self.seconds * share, warm_up_s=warm_up_s)
+
+
+class Contestant(Protocol):
+    """What takes turns; :class:`toolchain.turns.Turn` is one."""
+
+    def open(self) -> None: ...
+
+    def ask(self, operation: str, *, extra_s: float = 0.0, **arguments: Any) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+_FIGURES = ("p50 ms", "speed-up", "runs")
+Outputs = npt.NDArray[np.generic]
+Judge = Callable[[Row, Outputs, "tuple[Row, Outputs] | None"], dict[str, Any]]
+"""(row, outputs, the baseline and its outputs, None for itself) -> fields of Row: accuracy, parity, status, reason."""
+Start = Callable[..., Contestant]
+
+
+class Group:
+    """``entrants`` are empty rows. ``inputs`` maps input names to ``.npy`` files of samples ``(S, ...)``."""
+
+    def __init__(
+        self,
+        circumstances: Circumstances,
+        entrants: Sequence[Row],
+        *,
+        inputs: Mapping[str, str],
+        folder: Path,
+        effort: Effort,
+        progress: Progress,
+        start: Start,
+    ) -> None:
+        self._title, self._folder, self._inputs = str(circumstances), folder, inputs
+        self._effort = effort.for_rows(len(entrants))
+        self._progress, self._start = progress, start
+        self._rows = {row.name: row for row in entrants}
+        self._running: dict[str, Contestant] = {}
+
+    def measure(
+        self,
+        *,
+        judge: Judge | None,
+        reference: str | None,
+        noise_floor: bool,
+        profile: bool,
+        seen: Callable[[Sequence[Row]], None],
+    ) -> list[Row]:
+        """Time all rows and return them; ``seen`` is called with them after every round."""
+        try:
+            with self._progress.bar(f"start {self._title}", len(self._rows)) as bar:
+                for name in list(self._rows):
+                    self._open(name)
+                    bar.advance(row=name)
+            if noise_floor and (first := self._baseline(reference)):
+                again = replace(self._rows[first], repeats=True)
+                self._rows[again.name] = replace(again, rounds_ms=())
+                self._open(again.name)
+            self._take_turns(reference, seen)
+            self._look_closer(judge, profile)
+        finally:
+            for contestant in self._running.values():
+                contestant.close()
+        return list(self._rows.values())
+
+    def _baseline(self, reference: str | None) -> str | None:
+        """The name of the row that speed-ups are over: the first of those that still run."""
+        able = [name for name in self._running if not self._rows[name].repeats]
+        wanted = [name for name in able if self._rows[name].candidate.label == reference]
+        return next(iter(wanted or able), None)
+
+    def _open(self, name: str) -> None:
+        row = self._rows[name]
+        candidate, setting = row.candidate, row.setting
+        provider = provider_named(setting.provider)
+        if setting.python is None and not (there := available(candidate.runtime, provider)):
+            self._change(name, status="unavailable", reason=f"{there.why} {there.do}")
+            return
+        spec = {
+            "runtime": candidate.runtime,
+            "model": candidate.model,
+            "precision": candidate.precision,
+            "weights": candidate.weights,
+            "output": candidate.output,
+            "inputs": dict(self._inputs),
+            "provider": setting.provider,
+            "options": dict(setting.options),
+            "batch": setting.batch,
+            "threads": setting.threads,
+            "concurrency": setting.concurrency,
+            "copies": setting.copies == "include",
+        }
+        try:
+            self._running[name] = contestant = self._start(
+                "bench", spec, threads=setting.threads, cpus=setting.cpus, python=setting.python,
+                timeout_s=self._effort.timeout_s,
+            )  # fmt: skip
+            contestant.open()
+            self._change(name, **contestant.ask("start"))
+        except JobFailed as failure:
+            self._drop(name, failure)
+
+    def _take_turns(self, reference: str | None, seen: Callable[[Sequence[Row]], None]) -> None:
+        """Rounds in which each row has its turn, in a new random order each; a row that fails drops out."""
+        order, effort = random.Random(0), self._effort
+        started, done, planned = time.monotonic(), 0, effort.min_rounds
+        with self._progress.board(self._title, _FIGURES, list(self._running)) as board:
+            while self._running:
+                for name in order.sample(list(self._running), len(self._running)):
+                    self._turn(name)
+                done += 1
+                self._compare(reference)
+                if done >= planned:
+                    planned = self._rounds_needed(done)
+                spent = time.monotonic() - started
+                in_time = max(effort.min_rounds, int(effort.max_time_s / spent * done)) if spent else planned
+                for name in self._running:
+                    board.fill(name, *_figures(self._rows[name]))
+                board.advance(done, min(planned, in_time), spent / done * (min(planned, in_time) - done))
+                seen(list(self._rows.values()))
+                if done >= planned or (done >= effort.min_rounds and spent + spent / done > effort.max_time_s):
+                    break
+
+    def _turn(self, name: str) -> None:
+        effort, row = self._effort, self._rows[name]
+        try:
+            turn = self._running[name].ask(
+                "turn",
+                extra_s=effort.seconds + effort.warm_up_s,
+                min_runs=effort.min_runs,
+                most_kept=_MOST_KEPT,
+                seconds=effort.seconds,
+                warm_up_s=effort.warm_up_s,
+            )
+        except JobFailed as failure:
+            self._drop(name, failure)
+        else:
+            self._change(
+                name,
+                rounds_ms=(*row.rounds_ms, tuple(turn["runs_ms"])),
+                rounds_s=(*row.rounds_s, turn["seconds"]),
+                rounds_runs=(*row.rounds_runs, turn["runs"]),
+            )
+
+    def _compare(self, reference: str | None) -> None:
+        """Give every row that runs its baseline and its speed-up over it."""
+        baseline = self._baseline(reference)
+        for name in self._running:
+            faster = None
+            if baseline is not None and name != baseline:
+                faster = speedup(self._rows[baseline], self._rows[name])
+            self._change(name, baseline=baseline, speedup=faster)
+
+    def _rounds_needed(self, done: int) -> int:
+        """How many rounds in all should bring every speed-up's interval within the precision.
+
+        Planned from the first rounds (Stein 1945), and again when those are done and it is still too wide: stopping at
+        the first look at which the interval happens to be narrow would make it cover less often than it says. Planned
+        once, a run misses the precision in 13 % of cases at 3 % noise; again, in next to none, for 0.4 points of cover.
+        """
+        ratios = [self._rows[name].speedup for name in self._running]
+        widths = [ratio.relative_width for ratio in ratios if ratio is not None]
+        shrink = max(widths, default=0.0) / self._effort.precision
+        return math.ceil(done * max(1.0, shrink) ** 2) if math.isfinite(shrink) else done
+
+    def _look_closer(self, judge: Judge | None, profile: bool) -> None:
+        """What is asked of each row once it is timed: its memory, its outputs, where its time goes."""
+        judged: list[tuple[Row, Outputs]] = []
+        for name in sorted(self._running, key=lambda name: name != self._rows[name].baseline):
+            contestant = self._running[name]
+            try:
+                self._change(name, **contestant.ask("memory"))
+                if judge is not None and not self._rows[name].repeats:
+                    self._judge(name, judge, judged)
+            except JobFailed as failure:
+                self._drop(name, failure)
+                continue
+            if profile and not self._rows[name].repeats:
+                self._change(name, **_profiled(self._rows[name], contestant))
+
+    def _judge(self, name: str, judge: Judge, judged: list[tuple[Row, Outputs]]) -> None:
+        """``judged`` collects the rows and outputs so far, the baseline first."""
+        path = self._folder / "outputs.npy"
+        self._running[name].ask("outputs", path=str(path))
+        judged.append((self._rows[name], np.load(path)))
+        self._change(name, **judge(*judged[-1], judged[0] if len(judged) > 1 else None))
+
+    def _drop(self, name: str, failure: JobFailed) -> None:
+        """The row failed: what it measured so far is not kept, for its turns were not all taken."""
+        if (contestant := self._running.pop(name, None)) is not None:  # else it could not even be started
+            contestant.close()
+        self._change(
+            name, rounds_ms=(), rounds_s=(), rounds_runs=(), baseline=None, speedup=None, **_failure(failure)
+        )  # fmt: skip
+
+    def _change(self, name: str, **fields: Any) -> None:
+        self._rows[name] = replace(self._rows[name], **fields)
+
+
+def speedup(baseline: Row, row: Row) -> Interval:
+    """How many times faster ``row`` is: in latency, or in throughput where several streams run."""
+    if row.setting.concurrency > 1:
+        return ratio_of_medians(*([[value] for value in each.rounds_per_s] for each in (row, baseline)))
+    return ratio_of_medians(baseline.rounds_ms, row.rounds_ms)
+
+
+def _figures(row: Row) -> tuple[str, ...]:
+    """What the board shows of a row while its rounds go."""
+    median = row.latency_ms(50)
+    ratio = f"{row.speedup.estimate:.2f}x" if row.speedup else "1"
+    return "–" if median is None else f"{median:.3g}", ratio, f"{row.runs:,}"
+
+
+def _profiled(row: Row, contestant: Contestant) -> dict[str, Any]:
+    """The row's profile, or why there is none among its facts: its times stand without."""
+    try:
+        return {"profile": profile_from(contestant.ask("profile", latency_ms=row.latency_ms(50)))}
+    except JobFailed as failure:
+        return {"facts": {**row.facts, "profile": f"none: {failure.what}"}}
+
+
+def _failure(failure: JobFailed) -> dict[str, Any]:
+    status = "unavailable" if failure.kind == "ProviderUnavailable" else "failed"
+    return {"status": status, "reason": f"{failure.what} {failure.do}"}

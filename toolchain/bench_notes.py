@@ -1,0 +1,109 @@
+"""The lines under a benchmark's table: the verdict, the conditions, what went wrong, warnings."""
+
+from collections.abc import Sequence
+
+from toolchain.bench_figures import efficient, is_proven
+from toolchain.bench_group import speedup
+from toolchain.bench_record import Benchmark, Row
+
+EFFICIENT = "◆"
+"""Marks a row of the Pareto set."""
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """For each circumstances: which row is the fastest, and which of the others it is not surely ahead of."""
+    lines = []
+    for circumstances in dict.fromkeys(row.setting.circumstances for row in rows):
+        timed = [row for row in rows if is_proven(row) and row.setting.circumstances == circumstances]
+        if len(timed) < 2:
+            continue
+        best, *others = sorted(timed, key=_speed, reverse=True)
+        level = [_called(row, rows) for row in others if not speedup(row, best).low > 1]
+        line = f"{circumstances}: the fastest is {_called(best, rows)}"
+        lines.append(line + (f", not clearly ahead of {', '.join(level)}." if level else "."))
+    return lines
+
+
+def _speed(row: Row) -> float:
+    """The speed-up; the baseline's is exactly 1."""
+    return row.speedup.estimate if row.speedup else 1.0
+
+
+def _called(row: Row, among: Sequence[Row]) -> str:
+    """The row's label, and where it ran if not all ran there."""
+    label = row.candidate.label
+    return f"{label} on {row.setting.where}" if len({each.setting.where for each in among}) > 1 else label
+
+
+def unsuccessful(rows: Sequence[Row]) -> list[str]:
+    """One line for each row that is not ok, saying why; the same reason in several settings once."""
+    wrong = (row for row in rows if row.status != "ok")
+    lines = (f"{row.candidate.label} on {row.setting.where}: {row.status}. {row.reason}" for row in wrong)
+    return list(dict.fromkeys(lines))
+
+
+def notes(benchmark: Benchmark) -> list[str]:
+    """Everything worth a line under the table."""
+    rows = benchmark.rows
+    return [
+        *_baselines(rows),
+        *verdict(rows),
+        *_legend(rows),
+        *conditions(rows),
+        *_backends(rows),
+        *_half_precision(rows),
+        *unsuccessful(rows),
+        *benchmark.warnings,
+    ]
+
+
+def _baselines(rows: Sequence[Row]) -> list[str]:
+    """What the speed-ups are over, said once."""
+    over = {row.setting.circumstances: row.baseline for row in rows if row.speedup and row.baseline}
+    if len(names := dict.fromkeys(over.values())) > 1:
+        return [f"Speed-ups are over {', '.join(f'{name} ({where})' for where, name in over.items())}."]
+    return [f"Speed-ups are over {name}, with 95 % intervals." for name in names]
+
+
+def _legend(rows: Sequence[Row]) -> list[str]:
+    if not efficient(rows):
+        return []
+    axes = "accuracy, latency and size" if any(row.accuracy for row in rows) else "latency and size"
+    return [f"{EFFICIENT} no other row in the same circumstances is surely better in {axes} taken together."]
+
+
+def conditions(rows: Sequence[Row]) -> list[str]:
+    """What all rows that ran had in common and no column tells."""
+    settings = [row.setting for row in rows if row.rounds_ms]
+    threads, streams = ({setting.threads for setting in settings}, {setting.concurrency for setting in settings})
+    parts = [f"{count} thread{'s' if count > 1 else ''}" for count in threads if len(threads) == 1]
+    parts += [f"{count} streams" for count in streams if len(streams) == 1 and count > 1]
+    if len(pins := {setting.cpus for setting in settings}) == 1 and (cpus := pins.pop()):
+        parts.append(f"pinned to processors {', '.join(map(str, cpus))}")
+    if settings and all(setting.copies == "exclude" for setting in settings):
+        parts.append("copies to and from a device not timed")
+    return [f"Each row: {', '.join(parts)}."] if parts else []
+
+
+def _backends(rows: Sequence[Row]) -> list[str]:
+    """What changes a row's speed without standing in its name: the backend's modes, another interpreter."""
+    lines = []
+    for fact, title in (("tf32", "TF32"), ("cuda graphs", "CUDA graphs")):
+        modes: dict[str, dict[str, None]] = {}
+        for row in rows:
+            if row.rounds_ms and fact in row.facts:
+                modes.setdefault(row.facts[fact], {})[_called(row, rows)] = None
+        if modes:
+            lines.append(
+                f"{title}: " + "; ".join(f"{mode} in {', '.join(names)}" for mode, names in modes.items()) + "."
+            )
+    elsewhere = {row.setting.where: row.setting.python for row in rows if row.setting.python}
+    return [*lines, *(f"{where} ran in {python}." for where, python in elsewhere.items())]
+
+
+def _half_precision(rows: Sequence[Row]) -> list[str]:
+    """What every reader of an fp16 or bf16 row on a CPU should know."""
+    narrow = (row for row in rows if row.candidate.precision in ("fp16", "bf16") and row.rounds_ms)
+    if any(row.setting.provider == "cpu" for row in narrow):
+        return ["fp16 on a CPU saves bytes, not time: the kernels run in fp32 with casts around them."]
+    return []

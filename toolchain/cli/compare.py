@@ -1,0 +1,56 @@
+"""``nnx compare``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolchain.cli import options
+
+if TYPE_CHECKING:
+    from toolchain.compare import Comparison
+
+BENCH = click.Path(path_type=Path)
+
+
+@click.command("compare")
+@click.argument("old", type=BENCH)
+@click.argument("new", type=BENCH)
+@options.as_json
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as markdown.")
+def command(old: Path, new: Path, as_json: bool, as_markdown: bool) -> None:
+    """Compare two benchmarks, JSON files of `nnx bench` or artifacts folders, row by row with intervals.
+
+    Rows are matched by label, provider, batch, threads and streams. Another machine, other versions and other files are
+    said. Two runs at different times differ by more than what was changed; to judge a change of a few per cent, bench
+    both files in one command.
+
+    \b
+    Example:
+      nnx compare before.json after.json
+      nnx compare laptop/bench.json artifacts/digits --markdown
+    """
+    from toolchain import compare, compare_report
+    from toolchain.console import print_result
+
+    if as_json and as_markdown:
+        raise click.UsageError("Choose one of --json and --markdown.")
+    found = compare.compare(compare.read(old), compare.read(new))
+    if as_json:
+        print_result(compare_report.to_json(found))
+    elif as_markdown:
+        print_result(compare_report.markdown(found))
+    else:
+        show(found, title=f"{old} → {new}")
+
+
+def show(found: "Comparison", *, title: str) -> None:
+    """The table with its notes, for a person."""
+    from toolchain import compare_report
+    from toolchain.console import print_result, print_table, print_text
+
+    table = compare_report.table(found)
+    print_table(title, table.headings, table.lines, struck=table.struck, droppable=table.droppable)
+    print_result("")
+    for note in compare_report.notes(found):
+        print_text(note)

@@ -1,0 +1,48 @@
+"""``nnx doctor``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from toolchain.cli import options
+
+if TYPE_CHECKING:
+    from toolchain.doctor_checks import Check
+
+
+@click.command("doctor")
+@options.as_json
+def command(as_json: bool) -> None:
+    """Look at this machine: what nnx can use, what makes it slow or uneven, what is missing and how to get it.
+
+    Each check is ok, warn (nnx works, though not at its best) or missing (it does not), with the command that mends it.
+    Nothing is changed. Exits with 3 when something is missing.
+
+    \b
+    Example:
+      nnx doctor
+      nnx doctor --json
+    """
+    from toolchain import doctor
+    from toolchain.console import print_result
+
+    checks = doctor.diagnose()
+    if as_json:
+        print_result(doctor.to_json(checks))
+    else:
+        show(checks)
+    doctor.require_essentials(checks)
+
+
+def show(checks: "tuple[Check, ...]") -> None:
+    """A line a check, for a person."""
+    import shutil
+    import sys
+
+    from toolchain import doctor
+    from toolchain.console import print_result
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text, encoding = "\n".join(doctor.lines(checks, width)), sys.stdout.encoding
+    # a glyph that the terminal lacks becomes "?": the word stands beside it
+    print_result(text.encode(encoding, "replace").decode(encoding))

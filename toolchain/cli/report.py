@@ -1,0 +1,34 @@
+"""``nnx report``."""
+
+from pathlib import Path
+
+import click
+
+from toolchain.cli import options
+
+
+@click.command("report")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=options.FILE, help="The page.  [default: TARGET/report.html, or beside the file]")
+@options.as_json
+def command(target: Path, output: Path | None, as_json: bool) -> None:
+    """Write one HTML page about TARGET, an artifacts folder or the JSON that `nnx bench` wrote.
+
+    The page holds everything itself: open, print, send or archive it. It shows the bench table, accuracy against
+    latency, distributions, size and memory, time by operator, `nnx explain`, training curves, the ablation, the
+    machine, and the commands that do it again. What was not measured is named with the command that measures it.
+
+    \b
+    Example:
+      nnx report artifacts/digits
+      nnx report bench.json -o page.html
+    """
+    from toolchain.console import print_json, print_result
+    from toolchain.html_report import page
+
+    place = options.writable(output) if output else page.output_of(target)
+    size = page.write(target, place)
+    if as_json:
+        print_json({"report": str(place), "bytes": size})
+    else:
+        print_result(f"{place} ({size / 1e3:,.0f} kB)")

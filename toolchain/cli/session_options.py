@@ -1,0 +1,59 @@
+"""``nnx bench --session-options``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from toolchain.bench_record import Setting
+    from toolchain.benchmark import Effort
+
+
+def find(
+    targets: Sequence[Path],
+    settings: "Sequence[Setting]",
+    effort: "Effort",
+    samples: str | None,
+    data: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Find one file's fastest session settings, store them in it, and print the code that opens it so."""
+    from dataclasses import asdict
+
+    from runtimes.session_settings import code
+    from toolchain import report, settings_search
+    from toolchain.console import LiveProgress, print_json, print_result, print_table, print_text
+
+    if len(targets) != 1 or targets[0].is_dir() or len(settings) != 1 or settings[0].where != "cpu":
+        raise click.UsageError(
+            "--session-options takes one .onnx file, --provider cpu, and one number each of --batch, --threads and "
+            "--concurrency."
+        )
+    model, setting = targets[0], settings[0]
+    found = settings_search.tune(
+        model, setting, samples_source=samples, data_folder=data, effort=effort, progress=LiveProgress()
+    )
+    lines = code(found.settings, model, setting.threads)
+    if as_json:
+        print_json(
+            {
+                "settings": asdict(found.settings),
+                "speedup": found.speedup and asdict(found.speedup),
+                "rows": [
+                    {"row": row.candidate.label, "speedup": row.speedup and asdict(row.speedup)} for row in found.rows
+                ],
+                "code": lines,
+            }
+        )
+        return
+    table = report.table(found.rows)
+    print_table(
+        f"{model}, {setting.circumstances}", table.headings, table.lines, struck=table.struck, droppable=table.droppable
+    )
+    print_text(f"\n{found}")
+    if found.speedup is not None:
+        print_text(f"Stored in {model}: nnx obeys it. Elsewhere:\n")
+    print_result(lines)

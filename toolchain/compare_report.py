@@ -1,0 +1,147 @@
+"""A comparison of two benchmarks -> table, notes, markdown, JSON."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from toolchain import report
+from toolchain.bench_notes import conditions, unsuccessful
+from toolchain.bench_record import Row
+from toolchain.compare import Change, Comparison
+from toolchain.report import NOTHING, Table, accuracy, megabytes, unproven, without_empty
+from toolchain.stats import Interval, percentile_interval, shown, shown_ratio
+
+SCHEMA_VERSION = 1
+HEADINGS = (
+    "row", "provider", "batch", "threads", "streams", "old p50 ms", "new p50 ms", "time, new / old", "verdict",
+    "accuracy", "size MB", "memory MB",
+)  # fmt: skip
+_DROPPABLE = ("memory MB", "size MB", "accuracy", "old p50 ms", "new p50 ms")
+
+
+def table(found: Comparison) -> Table:
+    """One line a row that is in both."""
+    return without_empty(
+        HEADINGS,
+        [cells(change) for change in found.changes],
+        struck=unproven([change.new for change in found.changes]),
+        droppable=_DROPPABLE,
+    )
+
+
+def cells(change: Change) -> list[str]:
+    """One row of the table under HEADINGS; what is the same in both is said once."""
+    old, new = change.old, change.new
+    setting = new.setting
+    return [
+        new.candidate.label,
+        setting.where,
+        str(setting.batch),
+        str(setting.threads),
+        str(setting.concurrency),
+        _median(old),
+        _median(new),
+        shown_ratio(change.slowdown) if change.slowdown else NOTHING,
+        change.verdict,
+        _both(accuracy(old), accuracy(new)),
+        _both(*(megabytes(row.candidate.size_bytes) for row in (old, new))),
+        _both(*(f"{row.peak_memory_bytes / 1e6:,.0f}" if row.peak_memory_bytes else NOTHING for row in (old, new))),
+    ]
+
+
+def notes(found: Comparison) -> list[str]:
+    """The verdicts counted, and what else is not the same."""
+    counts = Counter(change.verdict for change in found.changes)
+    lines = [f"In both: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."]
+    if found.machine:
+        lines.append(f"Another machine: {_sentence(found.machine)}")
+    if found.surroundings:
+        lines.append(f"Not the same: {_sentence(found.surroundings)}")
+    new = [change.new for change in found.changes]
+    lines += [*_of_rows(found), *conditions(new), *unsuccessful(new)]
+    for rows, where in ((found.only_old, "old"), (found.only_new, "new")):
+        if rows:
+            lines.append(f"Only in the {where} one: {'; '.join(rows)}.")
+    if any(change.new.setting.concurrency > 1 for change in found.changes):
+        lines.append("Where several streams run, the ratio is of the time per sample, by throughput.")
+    lines.append("The two were measured apart; rows that take turns in one `nnx bench` tell smaller differences.")
+    return lines
+
+
+def markdown(found: Comparison) -> str:
+    """The table with its notes."""
+    return report.markdown(table(found), notes(found))
+
+
+def to_json(found: Comparison) -> str:
+    """Numbers of both, the ratio with its ends, and every difference; without raw samples, which the two files hold."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "old": {"created": found.old.created, "data": found.old.data, "machine": found.old.machine},
+        "new": {"created": found.new.created, "data": found.new.data, "machine": found.new.machine},
+        "rows": [_json_row(change) for change in found.changes],
+        "only_old": found.only_old,
+        "only_new": found.only_new,
+        "machine": [asdict(difference) for difference in found.machine],
+        "surroundings": [asdict(difference) for difference in found.surroundings],
+    }
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def _json_row(change: Change) -> dict[str, Any]:
+    setting = change.new.setting
+    return {
+        "label": change.new.candidate.label,
+        "setting": {**asdict(setting), "options": dict(setting.options)},
+        "verdict": change.verdict,
+        "slowdown": _ends(change.slowdown),
+        "old": _figures(change.old),
+        "new": _figures(change.new),
+        "differences": [asdict(difference) for difference in change.differences],
+    }
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    return {
+        "status": row.status,
+        "reason": row.reason,
+        "p50_ms": _ends(percentile_interval(row.rounds_ms, 50) if row.rounds_ms else None),
+        "throughput_per_s": row.throughput_per_s,
+        "accuracy": _ends(row.accuracy),
+        "size_bytes": row.candidate.size_bytes,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "device_memory_bytes": row.device_memory_bytes,
+        "sha256": row.candidate.sha256,
+    }
+
+
+def _ends(interval: Interval | None) -> dict[str, float | None] | None:
+    """JSON has no infinity: an end that is none is null."""
+    if interval is None:
+        return None
+    return {name: value if math.isfinite(value) else None for name, value in asdict(interval).items()}
+
+
+def _of_rows(found: Comparison) -> list[str]:
+    """Differences of single rows, each with its rows; versions that stand among the surroundings are not repeated."""
+    said = {str(difference) for difference in found.surroundings}
+    rows: dict[str, dict[str, None]] = {}
+    for change in found.changes:
+        for difference in change.differences:
+            if str(difference) not in said:
+                rows.setdefault(str(difference), {})[change.new.candidate.label] = None
+    return [f"{difference}: {', '.join(labels)}." for difference, labels in rows.items()]
+
+
+def _sentence(differences: tuple[object, ...]) -> str:
+    return "; ".join(map(str, differences)) + "."
+
+
+def _median(row: Row) -> str:
+    return shown(percentile_interval(row.rounds_ms, 50)) if row.rounds_ms else row.status
+
+
+def _both(old: str, new: str) -> str:
+    return new if old == new else f"{old} → {new}"

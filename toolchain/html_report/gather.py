@@ -1,0 +1,174 @@
+"""What there is to report: a benchmark, and beside it whatever else a run has left."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from toolchain import manifest
+from toolchain.bench_record import Benchmark
+from toolchain.errors import BadUsage
+from toolchain.stats import Interval
+
+BENCH = "bench.json"
+TRAINING = "training.json"
+ABLATION = "ablation.json"
+EXPLANATION = "explain.json"
+_Kind = TypeVar("_Kind")
+_Content = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One pass over the training data; accuracies are shares."""
+
+    number: int
+    loss: float
+    train_accuracy: float
+    validation_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training run: its epochs, and the options that repeat it."""
+
+    epochs: tuple[Epoch, ...]
+    batch_size: int
+    lr: float
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """One training loop of an ablation; gains are over the plain loop."""
+
+    name: str
+    step_ms: float
+    epoch_s: float
+    step_gain: Interval
+    epoch_gain: Interval
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFacts:
+    """One layer of an explained model; None where it was not compared."""
+
+    name: str
+    op_type: str
+    precision: str
+    own_db: float | None
+    accumulated_db: float | None
+    noise_share: float | None
+    time_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What ``nnx explain --json`` said of a model, its most damaging layer first."""
+
+    model: str
+    precision: str
+    reference: str | None
+    samples: str
+    layers: tuple[LayerFacts, ...]
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """All that a page is made of. ``recipe`` and ``data`` are the manifest's; ``source`` is what the user named."""
+
+    name: str
+    source: Path
+    benchmark: Benchmark
+    training: Training | None = None
+    ablation: tuple[Loop, ...] = ()
+    explained: Explained | None = None
+    recipe: str | None = None
+    data: str | None = None
+
+
+def read(target: Path) -> Gathered:
+    """Read an artifacts folder, or a benchmark's JSON file alone.
+
+    Raises BadUsage when there is no benchmark, and for a file that is not what its name says.
+    """
+    file = target / BENCH if target.is_dir() else target
+    benchmark = Benchmark.from_json(_text(file))
+    if not benchmark.rows:
+        raise BadUsage(f"{file} holds no rows: a report needs bench data.", "Run the bench again.")
+    if not target.is_dir():
+        return Gathered(name=file.stem, source=target, benchmark=benchmark)
+    known = manifest.Manifest(target)
+    recipe, data = known.fact("recipe"), known.fact("data")
+    return Gathered(
+        name=Path(recipe or target.resolve().name).name,
+        source=target,
+        benchmark=benchmark,
+        training=_part(target / TRAINING, _training, "nnx train"),
+        ablation=_part(target / ABLATION, _loops, "nnx train --ablate") or (),
+        explained=_part(target / EXPLANATION, _explained, "nnx explain --json"),
+        recipe=recipe,
+        data=data,
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadUsage(
+            f"There is no {file}: a report needs bench data.", "Make it with `nnx bench TARGET --output FILE`."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadUsage(f"{file} is not a benchmark of nnx.", "Run the bench again.") from error
+
+
+def _part(file: Path, made_of: Callable[[_Content], _Kind], maker: str) -> _Kind | None:
+    """What ``file`` holds, None where there is no such file."""
+    try:
+        return made_of(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadUsage(f"{file} is not what `{maker}` writes.", "Make it again, or remove it.") from error
+
+
+def _training(content: _Content) -> Training:
+    options = content["options"]
+    return Training(
+        epochs=tuple(_only(Epoch, entry) for entry in content["epochs"]),
+        **{name: options[name] for name in ("batch_size", "lr", "seed", "device")},
+    )
+
+
+def _loops(content: _Content) -> tuple[Loop, ...]:
+    _require_version(content)
+    gains = ("step_gain", "epoch_gain")
+    return tuple(
+        _only(Loop, {**entry, **{name: Interval(**entry[name]) for name in gains}}) for entry in content["variants"]
+    )
+
+
+def _explained(content: _Content) -> Explained:
+    _require_version(content)
+    layers = tuple(
+        _only(LayerFacts, {**entry, "own_db": entry["own_sqnr_db"], "accumulated_db": entry["accumulated_sqnr_db"]})
+        for entry in content["layers"]
+    )
+    return _only(Explained, {**content, "layers": layers, "advice": tuple(content["advice"])})
+
+
+def _require_version(content: _Content) -> None:
+    if content["schema_version"] != 1:
+        raise ValueError("another schema version")
+
+
+def _only(kind: Callable[..., _Kind], entry: _Content) -> _Kind:
+    """``kind`` made of those entries that it has fields for."""
+    fields: Mapping[str, Any] = getattr(kind, "__dataclass_fields__")  # noqa: B009 - mypy knows it not of a callable
+    return kind(**{name: entry[name] for name in fields})

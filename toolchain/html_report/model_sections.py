@@ -1,0 +1,308 @@
+"""The parts of the page that are about the model: operators, layers, training, and where all of it was measured."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toolchain.bench_record import Benchmark, Profile
+from toolchain.html_report import drawing, model_charts, tables
+from toolchain.html_report.finding import called, panels
+from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, Training
+from toolchain.html_report.markup import Markup, command, joined, tag
+from toolchain.html_report.model_charts import Cell, Curve, Gain
+from toolchain.html_report.sections import Section
+from toolchain.stats import shown_ratio
+
+_MOST_OPERATORS = 10
+_MOST_NODES = 12
+_MOST_LAYERS = 32
+_SHARES = (0.01, 0.05, 0.15, 0.3)
+_DECIBELS = (60.0, 40.0, 30.0, 20.0)
+
+
+def missing(key: str, title: str, what: str, line: str) -> Section:
+    """A part whose data are not there, and the command that makes them."""
+    return Section(
+        key=key, title=title, intro=tag("p", f"{what} Make them with ", tag("code", line), ".", class_="missing")
+    )
+
+
+def operators(benchmark: Benchmark, source: str) -> Section:
+    """Where the time of a run goes, by type of operator."""
+    key, title = "operators", "Where the time goes"
+    if not any(row.profile for row in benchmark.rows):
+        return missing(
+            key, title, "There are no profiles.", f"nnx bench {source} --profile --output {source}/bench.json"
+        )
+    parts = []
+    for panel in panels(benchmark):
+        profiled = [(called(row, benchmark.rows), row, row.profile) for row in panel.rows if row.profile]
+        if not profiled:
+            continue
+        cells = _operator_cells([(name, profile) for name, _, profile in profiled])
+        largest = [(name, *next(iter(profile.op_types.items()), ("nothing", 0.0))) for name, _, profile in profiled]
+        finding = "; ".join(f"{name} spends {share:.0%} in {operator}" for name, operator, share in largest)
+        figure = drawing.figure(
+            lambda layout, cells=cells: model_charts.heat_map(cells, layout),  # type: ignore[misc]
+            name=f"operators-{panel.key}",
+            title=f"share of time by operator, {panel.title.lower()}",
+            finding=f"{finding}.",
+            caption="Share of the time of all nodes; the stronger the shade, the more.",
+            data=joined(
+                _operator_table(cells, panel.title.lower()),
+                *(_node_table(name, profile) for name, _, profile in profiled),
+            ),
+        )
+        advice = [tag("li", tag("b", name), f": {_profile_line(profile)}") for name, _, profile in profiled]
+        parts += [tag("h3", panel.title), figure, tag("ul", *advice, class_="notes")]
+    intro = "From a run of its own under the backend's profiler, outside of the timed rounds."
+    return Section(key=key, title=title, intro=tag("p", intro), body=joined(*parts))
+
+
+def _operator_cells(profiled: Sequence[tuple[str, Profile]]) -> list[Cell]:
+    """Operators by rows, the operators with the largest share in any row first."""
+    most: dict[str, float] = {}
+    for _, profile in profiled:
+        for operator, share in profile.op_types.items():
+            most[operator] = max(share, most.get(operator, 0.0))
+    kept = sorted(most, key=lambda operator: -most[operator])[:_MOST_OPERATORS]
+    cells = []
+    for operator in kept:
+        for name, profile in profiled:
+            share = profile.op_types.get(operator, 0.0)
+            text = _percent(share) if operator in profile.op_types else ""
+            cells.append(Cell(row=operator, column=name, text=text, level=_level(share, _SHARES)))
+    return cells
+
+
+def _operator_table(cells: Sequence[Cell], where: str) -> Markup:
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    shares = {(cell.row, cell.column): cell.text or "–" for cell in cells}
+    lines = [
+        [name, *(shares[name, column] for column in columns)] for name in dict.fromkeys(cell.row for cell in cells)
+    ]
+    return tables.table(f"Share of time by operator, {where}", ["operator", *columns], lines)
+
+
+def _node_table(name: str, profile: Profile) -> Markup:
+    nodes = sorted(profile.nodes, key=lambda node: -node.share)[:_MOST_NODES]
+    lines = [
+        [node.name, node.op_type, node.provider, node.precision, f"{node.mean_us:,.1f}", f"{node.share:.1%}"]
+        for node in nodes
+    ]
+    left = len(profile.nodes) - len(nodes)
+    caption = f"Nodes of {name}" + (f", the slowest {len(nodes)} of {len(profile.nodes)}" if left else "")
+    return tables.table(caption, ["node", "operator", "provider", "precision", "µs", "time"], lines)
+
+
+def _profile_line(profile: Profile) -> str:
+    counts = [
+        f"{count} {one if count == 1 else many}"
+        for count, one, many in (
+            (profile.copies, "copy between devices", "copies between devices"),
+            (profile.casts, "inserted cast", "inserted casts"),
+            (len(profile.unfused), "node outside of int8 kernels", "nodes outside of int8 kernels"),
+        )
+        if count
+    ]
+    return f"{profile.run_us / 1e3:.3g} ms a run" + (f", {', '.join(counts)}" if counts else "") + f". {profile.advice}"
+
+
+def layers(explained: Explained | None, source: str) -> Section:
+    """What each layer does to precision and time."""
+    key, title = "layers", "Layers"
+    if explained is None:
+        line = f"nnx explain MODEL.onnx --reference {source}/model.onnx --json > {source}/explain.json"
+        return missing(key, title, "The layers were not looked at.", line)
+    shown = explained.layers[:_MOST_LAYERS]
+    left = len(explained.layers) - len(shown)
+    caption = "Signal to noise in dB, where 6 dB are one bit: the layer's own, and that up to it in the model; "
+    caption += "the stronger the shade, the worse."
+    figure = drawing.figure(
+        lambda layout: model_charts.heat_map([cell for layer in shown for cell in _layer_cells(layer)], layout),
+        name="layers-map",
+        title="noise and time by layer",
+        finding=" ".join(explained.advice) or f"{len(explained.layers)} layers.",
+        caption=caption + (f" {left} less damaging layers are in the table." if left else ""),
+        data=tables.table(
+            f"Layers of {explained.model}",
+            ["layer", "operator", "precision", "own dB", "accumulated dB", "noise", "time"],
+            [_layer_line(layer) for layer in explained.layers],
+        ),
+    )
+    against = f", against {Path(explained.reference).name} on {explained.samples}" if explained.reference else ""
+    intro = f"{Path(explained.model).name}{against}, the most damaging layer first."
+    advice = tag("ul", *(tag("li", line) for line in explained.advice), class_="notes")
+    return Section(key=key, title=title, intro=tag("p", intro), body=joined(figure, advice))
+
+
+def _layer_cells(layer: LayerFacts) -> list[Cell]:
+    cells = [
+        Cell(row=layer.name, column=name, text=_decibels(value), level=_level(-value, [-step for step in _DECIBELS]))
+        for name, value in (("own dB", layer.own_db), ("in model", layer.accumulated_db))
+        if value is not None
+    ]
+    if layer.noise_share is not None:
+        cells.append(_share_cell(layer, "noise", layer.noise_share))
+    return [*cells, _share_cell(layer, "time", layer.time_share)]
+
+
+def _share_cell(layer: LayerFacts, column: str, share: float) -> Cell:
+    return Cell(row=layer.name, column=column, text=_percent(share), level=_level(share, _SHARES))
+
+
+def _layer_line(layer: LayerFacts) -> list[str]:
+    decibels = ["–" if value is None else _decibels(value) for value in (layer.own_db, layer.accumulated_db)]
+    noise = "–" if layer.noise_share is None else f"{layer.noise_share:.1%}"
+    return [layer.name, layer.op_type, layer.precision or "–", *decibels, noise, f"{layer.time_share:.1%}"]
+
+
+def training(found: Training | None, recipe: str) -> Section:
+    """Loss and accuracy by epoch."""
+    key, title = "training", "Training"
+    if found is None or not found.epochs:
+        return missing(key, title, "There are no training curves.", f"nnx run {recipe}")
+    first, last, best = found.epochs[0], found.epochs[-1], max(found.epochs, key=lambda one: one.validation_accuracy)
+    data = tables.table(
+        "Training, epoch by epoch",
+        ["epoch", "loss", "training accuracy", "validation accuracy", "s"],
+        [
+            [
+                str(one.number), f"{one.loss:.4f}", f"{one.train_accuracy:.2%}", f"{one.validation_accuracy:.2%}",
+                f"{one.seconds:.2f}",
+            ]
+            for one in found.epochs
+        ],
+    )  # fmt: skip
+    accuracy = [
+        Curve(name="validation", values=[one.validation_accuracy for one in found.epochs]),
+        Curve(name="training", values=[one.train_accuracy for one in found.epochs], dashed=True),
+    ]
+    loss = [Curve(name="loss", values=[one.loss for one in found.epochs])]
+    best_text = f"The best validation accuracy is {best.validation_accuracy:.2%}, after epoch {best.number}."
+    figures = [
+        drawing.figure(
+            lambda layout: model_charts.curves(accuracy, layout, shares=True),
+            name="training-accuracy", title="accuracy by epoch", finding=best_text, data=data,
+        ),
+        drawing.figure(
+            lambda layout: model_charts.curves(loss, layout, shares=False),
+            name="training-loss", title="training loss by epoch",
+            finding=f"The loss goes from {first.loss:.3g} to {last.loss:.3g} in {len(found.epochs)} epochs.",
+            data=data,
+        ),
+    ]  # fmt: skip
+    intro = (
+        f"{len(found.epochs)} epochs in {sum(one.seconds for one in found.epochs):.0f} s on {found.device}. {best_text}"
+    )
+    return Section(key=key, title=title, intro=tag("p", intro), body=joined(*figures))
+
+
+def ablation(loops: Sequence[Loop], recipe: str) -> Section:
+    """What each training switch gains."""
+    key, title = "ablation", "What the training switches gain"
+    if not loops:
+        return missing(key, title, "The switches were not compared.", f"nnx train {recipe} --ablate")
+    gains = [
+        Gain(
+            loop=loop.name, measure=measure, estimate=gain.estimate,
+            low=gain.low if math.isfinite(gain.high) else gain.estimate,  # one round alone has no interval
+            high=gain.high if math.isfinite(gain.high) else gain.estimate,
+        )
+        for loop in loops
+        for measure, gain in (("a step", loop.step_gain), ("an epoch", loop.epoch_gain))
+    ]  # fmt: skip
+    best = max(loops, key=lambda loop: loop.epoch_gain.estimate)
+    finding = f"The largest gain has “{best.name}”: {best.epoch_gain.estimate:.2f} times as fast an epoch as plain."
+    figure = drawing.figure(
+        lambda layout: model_charts.gains(gains, layout),
+        name="ablation-gains",
+        title="gain of each training switch",
+        finding=finding,
+        caption="Each loop in a process of its own, in turns; lines are 95 % intervals.",
+        data=tables.table(
+            "Training loops",
+            ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
+            [
+                [
+                    loop.name, f"{loop.step_ms:.1f}", shown_ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
+                    shown_ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
+                ]
+                for loop in loops
+            ],
+        ),
+    )  # fmt: skip
+    return Section(key=key, title=title, intro=tag("p", finding), body=figure)
+
+
+def machine(benchmark: Benchmark) -> Section:
+    """Where it was measured."""
+    facts: dict[str, Any] = benchmark.machine
+    memory = facts.get("memory_bytes")
+    pairs = [
+        ("Processor", str(facts.get("processor", ""))),
+        ("Cores", str(facts.get("cores", ""))),
+        ("Instructions", ", ".join(facts.get("isa", ()))),
+        ("Memory", f"{memory / 2**30:.0f} GiB" if memory else ""),
+        ("GPU", facts.get("gpu") or "none"),
+        ("System", " ".join(filter(None, (facts.get("system"), facts.get("architecture"))))),
+        ("Python", str(facts.get("python", ""))),
+        ("Libraries", ", ".join(f"{name} {at}" for name, at in facts.get("libraries", {}).items() if at != "-")),
+        ("Measured", benchmark.created),
+    ]
+    return Section(
+        key="machine",
+        title="Machine",
+        intro=tag("p", "Figures from another machine are other figures."),
+        body=tables.facts([(name, value) for name, value in pairs if value]),
+    )
+
+
+def reproduce(gathered: Gathered) -> Section:
+    """The commands, the data, and the files by their digests."""
+    lines = []
+    if gathered.recipe:
+        data = f" --data {shlex.quote(gathered.data)}" if gathered.data else ""
+        found = gathered.training
+        how = (
+            f" --epochs {len(found.epochs)} --batch-size {found.batch_size} --lr {found.lr:g} --seed {found.seed}"
+            if found
+            else ""
+        )
+        lines.append(f"nnx run {shlex.quote(gathered.recipe)}{data}{how}")
+    if gathered.benchmark.command:
+        lines.append(shlex.join(gathered.benchmark.command))
+    if gathered.explained:
+        explained = gathered.explained
+        reference = f" --reference {shlex.quote(explained.reference)}" if explained.reference else ""
+        lines.append(f"nnx explain {shlex.quote(explained.model)}{reference} --json")
+    if gathered.ablation:
+        lines.append(f"nnx train {shlex.quote(gathered.recipe or 'RECIPE')} --ablate")
+    lines.append(f"nnx report {shlex.quote(str(gathered.source))}")
+    files = {row.candidate.label: row.candidate for row in gathered.benchmark.rows}
+    table = tables.table(
+        "Files that were measured",
+        ["row", "bytes", "sha256"],
+        [[label, f"{one.size_bytes:,}", tag("code", one.sha256)] for label, one in files.items()],
+    )
+    intro = tag("p", f"The data: {gathered.benchmark.data}.")
+    return Section(
+        key="reproduce", title="Do it again", intro=intro, body=joined(command(*dict.fromkeys(lines)), table)
+    )
+
+
+def _level(value: float, steps: Sequence[float]) -> int:
+    """How many of the rising ``steps`` the value has reached."""
+    return sum(value >= step for step in steps)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.095 else f"{share:.1%}" if share >= 0.0005 else "0"
+
+
+def _decibels(value: float) -> str:
+    if abs(value) >= 200:
+        return "exact" if value > 0 else "none"
+    return f"{value:.1f}"

@@ -1,0 +1,100 @@
+"""The page: one HTML file, no scripts, nothing fetched."""
+
+from importlib import resources
+from pathlib import Path
+
+from exporters.atomic_file import write_text
+from toolchain import __version__
+from toolchain.html_report import gather, model_sections, sections
+from toolchain.html_report.finding import Panel, finding, panels
+from toolchain.html_report.gather import Gathered
+from toolchain.html_report.markup import NOTHING, Markup, tag
+from toolchain.html_report.sections import Section
+
+NAME = "report.html"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""Nothing is fetched and no script runs, whatever a name in the data holds."""
+
+
+def output_of(target: Path) -> Path:
+    """Where the page goes by itself: into the folder, or beside the file."""
+    return target / NAME if target.is_dir() else target.with_suffix(".html")
+
+
+def write(target: Path, output: Path) -> int:
+    """Report on ``target``, an artifacts folder or a benchmark's JSON file, as ``output``; return its bytes.
+
+    Raises BadUsage when there is no benchmark in it.
+    """
+    text = render(gather.read(target))
+    write_text(output, text)
+    return len(text.encode("utf-8"))
+
+
+def render(gathered: Gathered) -> str:
+    """The whole page."""
+    benchmark = gathered.benchmark
+    recipe, source = gathered.recipe or "RECIPE", str(gathered.source)
+    parts = [
+        sections.results(benchmark),
+        sections.trade_off(benchmark),
+        sections.latency(benchmark),
+        sections.weight(benchmark),
+        model_sections.operators(benchmark, source),
+        model_sections.layers(gathered.explained, source),
+        model_sections.training(gathered.training, recipe),
+        model_sections.ablation(gathered.ablation, recipe),
+        model_sections.machine(benchmark),
+        model_sections.reproduce(gathered),
+    ]
+    body = tag(
+        "body",
+        tag("a", "Skip to the results", href="#results", class_="skip"),
+        _header(gathered, parts),
+        tag("main", *(_section(part) for part in parts), id="content"),
+        tag("footer", tag("p", f"Made by nnx {__version__} from figures of {benchmark.created}.")),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', _head(gathered.name), body, lang='en')}\n"
+
+
+def _head(name: str) -> Markup:
+    style = (resources.files("toolchain.html_report") / "style.css").read_text(encoding="utf-8")
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name_="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", f"{name}: nnx report"),
+        tag("style", Markup(style)),
+    )
+
+
+def _header(gathered: Gathered, parts: list[Section]) -> Markup:
+    """The name, the finding, and the way to the parts."""
+    several = panels(gathered.benchmark)
+    leading: Panel = next((panel for panel in several if panel.fastest), several[0])
+    found = finding(leading, gathered.benchmark.rows)
+    figures = (
+        tag("div", tag("dt", name), tag("dd", value), tag("dd", beside or "\u00a0", class_="beside"))
+        for name, value, beside in found.figures
+    )
+    links = (tag("li", tag("a", part.title, href=f"#{part.key}")) for part in parts)
+    return tag(
+        "header",
+        tag("p", "nnx report", class_="kicker"),
+        tag("h1", gathered.name),
+        tag("p", found.sentence, class_="lead"),
+        tag("dl", *figures, class_="key-figures") if found.figures else NOTHING,
+        tag("nav", tag("ul", *links), aria_label="Parts of this page"),
+    )
+
+
+def _section(part: Section) -> Markup:
+    heading = tag("div", tag("h2", part.title, id=f"{part.key}-title"), part.intro, class_="beside-body")
+    body = tag("div", part.body, class_="body") if part.body else NOTHING
+    classes = " ".join(name for name, on in (("wide-body", part.wide), ("empty", not part.body)) if on)
+    return tag(
+        "section", heading, body, id=part.key, aria_labelledby=f"{part.key}-title", class_=classes or None, tabindex=-1
+    )

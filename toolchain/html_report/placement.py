@@ -1,0 +1,70 @@
+"""Where the names of points go, so that they cover neither points nor each other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_LINE = 16.0
+_GAP = 5.0
+_RINGS = 7
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in px, y downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: "Box") -> bool:
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def within(self, width: float, height: float) -> bool:
+        return self.left >= 0 and self.top >= 0 and self.right <= width and self.bottom <= height
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark at ``x``, ``y`` with its radius, and the width of its name, in px."""
+
+    x: float
+    y: float
+    radius: float
+    text_width: float
+
+    @property
+    def box(self) -> Box:
+        return Box(self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius)
+
+
+def place(points: Sequence[Point], *, width: float, height: float) -> list[tuple[float, float]]:
+    """The left end and the middle line of each point's name, in px; the first points choose first.
+
+    Each name takes the nearest free place beside, above or below its point. Where nothing is free it stays at its
+    point's right, or left at the right edge: a name that covers something is better than none.
+    """
+    taken = [point.box for point in points]
+    places = []
+    for point in points:
+        options = list(_around(point))
+        inside = [box for box in options if box.within(width, height)]
+        free = (box for box in inside if not any(box.meets(other) for other in taken))
+        chosen = next(free, inside[0] if inside else options[0])
+        taken.append(chosen)
+        places.append((chosen.left, (chosen.top + chosen.bottom) / 2))
+    return places
+
+
+def _around(point: Point) -> Iterator[Box]:
+    """Places for a name, the best first: right, left, then above and below, ever farther away."""
+    beside = point.radius + _GAP
+    for left in (point.x + beside, point.x - beside - point.text_width):
+        yield Box(left, point.y - _LINE / 2, left + point.text_width, point.y + _LINE / 2)
+    for ring in range(_RINGS):
+        away = point.radius + _GAP + (ring + 0.5) * _LINE
+        for middle in (point.y - away, point.y + away):
+            for left in (point.x - point.text_width / 2, point.x - 8, point.x + 8 - point.text_width):
+                yield Box(left, middle - _LINE / 2, left + point.text_width, middle + _LINE / 2)

@@ -1,0 +1,244 @@
+"""The parts of the page that are about the benchmark: its table, and what can be seen in it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from toolchain import pareto, report
+from toolchain.bench_record import Benchmark, Row
+from toolchain.html_report import bench_charts, drawing, tables
+from toolchain.html_report.bench_charts import BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
+from toolchain.html_report.finding import Panel, called, cell, panels
+from toolchain.html_report.markup import NOTHING, Markup, joined, tag
+
+_MOST_DRAWN = 6
+"""Panels drawn of a sweep: a chart takes 10 to 40 kB in both layouts, and the page should stay below 2 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page. ``intro`` stands beside its heading; without a ``body`` it says how to get one."""
+
+    key: str
+    title: str
+    intro: Markup
+    body: Markup = NOTHING
+    wide: bool = False
+
+
+def results(benchmark: Benchmark) -> Section:
+    """The bench table, grouped by circumstances, with its notes."""
+    found = report.table(benchmark.rows)
+    figures = tables.numeric_columns(found.lines)
+    bodies, cells = [], list(found.lines)
+    for panel in panels(benchmark):
+        efficient = pareto.efficient(panel.rows)
+        head = tag("tr", tag("th", panel.title, scope="rowgroup", colspan=len(found.headings)), class_="group")
+        lines = [
+            tables.line(
+                [_named(row, efficient=row.name in efficient), *cells[number][1:]],
+                figures,
+                struck=number in found.struck,
+            )
+            for number, row in enumerate(benchmark.rows)
+            if row.setting.circumstances == panel.circumstances
+        ]
+        bodies.append(tag("tbody", head, *lines))
+    caption = f"All rows, measured on {benchmark.data}"
+    table = tables.framed(caption, found.headings, bodies, figures=figures)
+    said = [note for note in report.notes(benchmark) if note not in benchmark.warnings]
+    notes = tag("ul", *(tag("li", note) for note in said), class_="notes")
+    return Section(
+        key="results",
+        title="Results",
+        intro=tag("p", "Each row ran in a process of its own; rows took turns in random order."),
+        body=joined(table, notes, _warnings(benchmark.warnings)),
+        wide=True,
+    )
+
+
+def _named(row: Row, *, efficient: bool) -> Markup:
+    """The row's label with what is to be known of it in a word."""
+    words = []
+    if efficient:
+        words.append("◆ Pareto")
+    if row.status == "unproven":
+        words.append("unproven")
+    if row.name == row.baseline and not row.repeats:
+        words.append("baseline")
+    name = row.candidate.label + (" again" if row.repeats else "")
+    label = tag("s", name) if row.status == "unproven" else Markup(joined(name))
+    return joined(label, *(joined(" ", tag("span", word, class_="badge")) for word in words))
+
+
+def _warnings(lines: Sequence[str]) -> Markup:
+    if not lines:
+        return NOTHING
+    title = tag("h3", "Warnings", id="warnings")
+    return tag("aside", title, tag("ul", *(tag("li", line) for line in lines)), aria_labelledby="warnings")
+
+
+def trade_off(benchmark: Benchmark) -> Section:
+    """Accuracy, or size where nothing was judged, against latency."""
+    shares = any(row.accuracy and row.rounds_ms for row in benchmark.rows)
+    what = "accuracy" if shares else "size"
+    hint = "" if shares else " No row has an accuracy: bench on labelled data, with --samples or --data."
+    legend = "◆ no other row is surely better in all respects; ● beaten by another; ✚ unproven. "
+    legend += "The area of a mark is the size of the file."
+    legend += " Vertical lines are 95 % intervals." if shares else ""
+
+    def figure(panel: Panel) -> Markup | None:
+        bubbles = _bubbles(panel, benchmark.rows, shares=shares)
+        if not bubbles:
+            return None
+        best = [bubble.name for bubble in bubbles if bubble.kind == EFFICIENT]
+        finding = f"{what.capitalize()} against median latency, {panel.title.lower()}. " + (
+            f"No row surely beats {_listed(best)}." if best else "No proven row stands out."
+        )
+        data = tables.table(
+            f"{what.capitalize()}, latency and size, {panel.title.lower()}",
+            ["row", "p50 ms", "accuracy", "size MB", "mark"],
+            [
+                [bubble.name, cell(row, "p50 ms"), cell(row, "accuracy"), cell(row, "size MB"), bubble.kind]
+                for bubble, row in zip(bubbles, _plotted(panel, shares=shares), strict=True)
+            ],
+        )
+        return drawing.figure(
+            lambda layout: bench_charts.trade_off(bubbles, layout, shares=shares),
+            name=f"trade-off-{panel.key}",
+            title=f"{what} against latency, {panel.title.lower()}",
+            finding=finding,
+            caption=legend,
+            data=data,
+        )
+
+    intro = (
+        f"Rows further left are faster{', rows higher up more accurate' if shares else ', rows lower down smaller'}."
+    )
+    return Section(
+        key="trade-off",
+        title="Accuracy against latency" if shares else "Size against latency",
+        intro=tag("p", intro + hint),
+        body=_panelled(benchmark, figure),
+    )
+
+
+def _plotted(panel: Panel, *, shares: bool) -> list[Row]:
+    return [row for row in panel.timed if not row.repeats and (row.accuracy is not None or not shares)]
+
+
+def _bubbles(panel: Panel, among: Sequence[Row], *, shares: bool) -> list[Bubble]:
+    marked = pareto.efficient(panel.rows)
+    bubbles = []
+    for row in _plotted(panel, shares=shares):
+        accuracy, size = row.accuracy, row.candidate.size_bytes / 1e6
+        value, low, high = (accuracy.estimate, accuracy.low, accuracy.high) if shares and accuracy else (size,) * 3
+        bubbles.append(
+            Bubble(
+                name=_with_status(row, among), latency_ms=row.latency_ms(50) or 0.0, value=value, low=low, high=high,
+                size_bytes=row.candidate.size_bytes,
+                kind=UNPROVEN if row.status != "ok" else EFFICIENT if row.name in marked else BEATEN,
+            )
+        )  # fmt: skip
+    return bubbles
+
+
+def _with_status(row: Row, among: Sequence[Row]) -> str:
+    return called(row, among) + (" (unproven)" if row.status == "unproven" else "")
+
+
+def latency(benchmark: Benchmark) -> Section:
+    """How the latencies are spread."""
+
+    def figure(panel: Panel) -> Markup | None:
+        rows = panel.timed
+        if not rows:
+            return None
+        best = panel.fastest
+        spreads = [
+            Spread(
+                name=_with_status(row, benchmark.rows),
+                latencies_ms=[sample for block in row.rounds_ms for sample in block],
+                text=f"{cell(row, 'p50 ms')} ms",
+                strong=row is best,
+            )
+            for row in rows
+        ]
+        medians = _listed([f"{spread.name} {spread.text}" for spread in spreads])
+        headings = ["row", "p50 ms", "p90 ms", "p99 ms", "runs", "rounds"]
+        lines = [
+            [spread.name, *(cell(row, heading) for heading in headings[1:4]), f"{row.runs:,}", str(len(row.rounds_ms))]
+            for spread, row in zip(spreads, rows, strict=True)
+        ]
+        return drawing.figure(
+            lambda layout: bench_charts.distributions(spreads, layout),
+            name=f"latency-{panel.key}",
+            title=f"distribution of latencies, {panel.title.lower()}",
+            finding=f"Median latencies: {medians}.",
+            data=tables.table(f"Latencies, {panel.title.lower()}", headings, lines),
+        )
+
+    intro = "Every hill is all runs of a row, its line the median. The slowest 1 % of the runs lie outside the picture."
+    return Section(key="latency", title="Latency", intro=tag("p", intro), body=_panelled(benchmark, figure))
+
+
+def weight(benchmark: Benchmark) -> Section:
+    """Sizes of the files, and memory of the processes."""
+    files = {row.candidate.label: row.candidate for row in benchmark.rows}
+    smallest = min(candidate.size_bytes for candidate in files.values())
+    sizes = [
+        Bar(
+            name=label, value=float(candidate.size_bytes), text=f"{report.megabytes(candidate.size_bytes)} MB",
+            strong=candidate.size_bytes == smallest,
+        )
+        for label, candidate in files.items()
+    ]  # fmt: skip
+    size_figure = _bar_figure(sizes, key="size", title="size of the files", unit="size", heading="size")
+
+    def figure(panel: Panel) -> Markup | None:
+        memory = [
+            Bar(name=called(row, benchmark.rows), value=float(used), text=f"{used / 1e6:,.0f} MB")
+            for row in panel.rows
+            if (used := row.peak_memory_bytes) and not row.repeats
+        ]
+        if not memory:
+            return None
+        title = f"peak memory of the process, {panel.title.lower()}"
+        return _bar_figure(memory, key=f"memory-{panel.key}", title=title, unit="memory", heading="peak memory")
+
+    intro = "The size is that of the model's file; the memory is the most that a row's whole process held."
+    size_title = tag("h3", "Size")
+    return Section(
+        key="size",
+        title="Size and memory",
+        intro=tag("p", intro),
+        body=joined(size_title, size_figure, _panelled(benchmark, figure, prefix="Memory, ")),
+    )
+
+
+def _bar_figure(bars: Sequence[Bar], *, key: str, title: str, unit: str, heading: str) -> Markup:
+    least, most = min(bars, key=lambda bar: bar.value), max(bars, key=lambda bar: bar.value)
+    return drawing.figure(
+        lambda layout: bench_charts.bars(bars, layout),
+        name=key,
+        title=title,
+        finding=f"The least {unit} has {least.name} with {least.text}, the most {most.name} with {most.text}.",
+        data=tables.table(title.capitalize(), ["row", heading], [[bar.name, bar.text] for bar in bars]),
+    )
+
+
+def _panelled(benchmark: Benchmark, figure: Callable[[Panel], Markup | None], *, prefix: str = "") -> Markup:
+    """A figure for each circumstances, under its heading."""
+    drawn = []
+    several = panels(benchmark)
+    for panel in several[:_MOST_DRAWN]:
+        made = figure(panel)
+        title = f"{prefix}{panel.title.lower()}" if prefix else panel.title
+        drawn.append(joined(tag("h3", title), made or tag("p", "No row ran here.", class_="missing")))
+    if len(several) > _MOST_DRAWN:
+        left = len(several) - _MOST_DRAWN
+        drawn.append(tag("p", f"{left} more circumstances are in the table of results.", class_="missing"))
+    return joined(*drawn)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
