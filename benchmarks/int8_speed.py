@@ -25,8 +25,8 @@ from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
 from toolchain import benchmark, judging, settings_search
 from toolchain.artifacts_folder import of_file
-from toolchain.bench_record import Benchmark, Candidate, Row, Setting
 from toolchain.bench_group import Contestant
+from toolchain.bench_record import Benchmark, Candidate, Row, Setting
 from toolchain.benchmark import Effort
 from toolchain.console import LiveProgress
 from toolchain.report import markdown_table

@@ -108,6 +108,8 @@ def parse_provider(text: str) -> tuple[Provider, Options]:
     """
     name, colon, listed = text.partition(":")
     provider = provider_named(name)
+    if colon and name == "cpu":
+        raise BadProviderOption(f"The CPU provider takes no options, given were {listed}.", "Leave them out.")
     options: dict[str, str] = {}
     for part in re.split(r",(?=\w[\w.]*=)", listed) if colon else ():
         option, _, value = part.partition("=")

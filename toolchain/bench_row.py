@@ -101,8 +101,8 @@ class BenchRow:
         feeds = self._feeds(0)
         if self._is_file:
             found = bench_profile.of_file(
-                Path(self._model), feeds, precision=self._precision, provider=self._provider.ort_name, threads=self._threads,
-                options=self._options, latency_ms=latency_ms,
+                Path(self._model), feeds, precision=self._precision, provider=self._provider.ort_name,
+                threads=self._threads, options=self._options, latency_ms=latency_ms,
             )  # fmt: skip
         else:
             found = bench_profile.of_call(

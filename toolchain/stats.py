@@ -125,12 +125,13 @@ def ratio_of_medians(
     at 97 %, because their number of rounds follows from the first rounds: with that, intervals made at 95 % covered
     in 92.1 % at worst (2 % precision, noise of 1.4 to 5 % from round to round).
 
-    Why these two, compared at 95 %: 4,000 simulated pairs each for independent noise, a common random walk, a walk between the turns of a round,
-    rounds disturbed in both rows, heavy tails, spikes and skewed rounds. At 5 rounds Student's covers in 95.2 to
-    95.9 %; a percentile bootstrap of the rounds in 83 to 85 %, BCa in 82 to 86 %, bootstrap-t in 94 to 96 % but is 1.3
-    times as wide. At 20 rounds ranks cover in 95.0 to 95.8 % and are as wide as Student's. Where one row's turn takes
-    1.5 times as long in 8 % of the rounds, Student's half-width is 5.7 % at 30 rounds, that of the ranks 1.0 %, both
-    covering in 95 to 96 %; below 12 rounds ranks must reach out to a disturbed round too and have no advantage.
+    Why these two, compared at 95 %: 4,000 simulated pairs each for independent noise, a common random walk, a walk
+    between the turns of a round, rounds disturbed in both rows, heavy tails, spikes and skewed rounds. At 5 rounds
+    Student's covers in 95.2 to 95.9 %; a percentile bootstrap of the rounds in 83 to 85 %, BCa in 82 to 86 %,
+    bootstrap-t in 94 to 96 % but is 1.3 times as wide. At 20 rounds ranks cover in 95.0 to 95.8 % and are as wide as
+    Student's. Where one row's turn takes 1.5 times as long in 8 % of the rounds, Student's half-width is 5.7 % at 30
+    rounds, that of the ranks 1.0 %, both covering in 95 to 96 %; below 12 rounds ranks must reach out to a disturbed
+    round too and have no advantage.
     """
     if len(numerator) != len(denominator):
         raise ValueError(f"{len(numerator)} rounds against {len(denominator)}: they were not measured in turns")

@@ -104,8 +104,9 @@ def test_the_same_row_twice_differs_in_no_more_than_five_of_a_hundred_runs() -> 
 def test_a_slow_down_of_three_percent_is_found() -> None:
     for seed in range(20):
         contestants = {
-            "before": FakeContestant(noisy(10, 0.02, 2 * seed)), "after": FakeContestant(noisy(10.3, 0.02, 2 * seed + 1))
-        }  # fmt: skip
+            "before": FakeContestant(noisy(10, 0.02, 2 * seed)),
+            "after": FakeContestant(noisy(10.3, 0.02, 2 * seed + 1)),
+        }
         speedup = measure(contestants, DEFAULT).rows[1].speedup
         assert speedup is not None
         assert speedup.high < 1

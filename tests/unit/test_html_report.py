@@ -107,7 +107,7 @@ def test_the_page_can_be_read_by_a_machine(outline: Outline) -> None:
 
 
 def test_it_begins_with_what_was_found() -> None:
-    found = finding(panels(BENCHMARK)[0], BENCHMARK.rows)
+    found = finding(panels(BENCHMARK)[0])
     assert found.sentence == (
         "ort int8-static is 11.3 times as fast as eager and loses 0.80 points of accuracy, at batch 1, 2 threads."
     )
@@ -119,11 +119,11 @@ def test_it_begins_with_what_was_found() -> None:
 def test_a_drop_that_cannot_be_measured_and_no_proven_row() -> None:
     level = row("ort fp32", 1, 0.1, 9.0, drop=Interval(-0.0001, -0.004, 0.004))
     (panel,) = panels(replace(BENCHMARK, rows=(BENCHMARK.rows[0], level)))
-    found = finding(panel, panel.rows)
+    found = finding(panel)
     assert "loses no accuracy that could be measured" in found.sentence
     assert ("Accuracy lost", "−0.01 points", "95 % interval −0.40 to 0.40") in found.figures
     (panel,) = panels(replace(BENCHMARK, rows=BENCHMARK.rows[3:5]))
-    assert finding(panel, panel.rows).sentence.startswith("No row ran and was proven.")
+    assert finding(panel).sentence.startswith("No row ran and was proven.")
 
 
 def test_an_unproven_row_is_struck_through_and_named_so(text: str) -> None:
@@ -213,7 +213,8 @@ POINTS = st.builds(
 
 @given(st.lists(POINTS, min_size=1, max_size=4))
 def test_names_find_room(points: list[Point]) -> None:
-    places = place(points, width=600, height=400)
+    places = [at for at in place(points, width=600, height=400) if at is not None]
+    assert len(places) == len(points)
     names = [
         Box(left, middle - 8, left + point.text_width, middle + 8)
         for point, (left, middle) in zip(points, places, strict=True)
@@ -221,6 +222,13 @@ def test_names_find_room(points: list[Point]) -> None:
     for index, name in enumerate(names):
         assert name.within(600.01, 400.01)
         assert not any(name.meets(other) for other in names[index + 1 :])
+
+
+def test_a_name_without_room_is_left_out() -> None:
+    crowd = [Point(50, 20, 10, 90)] * 5
+    assert None in place(crowd, width=100, height=40)
+    assert drawing.shortened("resnet/ort int8-static on cpu", 84) == "resnet…n cpu"
+    assert drawing.shortened("ort fp32", 84) == "ort fp32"
 
 
 def test_a_density_peaks_where_the_latencies_are() -> None:

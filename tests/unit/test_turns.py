@@ -21,8 +21,8 @@ def inputs(tmp_path: Path) -> dict[str, str]:
 
 def bench(model: str, inputs: dict[str, str], **more: object) -> Turn:
     spec = {
-        "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "output": "y", "provider": "cpu", "options": {}, "batch": 1,
-        "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs, **more,
+        "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "output": "y", "provider": "cpu",
+        "options": {}, "batch": 1, "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs, **more,
     }  # fmt: skip
     return Turn("bench", spec, threads=1, timeout_s=60)
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from toolchain.bench_warnings import Given
 
 
+_NOT_FOR_SETTINGS = (
+    "reference", "noise_floor", "profile", "pythons", "max_drop", "baseline", "as_csv", "as_markdown",
+)  # fmt: skip
+
+
 @click.command("bench")
 @click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TARGET...")
 @options.measuring
@@ -112,6 +117,7 @@ def command(
     )  # fmt: skip
     effort = Effort(precision=precision, max_time_s=max_time, timeout_s=timeout)
     if session_options:
+        options.refuse(context, _NOT_FOR_SETTINGS, "with --session-options")
         from toolchain.cli import session_options as tuning
 
         tuning.find(targets, sweep.settings(), effort, samples, data, as_json=as_json)

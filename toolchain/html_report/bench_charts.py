@@ -12,7 +12,7 @@ from toolchain.html_report.drawing import ACCENT, AXIS_HEIGHT, MUTED, PAPER, PLA
 from toolchain.html_report.placement import Point, place
 
 _LARGEST_BUBBLE = 1100.0
-_BINS = 160
+_BINS = 140
 _SMOOTHING = 1.5
 _VISIBLE = 0.004
 _NAME_LIMIT = 260.0
@@ -73,21 +73,28 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
         return height * (y_high - value) / (y_high - y_low)
 
     areas = [max(40.0, _LARGEST_BUBBLE * bubble.size_bytes / largest) for bubble in bubbles]
+    names = [drawing.shortened(bubble.name, width * 0.6) for bubble in bubbles]
     points = [
-        Point(right(bubble.latency_ms), down(bubble.value), math.sqrt(area / math.pi), drawing.text_width(bubble.name))
-        for bubble, area in zip(bubbles, areas, strict=True)
+        Point(right(bubble.latency_ms), down(bubble.value), math.sqrt(area / math.pi), drawing.text_width(name))
+        for bubble, area, name in zip(bubbles, areas, names, strict=True)
     ]
     # the best rows choose first where their names go
     order = sorted(range(len(points)), key=lambda index: bubbles[index].kind != EFFICIENT)
-    chosen = place([points[index] for index in order], width=width, height=height)
-    places = [chosen[order.index(index)] for index in range(len(points))]
+    places = place([points[index] for index in order], width=width, height=height)
+    named = [
+        {
+            "name": names[index], "latency": x_low * (x_high / x_low) ** (at[0] / width),
+            "value": y_high - (y_high - y_low) * at[1] / height,
+        }
+        for index, at in zip(order, places, strict=True)
+        if at is not None
+    ]  # fmt: skip
     records = [
         {
-            "name": bubble.name, "latency": bubble.latency_ms, "value": bubble.value, "low": bubble.low,
-            "high": bubble.high, "area": area, "shape": _SHAPES[bubble.kind], "tone": _TONES[bubble.kind],
-            "name_x": x_low * (x_high / x_low) ** (left / width), "name_y": y_high - (y_high - y_low) * middle / height,
+            "latency": bubble.latency_ms, "value": bubble.value, "low": bubble.low, "high": bubble.high, "area": area,
+            "shape": _SHAPES[bubble.kind], "tone": _TONES[bubble.kind],
         }
-        for bubble, area, (left, middle) in zip(bubbles, areas, places, strict=True)
+        for bubble, area in zip(bubbles, areas, strict=True)
     ]  # fmt: skip
     x = alt.X("latency:Q").scale(type="log", domain=[x_low, x_high], nice=False)
     x = x.axis(values=drawing.ticks(x_low, x_high), format="~g", title="median latency, ms (less is better)")
@@ -103,10 +110,10 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
         x=x, y=y, size=alt.Size("area:Q").scale(None), shape=alt.Shape("shape:N").scale(None), stroke=tone,
         fill=alt.Fill("tone:N").scale(None),
     )  # fmt: skip
-    names = base.mark_text(align="left", baseline="middle", stroke=PAPER, strokeWidth=3).encode(
-        x=alt.X("name_x:Q"), y=alt.Y("name_y:Q"), text="name:N"
+    written = alt.Chart(alt.InlineData(values=named)).mark_text(
+        align="left", baseline="middle", stroke=PAPER, strokeWidth=3
     )
-    layers = [*(whiskers if shares else ()), marks, names]
+    layers = [*(whiskers if shares else ()), marks, written.encode(x=x, y=y, text="name:N")]
     title = "accuracy (more is better)" if shares else "size, MB (less is better)"
     return alt.layer(*layers).properties(height=height + AXIS_HEIGHT + TITLE_HEIGHT, title=title)
 
@@ -140,9 +147,8 @@ def distributions(spreads: Sequence[Spread], layout: Layout) -> Chart:
         lines.append(
             {"latency": float(np.median(spread.latencies_ms)), "base": level, "top": level + tall, "tone": tone}
         )
-        labels.append(
-            {"name": spread.name, "base": level, "above": level + 0.8, "beside": level + 0.17, "text": spread.text}
-        )
+        name = drawing.shortened(spread.name, layout.width - drawing.text_width(spread.text) - 12)
+        labels.append({"name": name, "base": level, "above": level + 0.8, "beside": level + 0.17, "text": spread.text})
     x = alt.X("latency:Q").scale(type="log", domain=[low, high_end], nice=False)
     x = x.axis(values=drawing.ticks(low, high), format="~g", title="latency, ms")
     y = alt.Y("base:Q").scale(domain=[0, len(spreads)], nice=False, zero=False)
@@ -197,7 +203,7 @@ def bars(given: Sequence[Bar], layout: Layout) -> Chart:
     records = [
         {
             "level": level,
-            "name": bar.name,
+            "name": drawing.shortened(bar.name, layout.width - 4),
             "value": bar.value,
             "text": bar.text,
             "tone": ACCENT if bar.strong else PLAIN,

@@ -24,11 +24,12 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _KEPT = frozenset(
     {
         "transform", "d", "x", "y", "x2", "y2", "width", "height", "fill", "fill-opacity", "stroke", "stroke-width",
-        "stroke-dasharray", "stroke-opacity", "opacity", "text-anchor", "font-size", "font-weight", "clip-path", "id",
+        "stroke-dasharray", "stroke-opacity", "opacity", "text-anchor", "font-weight", "clip-path", "id",
         "stroke-linecap", "stroke-miterlimit",
     }
 )  # fmt: skip
-_LONG = re.compile(r"-?\d+\.\d{3,}")
+_PLACES = frozenset({"transform", "d", "x", "y", "x2", "y2", "width", "height"})
+_LONG = re.compile(r"-?\d+\.\d{2,}")
 _IDS = re.compile(r"url\(#(\w+)\)")
 
 
@@ -128,7 +129,7 @@ def _tidy(root: ElementTree.Element, *, prefix: str) -> None:
             elif key == "id":
                 parent.set(key, f"{prefix}-{value}")
             else:
-                shorter = _LONG.sub(lambda number: f"{float(number[0]):.2f}", value)
+                shorter = _LONG.sub(lambda number: f"{float(number[0]):.1f}", value) if key in _PLACES else value
                 parent.set(key, _IDS.sub(lambda match: f"url(#{prefix}-{match[1]})", shorter))
 
 
@@ -141,14 +142,23 @@ def named_axis(names: Sequence[str], *, limit: float, above: float = 0.0) -> alt
     """A vertical axis that has the names at the levels 0, 1, ..., each ``above`` its level."""
     return alt.Axis(
         values=[level + above for level in range(len(names))],
-        labelExpr=f"{json.dumps(list(names))}[round(datum.value - {above})]",
-        title=None, grid=False, labelColor=INK, labelLimit=limit, minExtent=names_width(names, limit=limit) + 8,
+        labelExpr=f"{json.dumps([shortened(name, limit) for name in names])}[round(datum.value - {above})]",
+        title=None, grid=False, labelColor=INK, labelLimit=limit + 20, minExtent=names_width(names, limit=limit) + 8,
     )  # fmt: skip
 
 
 def names_width(names: Sequence[str], *, limit: float) -> float:
     """What the longest of the names takes, at most ``limit``, in px."""
     return min(limit, max(text_width(name) for name in names))
+
+
+def shortened(text: str, width: float) -> str:
+    """``text``, or its beginning and its end where it would take more than ``width`` px: names often differ at both."""
+    most = max(4, int(width / CHARACTER))
+    if len(text) <= most:
+        return text
+    ending = (most - 1) // 2
+    return f"{text[: most - 1 - ending]}…{text[-ending:]}"
 
 
 def ticks(low: float, high: float) -> list[float]:

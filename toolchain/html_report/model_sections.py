@@ -8,11 +8,11 @@ from typing import Any
 
 from toolchain.bench_record import Benchmark, Profile
 from toolchain.html_report import drawing, model_charts, tables
-from toolchain.html_report.finding import called, panels
+from toolchain.html_report.finding import Panel
 from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, Training
 from toolchain.html_report.markup import Markup, command, joined, tag
 from toolchain.html_report.model_charts import Cell, Curve, Gain
-from toolchain.html_report.sections import Section
+from toolchain.html_report.sections import MOST_DRAWN, Section
 from toolchain.stats import shown_ratio
 
 _MOST_OPERATORS = 10
@@ -29,20 +29,20 @@ def missing(key: str, title: str, what: str, line: str) -> Section:
     )
 
 
-def operators(benchmark: Benchmark, source: str) -> Section:
+def operators(several: Sequence[Panel], source: str) -> Section:
     """Where the time of a run goes, by type of operator."""
     key, title = "operators", "Where the time goes"
-    if not any(row.profile for row in benchmark.rows):
+    if not any(row.profile for panel in several for row in panel.rows):
         return missing(
             key, title, "There are no profiles.", f"nnx bench {source} --profile --output {source}/bench.json"
         )
     parts = []
-    for panel in panels(benchmark):
-        profiled = [(called(row, benchmark.rows), row, row.profile) for row in panel.rows if row.profile]
-        if not profiled:
-            continue
-        cells = _operator_cells([(name, profile) for name, _, profile in profiled])
-        largest = [(name, *next(iter(profile.op_types.items()), ("nothing", 0.0))) for name, _, profile in profiled]
+    profiles = [
+        (panel, [(panel.called[row.name], row.profile) for row in panel.rows if row.profile]) for panel in several
+    ]
+    for panel, profiled in [each for each in profiles if each[1]][:MOST_DRAWN]:
+        cells = _operator_cells(profiled)
+        largest = [(name, *next(iter(profile.op_types.items()), ("nothing", 0.0))) for name, profile in profiled]
         finding = "; ".join(f"{name} spends {share:.0%} in {operator}" for name, operator, share in largest)
         figure = drawing.figure(
             lambda layout, cells=cells: model_charts.heat_map(cells, layout),  # type: ignore[misc]
@@ -52,10 +52,10 @@ def operators(benchmark: Benchmark, source: str) -> Section:
             caption="Share of the time of all nodes; the stronger the shade, the more.",
             data=joined(
                 _operator_table(cells, panel.title.lower()),
-                *(_node_table(name, profile) for name, _, profile in profiled),
+                *(_node_table(name, profile) for name, profile in profiled),
             ),
         )
-        advice = [tag("li", tag("b", name), f": {_profile_line(profile)}") for name, _, profile in profiled]
+        advice = [tag("li", tag("b", name), f": {_profile_line(profile)}") for name, profile in profiled]
         parts += [tag("h3", panel.title), figure, tag("ul", *advice, class_="notes")]
     intro = "From a run of its own under the backend's profiler, outside of the timed rounds."
     return Section(key=key, title=title, intro=tag("p", intro), body=joined(*parts))

@@ -1,5 +1,6 @@
 """The page: one HTML file, no scripts, nothing fetched."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -34,13 +35,14 @@ def write(target: Path, output: Path) -> int:
 def render(gathered: Gathered) -> str:
     """The whole page."""
     benchmark = gathered.benchmark
+    several = panels(benchmark)
     recipe, source = gathered.recipe or "RECIPE", str(gathered.source)
     parts = [
-        sections.results(benchmark),
-        sections.trade_off(benchmark),
-        sections.latency(benchmark),
-        sections.weight(benchmark),
-        model_sections.operators(benchmark, source),
+        sections.results(benchmark, several),
+        sections.trade_off(several),
+        sections.latency(several),
+        sections.weight(several),
+        model_sections.operators(several, source),
         model_sections.layers(gathered.explained, source),
         model_sections.training(gathered.training, recipe),
         model_sections.ablation(gathered.ablation, recipe),
@@ -50,7 +52,7 @@ def render(gathered: Gathered) -> str:
     body = tag(
         "body",
         tag("a", "Skip to the results", href="#results", class_="skip"),
-        _header(gathered, parts),
+        _header(gathered.name, several, parts),
         tag("main", *(_section(part) for part in parts), id="content"),
         tag("footer", tag("p", f"Made by nnx {__version__} from figures of {benchmark.created}.")),
     )
@@ -71,20 +73,19 @@ def _head(name: str) -> Markup:
     )
 
 
-def _header(gathered: Gathered, parts: list[Section]) -> Markup:
+def _header(name: str, several: Sequence[Panel], parts: Sequence[Section]) -> Markup:
     """The name, the finding, and the way to the parts."""
-    several = panels(gathered.benchmark)
-    leading: Panel = next((panel for panel in several if panel.fastest), several[0])
-    found = finding(leading, gathered.benchmark.rows)
+    leading = next((panel for panel in several if panel.fastest), several[0])
+    found = finding(leading)
     figures = (
-        tag("div", tag("dt", name), tag("dd", value), tag("dd", beside or "\u00a0", class_="beside"))
-        for name, value, beside in found.figures
+        tag("div", tag("dt", what), tag("dd", value), tag("dd", beside or "\u00a0", class_="beside"))
+        for what, value, beside in found.figures
     )
     links = (tag("li", tag("a", part.title, href=f"#{part.key}")) for part in parts)
     return tag(
         "header",
         tag("p", "nnx report", class_="kicker"),
-        tag("h1", gathered.name),
+        tag("h1", name),
         tag("p", found.sentence, class_="lead"),
         tag("dl", *figures, class_="key-figures") if found.figures else NOTHING,
         tag("nav", tag("ul", *links), aria_label="Parts of this page"),

@@ -40,21 +40,23 @@ class Point:
         return Box(self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius)
 
 
-def place(points: Sequence[Point], *, width: float, height: float) -> list[tuple[float, float]]:
+def place(points: Sequence[Point], *, width: float, height: float) -> list[tuple[float, float] | None]:
     """The left end and the middle line of each point's name, in px; the first points choose first.
 
-    Each name takes the nearest free place beside, above or below its point. Where nothing is free it stays at its
-    point's right, or left at the right edge: a name that covers something is better than none.
+    Each name takes the nearest free place beside, above or below its point; None where there is none.
     """
     taken = [point.box for point in points]
-    places = []
+    places: list[tuple[float, float] | None] = []
     for point in points:
-        options = list(_around(point))
-        inside = [box for box in options if box.within(width, height)]
-        free = (box for box in inside if not any(box.meets(other) for other in taken))
-        chosen = next(free, inside[0] if inside else options[0])
-        taken.append(chosen)
-        places.append((chosen.left, (chosen.top + chosen.bottom) / 2))
+        free = (
+            box for box in _around(point) if box.within(width, height) and not any(box.meets(other) for other in taken)
+        )
+        chosen = next(free, None)
+        if chosen is None:
+            places.append(None)
+        else:
+            taken.append(chosen)
+            places.append((chosen.left, (chosen.top + chosen.bottom) / 2))
     return places
 
 

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from toolchain import pareto, report
+from toolchain import report
 from toolchain.bench_record import Benchmark, Row
 from toolchain.html_report import bench_charts, drawing, tables
 from toolchain.html_report.bench_charts import BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
-from toolchain.html_report.finding import Panel, called, cell, panels
+from toolchain.html_report.finding import Panel
 from toolchain.html_report.markup import NOTHING, Markup, joined, tag
 
-_MOST_DRAWN = 6
+_FEW = 8
+_CROWD = " A row whose name found no room is named in the figures below."
+MOST_DRAWN = 6
 """Panels drawn of a sweep: a chart takes 10 to 40 kB in both layouts, and the page should stay below 2 MB."""
 
 
@@ -25,26 +27,21 @@ class Section:
     wide: bool = False
 
 
-def results(benchmark: Benchmark) -> Section:
+def results(benchmark: Benchmark, several: Sequence[Panel]) -> Section:
     """The bench table, grouped by circumstances, with its notes."""
-    found = report.table(benchmark.rows)
+    lines = [list(panel.cells[row.name].values()) for panel in several for row in panel.rows]
+    found = report.without_empty(report.HEADINGS, lines, struck=frozenset(), droppable=())
     figures = tables.numeric_columns(found.lines)
-    bodies, cells = [], list(found.lines)
-    for panel in panels(benchmark):
-        efficient = pareto.efficient(panel.rows)
+    bodies = []
+    for panel in several:
         head = tag("tr", tag("th", panel.title, scope="rowgroup", colspan=len(found.headings)), class_="group")
-        lines = [
-            tables.line(
-                [_named(row, efficient=row.name in efficient), *cells[number][1:]],
-                figures,
-                struck=number in found.struck,
-            )
-            for number, row in enumerate(benchmark.rows)
-            if row.setting.circumstances == panel.circumstances
-        ]
-        bodies.append(tag("tbody", head, *lines))
-    caption = f"All rows, measured on {benchmark.data}"
-    table = tables.framed(caption, found.headings, bodies, figures=figures)
+        shown = []
+        for row in panel.rows:
+            _, *others = (panel.cell(row, heading) for heading in found.headings)
+            name = _named(row, efficient=row.name in panel.efficient)
+            shown.append(tables.line([name, *others], figures, struck=row.status == "unproven"))
+        bodies.append(tag("tbody", head, *shown))
+    table = tables.framed(f"All rows, measured on {benchmark.data}", found.headings, bodies, figures=figures)
     said = [note for note in report.notes(benchmark) if note not in benchmark.warnings]
     notes = tag("ul", *(tag("li", note) for note in said), class_="notes")
     return Section(
@@ -77,9 +74,9 @@ def _warnings(lines: Sequence[str]) -> Markup:
     return tag("aside", title, tag("ul", *(tag("li", line) for line in lines)), aria_labelledby="warnings")
 
 
-def trade_off(benchmark: Benchmark) -> Section:
+def trade_off(several: Sequence[Panel]) -> Section:
     """Accuracy, or size where nothing was judged, against latency."""
-    shares = any(row.accuracy and row.rounds_ms for row in benchmark.rows)
+    shares = any(row.accuracy for panel in several for row in panel.timed)
     what = "accuracy" if shares else "size"
     hint = "" if shares else " No row has an accuracy: bench on labelled data, with --samples or --data."
     legend = "◆ no other row is surely better in all respects; ● beaten by another; ✚ unproven. "
@@ -87,7 +84,7 @@ def trade_off(benchmark: Benchmark) -> Section:
     legend += " Vertical lines are 95 % intervals." if shares else ""
 
     def figure(panel: Panel) -> Markup | None:
-        bubbles = _bubbles(panel, benchmark.rows, shares=shares)
+        bubbles = _bubbles(panel, shares=shares)
         if not bubbles:
             return None
         best = [bubble.name for bubble in bubbles if bubble.kind == EFFICIENT]
@@ -98,7 +95,13 @@ def trade_off(benchmark: Benchmark) -> Section:
             f"{what.capitalize()}, latency and size, {panel.title.lower()}",
             ["row", "p50 ms", "accuracy", "size MB", "mark"],
             [
-                [bubble.name, cell(row, "p50 ms"), cell(row, "accuracy"), cell(row, "size MB"), bubble.kind]
+                [
+                    bubble.name,
+                    panel.cell(row, "p50 ms"),
+                    panel.cell(row, "accuracy"),
+                    panel.cell(row, "size MB"),
+                    bubble.kind,
+                ]
                 for bubble, row in zip(bubbles, _plotted(panel, shares=shares), strict=True)
             ],
         )
@@ -107,7 +110,7 @@ def trade_off(benchmark: Benchmark) -> Section:
             name=f"trade-off-{panel.key}",
             title=f"{what} against latency, {panel.title.lower()}",
             finding=finding,
-            caption=legend,
+            caption=legend + (_CROWD if len(bubbles) > _FEW else ""),
             data=data,
         )
 
@@ -118,7 +121,7 @@ def trade_off(benchmark: Benchmark) -> Section:
         key="trade-off",
         title="Accuracy against latency" if shares else "Size against latency",
         intro=tag("p", intro + hint),
-        body=_panelled(benchmark, figure),
+        body=_panelled(several, figure),
     )
 
 
@@ -126,27 +129,22 @@ def _plotted(panel: Panel, *, shares: bool) -> list[Row]:
     return [row for row in panel.timed if not row.repeats and (row.accuracy is not None or not shares)]
 
 
-def _bubbles(panel: Panel, among: Sequence[Row], *, shares: bool) -> list[Bubble]:
-    marked = pareto.efficient(panel.rows)
+def _bubbles(panel: Panel, *, shares: bool) -> list[Bubble]:
     bubbles = []
     for row in _plotted(panel, shares=shares):
         accuracy, size = row.accuracy, row.candidate.size_bytes / 1e6
         value, low, high = (accuracy.estimate, accuracy.low, accuracy.high) if shares and accuracy else (size,) * 3
         bubbles.append(
             Bubble(
-                name=_with_status(row, among), latency_ms=row.latency_ms(50) or 0.0, value=value, low=low, high=high,
+                name=panel.called[row.name], latency_ms=row.latency_ms(50) or 0.0, value=value, low=low, high=high,
                 size_bytes=row.candidate.size_bytes,
-                kind=UNPROVEN if row.status != "ok" else EFFICIENT if row.name in marked else BEATEN,
+                kind=UNPROVEN if row.status != "ok" else EFFICIENT if row.name in panel.efficient else BEATEN,
             )
         )  # fmt: skip
     return bubbles
 
 
-def _with_status(row: Row, among: Sequence[Row]) -> str:
-    return called(row, among) + (" (unproven)" if row.status == "unproven" else "")
-
-
-def latency(benchmark: Benchmark) -> Section:
+def latency(several: Sequence[Panel]) -> Section:
     """How the latencies are spread."""
 
     def figure(panel: Panel) -> Markup | None:
@@ -156,9 +154,9 @@ def latency(benchmark: Benchmark) -> Section:
         best = panel.fastest
         spreads = [
             Spread(
-                name=_with_status(row, benchmark.rows),
+                name=panel.called[row.name],
                 latencies_ms=[sample for block in row.rounds_ms for sample in block],
-                text=f"{cell(row, 'p50 ms')} ms",
+                text=f"{panel.cell(row, 'p50 ms')} ms",
                 strong=row is best,
             )
             for row in rows
@@ -166,7 +164,12 @@ def latency(benchmark: Benchmark) -> Section:
         medians = _listed([f"{spread.name} {spread.text}" for spread in spreads])
         headings = ["row", "p50 ms", "p90 ms", "p99 ms", "runs", "rounds"]
         lines = [
-            [spread.name, *(cell(row, heading) for heading in headings[1:4]), f"{row.runs:,}", str(len(row.rounds_ms))]
+            [
+                spread.name,
+                *(panel.cell(row, heading) for heading in headings[1:4]),
+                f"{row.runs:,}",
+                str(len(row.rounds_ms)),
+            ]
             for spread, row in zip(spreads, rows, strict=True)
         ]
         return drawing.figure(
@@ -178,12 +181,12 @@ def latency(benchmark: Benchmark) -> Section:
         )
 
     intro = "Every hill is all runs of a row, its line the median. The slowest 1 % of the runs lie outside the picture."
-    return Section(key="latency", title="Latency", intro=tag("p", intro), body=_panelled(benchmark, figure))
+    return Section(key="latency", title="Latency", intro=tag("p", intro), body=_panelled(several, figure))
 
 
-def weight(benchmark: Benchmark) -> Section:
+def weight(several: Sequence[Panel]) -> Section:
     """Sizes of the files, and memory of the processes."""
-    files = {row.candidate.label: row.candidate for row in benchmark.rows}
+    files = {row.candidate.label: row.candidate for panel in several for row in panel.rows}
     smallest = min(candidate.size_bytes for candidate in files.values())
     sizes = [
         Bar(
@@ -196,7 +199,7 @@ def weight(benchmark: Benchmark) -> Section:
 
     def figure(panel: Panel) -> Markup | None:
         memory = [
-            Bar(name=called(row, benchmark.rows), value=float(used), text=f"{used / 1e6:,.0f} MB")
+            Bar(name=panel.called[row.name], value=float(used), text=f"{used / 1e6:,.0f} MB")
             for row in panel.rows
             if (used := row.peak_memory_bytes) and not row.repeats
         ]
@@ -211,7 +214,7 @@ def weight(benchmark: Benchmark) -> Section:
         key="size",
         title="Size and memory",
         intro=tag("p", intro),
-        body=joined(size_title, size_figure, _panelled(benchmark, figure, prefix="Memory, ")),
+        body=joined(size_title, size_figure, _panelled(several, figure, prefix="Memory, ")),
     )
 
 
@@ -226,16 +229,15 @@ def _bar_figure(bars: Sequence[Bar], *, key: str, title: str, unit: str, heading
     )
 
 
-def _panelled(benchmark: Benchmark, figure: Callable[[Panel], Markup | None], *, prefix: str = "") -> Markup:
+def _panelled(several: Sequence[Panel], figure: Callable[[Panel], Markup | None], *, prefix: str = "") -> Markup:
     """A figure for each circumstances, under its heading."""
     drawn = []
-    several = panels(benchmark)
-    for panel in several[:_MOST_DRAWN]:
+    for panel in several[:MOST_DRAWN]:
         made = figure(panel)
         title = f"{prefix}{panel.title.lower()}" if prefix else panel.title
         drawn.append(joined(tag("h3", title), made or tag("p", "No row ran here.", class_="missing")))
-    if len(several) > _MOST_DRAWN:
-        left = len(several) - _MOST_DRAWN
+    if len(several) > MOST_DRAWN:
+        left = len(several) - MOST_DRAWN
         drawn.append(tag("p", f"{left} more circumstances are in the table of results.", class_="missing"))
     return joined(*drawn)
 
