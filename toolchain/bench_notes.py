@@ -6,6 +6,7 @@ from toolchain.bench_figures import efficient, is_proven
 from toolchain.bench_group import speedup
 from toolchain.bench_record import Benchmark, Row
 
+_NAMED = 5
 EFFICIENT = "◆"
 """Marks a row of the Pareto set."""
 
@@ -20,7 +21,8 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         best, *others = sorted(timed, key=_speed, reverse=True)
         level = [_called(row, rows) for row in others if not speedup(row, best).low > 1]
         line = f"{circumstances}: the fastest is {_called(best, rows)}"
-        lines.append(line + (f", not clearly ahead of {', '.join(level)}." if level else "."))
+        more = f" and {len(level) - _NAMED} more" if len(level) > _NAMED else ""
+        lines.append(line + (f", not clearly ahead of {', '.join(level[:_NAMED])}{more}." if level else "."))
     return lines
 
 

@@ -24,6 +24,7 @@ _RUNS_FOR_A_START = 10
 _CLOCK_COUNTS_MS = 1e-3
 _SMALL_DIFFERENCE = 0.03
 _LONGEST_ADVISED_S = 3600.0
+_HOPELESS = 0.5
 _NAMED = 3
 
 
@@ -203,6 +204,8 @@ def _more_time(width: float, effort: Effort, given: Given) -> str:
     """How long it would take, as the width falls with the root of the time."""
     needed = effort.max_time_s * (width / effort.precision) ** 2
     looser = f"--precision {math.ceil(round(width * 100, 6))}%"
+    if width > _HOPELESS:
+        return "Quiet the machine, then run it again."
     if not 0 < needed <= _LONGEST_ADVISED_S:
         return f"More time alone will not do: quiet the machine, or be content with {looser}."
     time = f"Give about --max-time {float(f'{needed:.2g}'):.0f}s"

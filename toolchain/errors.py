@@ -63,7 +63,7 @@ _CODES: dict[type[Exception], ExitCode] = {
     running.RuntimesError: ExitCode.BAD_USAGE,
 }
 
-_EXTRAS = {"onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes"}
+_EXTRAS = {"onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes", "altair": "report", "vl_convert": "report"}
 _DISK_ERRORS = {
     errno.ENOSPC: ("The disk is full", "Free some space, then run it again", ExitCode.NOT_AVAILABLE),
     errno.EDQUOT: ("The disk quota is used up", "Free some space, then run it again", ExitCode.NOT_AVAILABLE),

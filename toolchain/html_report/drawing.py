@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -169,5 +170,6 @@ def ticks(low: float, high: float) -> list[float]:
         return [number for number in inside if f"{number:e}".startswith("1")]
     if len(inside) >= 2:
         return inside
-    width = (high - low) / 4
-    return list(dict.fromkeys(float(f"{low + width * part:.2g}") for part in range(1, 4)))
+    step = min((number for number in numbers if number >= (high - low) / 4), default=high - low)
+    multiples = (step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1))
+    return [float(f"{multiple:.6g}") for multiple in multiples]

@@ -25,7 +25,7 @@ _DECIBELS = (60.0, 40.0, 30.0, 20.0)
 def missing(key: str, title: str, what: str, line: str) -> Section:
     """A part whose data are not there, and the command that makes them."""
     return Section(
-        key=key, title=title, intro=tag("p", f"{what} Make them with ", tag("code", line), ".", class_="missing")
+        key=key, title=title, intro=tag("p", f"{what} Make them with: ", tag("code", line), class_="missing")
     )
 
 
