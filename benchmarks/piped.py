@@ -38,9 +38,12 @@ class Piped:
 
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"op": operation, **arguments}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        try:
+            self._process.stdin.write(json.dumps({"op": operation, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
             raise JobFailed("crash", f"The process ended with exit code {self._process.wait()}.", "Try again.")
         answer = json.loads(line)

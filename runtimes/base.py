@@ -10,11 +10,20 @@ import numpy.typing as npt
 from runtimes.errors import BadFeed
 
 Arrays = dict[str, npt.NDArray[np.generic]]
+FEEDABLE = frozenset(
+    {"bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+)
+"""The types, as numpy names them, in which every runtime takes its inputs."""
+MEND_TYPE = "Let the model take float32, and cast inside it."
+"""What to do about an input of any other type."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: ``shape`` holds a number for a fixed axis, a name for a dynamic one."""
+    """One input or output: ``shape`` holds a number for a fixed axis, a name for a dynamic one.
+
+    ``dtype`` is numpy's name, or the backend's own where numpy has none, as for bfloat16.
+    """
 
     name: str
     dtype: str
@@ -22,7 +31,7 @@ class TensorSpec:
 
     def accepts(self, array: npt.NDArray[np.generic]) -> bool:
         return (
-            array.dtype == np.dtype(self.dtype)
+            str(array.dtype) == self.dtype
             and array.ndim == len(self.shape)
             and all(
                 not isinstance(axis, int) or axis == length
@@ -97,5 +106,5 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, npt.NDArray[np.
         if not spec.accepts(array):
             raise BadFeed(
                 f"Input '{spec.name}' is {array.dtype}{list(array.shape)}, the model wants {spec}.",
-                "Convert or reshape it.",
+                "Convert or reshape it." if spec.dtype in FEEDABLE else MEND_TYPE,
             )

@@ -41,3 +41,9 @@ class BadFeed(RuntimesError):
 
 class RunFailed(RuntimesError):
     """The backend failed while it ran the model."""
+
+
+def shortened(reason: str, most: int = 300) -> str:
+    """What a backend says, cut between words to at most that many characters, without a full stop."""
+    whole = reason if len(reason) <= most else reason[: most + 1].rpartition(" ")[0] or reason[:most]
+    return whole.rstrip(". ")

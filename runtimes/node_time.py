@@ -11,6 +11,8 @@ CONVERSIONS = frozenset(
 """Operators that only change a number's type or layout."""
 COPIES = frozenset({"MemcpyToHost", "MemcpyFromHost"})
 """Operators that only copy between devices."""
+PYTHON = "Python"
+"""What the time between PyTorch's operators is listed under: the interpreter's, and torch.compile's guards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,12 @@ class NodeTime:
 def is_compiled(name: str, provider: str) -> bool:
     """Whether the node is a subgraph that the provider compiled as a whole, which ONNX Runtime names after it."""
     return name.startswith(f"{provider}_")
+
+
+def require_runs(runs: int) -> None:
+    """Raise ValueError unless a profile is to count at least one run."""
+    if runs < 1:
+        raise ValueError(f"a profile needs at least one run, asked for were {runs}")
 
 
 def with_shares(nodes: Sequence[NodeTime]) -> list[NodeTime]:

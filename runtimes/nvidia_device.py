@@ -7,11 +7,18 @@ _TIMEOUT_S = 10.0
 
 
 def name(device_id: int) -> str | None:
-    """The name of the device that CUDA counts as ``device_id``; None where nobody knows."""
-    # CUDA counts the devices that this variable leaves, by index or UUID, both of which nvidia-smi takes
-    visible = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
-    chosen = visible[device_id] if device_id < len(visible) else str(device_id)
-    return next(iter(_ask("--query-gpu=name", "-i", chosen)), None)
+    """The name of the device that CUDA counts as ``device_id``; None where that cannot be told for sure."""
+    names = _ask("--query-gpu=name")
+    if len(set(names)) <= 1:
+        return next(iter(names), None)
+    # CUDA counts the fastest first unless it is told to count along the bus, as nvidia-smi does, and counts those only
+    # that the other variable lists; it may do so by UUID, which no number of nvidia-smi follows from
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    numbers = [str(each) for each in range(len(names))] if visible is None else visible.split(",")
+    chosen = numbers[device_id].strip() if device_id < len(numbers) else ""
+    return names[int(chosen)] if chosen.isdecimal() and int(chosen) < len(names) else None
 
 
 def memory_bytes() -> int | None:

@@ -7,30 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from runtimes import nvidia_device, ort_device, plugin_providers
-from runtimes.base import Arrays, Placement, TensorSpec, check_feeds
-from runtimes.errors import BadProviderOption, ProviderUnavailable, RunFailed
-from runtimes.ort_session import CPU, reason_of, start
+from runtimes.base import FEEDABLE, Arrays, Placement, TensorSpec, check_feeds
+from runtimes.errors import BadProviderOption, ProviderUnavailable
+from runtimes.ort_session import CPU, RUN_ERRORS, chosen_settings, own_threads, run_failed, start
 from runtimes.registry import Options, provider_of
-from runtimes.session_settings import SessionSettings, stored_in
+from runtimes.session_settings import SessionSettings
 
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    "tensor(bool)": "bool",
-}
-_RUN_ERRORS = (
-    pybind.Fail,
-    pybind.InvalidArgument,
-    pybind.RuntimeException,
-    pybind.NotImplemented,
-    pybind.EPFail,
-    pybind.EngineError,
-)
+_DTYPES = {**{f"tensor({name})": name for name in FEEDABLE}, "tensor(float)": "float32", "tensor(double)": "float64"}
 _ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
 
 
@@ -62,7 +47,7 @@ class OrtRuntime:
         self.outputs: Sequence[TensorSpec] = ()
 
     def open(self) -> None:
-        settings = self._chosen_settings()
+        settings = chosen_settings(self._path, self._provider, self._settings)
         session_options = settings.options(threads=self._threads)
         session_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self._session = start(
@@ -87,8 +72,8 @@ class OrtRuntime:
         def call() -> Arrays:
             try:
                 return dict(zip(names, session.run(names, held, options), strict=True))
-            except _RUN_ERRORS as error:
-                raise _failed(error) from error
+            except RUN_ERRORS as error:
+                raise run_failed(error) from error
 
         return call
 
@@ -111,8 +96,8 @@ class OrtRuntime:
             # 60 ns over a bare session.run(None, feeds), which takes 14 us for a perceptron of 600-256-128-64-2
             try:
                 return run(None, held)
-            except _RUN_ERRORS as error:
-                raise _failed(error) from error
+            except RUN_ERRORS as error:
+                raise run_failed(error) from error
 
         return call
 
@@ -127,6 +112,8 @@ class OrtRuntime:
         told = {"onnxruntime": str(onnxruntime.__version__)}
         if onnxruntime.package_name not in (None, "", "onnxruntime"):
             told["package"] = str(onnxruntime.package_name)
+        if threads := own_threads(self._provider, self._options):
+            told["threads"] = threads
         plugin = provider_of(self._provider).plugin
         if plugin and self._provider not in plugin_providers.built_in():
             told["plug-in"] = plugin_providers.package(plugin)
@@ -147,10 +134,6 @@ class OrtRuntime:
         self._session = None
         self._graph_taken = False
 
-    def _chosen_settings(self) -> SessionSettings:
-        stored = stored_in(self._path) if self._settings is None and self._provider == CPU else None
-        return self._settings or stored or SessionSettings()
-
     def _on_device(
         self, feeds: Mapping[str, npt.NDArray[np.generic]], device: str, copies: bool
     ) -> Callable[[], object]:
@@ -162,14 +145,14 @@ class OrtRuntime:
         self._graph_taken = True
         try:
             step = ort_device.bound(self._opened(), feeds, device=device, device_id=self._device_id(), copies=copies)
-        except (*_RUN_ERRORS, RuntimeError) as error:
-            raise _failed(error) from error
+        except (*RUN_ERRORS, RuntimeError) as error:
+            raise run_failed(error) from error
 
         def call() -> object:
             try:
                 return step()
-            except _RUN_ERRORS as error:
-                raise _failed(error) from error
+            except RUN_ERRORS as error:
+                raise run_failed(error) from error
 
         return call
 
@@ -203,7 +186,3 @@ class OrtRuntime:
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(axis if isinstance(axis, int) else str(axis) for axis in value.shape)
     return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
-
-
-def _failed(error: Exception) -> RunFailed:
-    return RunFailed(f"ONNX Runtime failed: {reason_of(error)}.", "Try a smaller batch, or another provider.")

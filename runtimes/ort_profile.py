@@ -11,7 +11,7 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,12 @@ import onnxruntime
 from runtimes import ort_device
 from runtimes.base import run
 from runtimes.node_time import CONVERSIONS as CONVERSIONS
-from runtimes.node_time import WARM_UP_RUNS, is_compiled, middle_mean, with_shares
+from runtimes.node_time import WARM_UP_RUNS, is_compiled, middle_mean, require_runs, with_shares
 from runtimes.node_time import NodeTime as NodeTime
 from runtimes.ort import OrtRuntime
-from runtimes.ort_session import CPU, start
+from runtimes.ort_session import CPU, RUN_ERRORS, chosen_settings, run_failed, start
 from runtimes.registry import Options
-from runtimes.session_settings import SessionSettings, stored_in
+from runtimes.session_settings import SessionSettings
 
 if TYPE_CHECKING:
     from runtimes.optimized_graph import GraphNode, OptimizedGraph
@@ -71,20 +71,22 @@ def time_shares(
 
     ``provider`` is named as onnxruntime names it and takes its own ``options``; without ``settings`` the CPU uses those
     stored in the file. Warm-up runs are left out, CUDA graphs are not used; what runs inside an If or a Loop counts as
-    that node's time. The profile and the optimized model live in a temporary folder that is removed. Raises
-    NotLoadable, ProviderUnavailable, BadProviderOption, BadFeed or RunFailed.
+    that node's time. Nodes run one after the other, whatever the settings say: side by side their times overlap, and
+    are no shares of a whole. The profile and the optimized model live in a temporary folder that is removed. Raises
+    NotLoadable, ProviderUnavailable, BadProviderOption, BadFeed, RunFailed, and ValueError for less than one run.
 
     The profiler adds about a microsecond a node: shares of a net whose nodes take not much more are blurred. A node on
     a GPU is timed on the host: the time to launch its kernels, and where it waits for the device, for those before it.
     Without the onnx package, and with a provider that compiles subgraphs, nodes are not connected: no ``inputs``,
     ``constants`` and ``outputs``.
     """
+    require_runs(runs)
     # first without the profiler: it says what is wrong with the model or the feeds
     plain = OrtRuntime(path, provider=provider, threads=threads, settings=settings, options=options)
     plain.open()
     run(plain, feeds)
     plain.close()
-    chosen = settings or (stored_in(path) if provider == CPU else None) or SessionSettings()
+    chosen = replace(chosen_settings(path, provider, settings), execution_mode="sequential")
     connected = provider in _SAVED_BY and importlib.util.find_spec("onnx") is not None
     with tempfile.TemporaryDirectory(prefix="nnx-profile-") as name:
         folder = Path(name)
@@ -98,8 +100,11 @@ def time_shares(
             _save_optimized(session_options, folder / "optimized.onnx")
         session = start(path, session_options, provider=provider, options=options, settings=chosen, threads=threads)
         no_graph = ort_device.run_options(ort_device.NO_GRAPH)  # replayed, it would show no node
-        for _ in range(WARM_UP_RUNS + runs):
-            session.run(None, dict(feeds), no_graph)
+        try:
+            for _ in range(WARM_UP_RUNS + runs):
+                session.run(None, dict(feeds), no_graph)
+        except RUN_ERRORS as error:
+            raise run_failed(error) from error
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         del session
         graph = OptimizedGraph(folder / "optimized.onnx") if connected else None

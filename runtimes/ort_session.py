@@ -10,13 +10,14 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from runtimes import plugin_providers
-from runtimes.errors import BadProviderOption, NotLoadable, ProviderUnavailable
+from runtimes.errors import BadProviderOption, NotLoadable, ProviderUnavailable, RunFailed, shortened
 from runtimes.registry import Options, available, provider_of
-from runtimes.session_settings import SessionSettings
+from runtimes.session_settings import SessionSettings, stored_in
 
 CPU = "CPUExecutionProvider"
 _LOAD_ERRORS = (
     pybind.Fail,
+    pybind.InvalidArgument,
     pybind.InvalidProtobuf,
     pybind.InvalidGraph,
     pybind.NotImplemented,
@@ -24,8 +25,17 @@ _LOAD_ERRORS = (
     pybind.RuntimeException,
 )
 _START_ERRORS = (RuntimeError, ValueError, pybind.EPFail, pybind.EngineError)
-_PLACE = re.compile(r"^\S+\.(?:cc|h):\d+ [^()]*\(.*?\)(?: const)? ")
-"""File, line and function of onnxruntime's source, which stand before what it throws."""
+RUN_ERRORS = (
+    pybind.Fail,
+    pybind.InvalidArgument,
+    pybind.RuntimeException,
+    pybind.NotImplemented,
+    pybind.EPFail,
+    pybind.EngineError,
+)
+"""What a run of a session raises."""
+_PLACE = re.compile(r"\S+\.(?:cc|h|cu|cuh|cpp|hpp):\d+ [^()]*\(.*?\)(?: const)?(?:::<lambda.*?>)?(?: \[with .*?\])? ")
+"""File, line and function of onnxruntime's source, which stand before what it throws, itself or inside a message."""
 _THREADS = {"OpenVINOExecutionProvider": "num_of_threads", "XnnpackExecutionProvider": "intra_op_num_threads"}
 """Providers with threads of their own, which they count by themselves unless this option tells them."""
 
@@ -44,16 +54,14 @@ def start(
     ``session_options`` are changed; of ``settings`` only the disabled optimizers are taken. Raises
     ProviderUnavailable, BadProviderOption, NotLoadable.
     """
+    _refuse_other_threads(provider, options, threads)
     if not (there := available("ort", provider_of(provider))):
         raise ProviderUnavailable(str(there.why), str(there.do))
     if provider == CPU and options:
         raise BadProviderOption(  # onnxruntime 1.31 ignores them
             f"The CPU provider takes no options, given were {_listed(options)}.", "Leave them out."
         )
-    given = dict(options)
-    if provider in _THREADS and "load_config" not in given:  # OpenVINO's load_config can hold them too
-        given = {_THREADS[provider]: str(threads), **given}
-    providers = _prepare(provider, given, session_options)
+    providers = _prepare(provider, _with_threads(provider, options, threads), session_options)
     try:
         session = onnxruntime.InferenceSession(
             str(path),
@@ -65,7 +73,8 @@ def start(
         )
     except _LOAD_ERRORS as error:
         raise NotLoadable(
-            f"ONNX Runtime refuses {path}: {reason_of(error)}.", "Check the model with `nnx export` again."
+            f"ONNX Runtime refuses {path}: {reason_of(error)}.",
+            "Check it with onnx.checker.check_model, or export it again.",
         ) from error
     except _START_ERRORS as error:
         raise _not_started(provider, options, reason_of(error)) from error
@@ -91,10 +100,46 @@ def _prepare(
     return [(provider, options)] if provider == CPU else [(provider, options), (CPU, {})]
 
 
+def chosen_settings(path: Path, provider: str, settings: SessionSettings | None) -> SessionSettings:
+    """``settings``, else those stored in the file, which are for the CPU, on which they were measured.
+
+    Raises NotLoadable for stored ones that cannot be read.
+    """
+    return settings or (stored_in(path) if provider == CPU else None) or SessionSettings()
+
+
+def own_threads(provider: str, options: Options) -> str | None:
+    """Who else says how many threads the provider has, in words; None where the caller alone does."""
+    # OpenVINO's load_config may hold a number of threads, in a form that only OpenVINO reads
+    return "as load_config says" if provider in _THREADS and "load_config" in dict(options) else None
+
+
+def run_failed(error: Exception) -> RunFailed:
+    """What a run of a session raised, as ours."""
+    return RunFailed(f"ONNX Runtime failed: {reason_of(error)}.", "Try a smaller batch, or another provider.")
+
+
 def reason_of(error: Exception) -> str:
     """The sentence in what onnxruntime says, without the places in its source, its error code and the full stop."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return _PLACE.sub("", line).rpartition(" : ")[2].rstrip(". ")[:300]
+    return shortened(_PLACE.sub("", line).rpartition(" : ")[2])
+
+
+def _refuse_other_threads(provider: str, options: Options, threads: int) -> None:
+    """A row that is labelled with one number of threads and runs on another would be compared wrongly."""
+    name = _THREADS.get(provider, "")
+    own = dict(options).get(name, str(threads))
+    if own != str(threads):
+        raise BadProviderOption(
+            f"{provider}: {name}={own} contradicts the number of threads asked for, {threads}.",
+            "Leave the option out: it gets that number.",
+        )
+
+
+def _with_threads(provider: str, options: Options, threads: int) -> dict[str, str]:
+    if provider not in _THREADS or own_threads(provider, options):
+        return dict(options)
+    return {_THREADS[provider]: str(threads), **dict(options)}
 
 
 def _not_started(provider: str, options: Sequence[tuple[str, str]], reason: str) -> Exception:

@@ -68,7 +68,6 @@ _PROVIDERS = (
     Provider("nnapi", "NnapiExecutionProvider", None, "run it on Android"),
     Provider("azure", "AzureExecutionProvider", None, "pip install onnxruntime"),
 )  # fmt: skip
-_MEND_CLASH = "pip uninstall onnxruntime onnxruntime-gpu, then install one of the two."
 PROVIDERS = {provider.name: provider for provider in _PROVIDERS}
 
 
@@ -81,6 +80,11 @@ class Availability:
 
     def __bool__(self) -> bool:
         return self.why is None
+
+
+def short_name(ort_name: str) -> str:
+    """A provider as the command takes it, from onnxruntime's name of it; a short name stays as it is."""
+    return ort_name.removesuffix("ExecutionProvider").lower()
 
 
 def provider_named(name: str) -> Provider:
@@ -97,7 +101,7 @@ def provider_named(name: str) -> Provider:
 def provider_of(ort_name: str) -> Provider:
     """The provider that onnxruntime calls ``ort_name``, in PROVIDERS or not."""
     known = {provider.ort_name: provider for provider in _PROVIDERS}
-    return known.get(ort_name) or Provider(_short_name(ort_name), ort_name, None, _OWN_BUILD)
+    return known.get(ort_name) or Provider(short_name(ort_name), ort_name, None, _OWN_BUILD)
 
 
 def parse_provider(text: str) -> tuple[Provider, Options]:
@@ -143,10 +147,19 @@ def available(runtime: str, provider: Provider) -> Availability:
     return Availability()
 
 
-def both_wheels_installed() -> bool:
-    """Whether onnxruntime and onnxruntime-gpu lie in one environment, where each overwrites files of the other."""
-    names = {(found.metadata["Name"] or "").lower() for found in importlib.metadata.distributions()}
-    return {"onnxruntime", "onnxruntime-gpu"} <= names
+def wheels() -> dict[str, str]:
+    """The distributions that bring the package onnxruntime, with their versions; two overwrite each other's files.
+
+    They are told by their files, not their names: onnxruntime-qnn was one once and is a plug-in beside it now.
+    """
+    found = {}
+    for each in importlib.metadata.distributions():
+        name = (each.metadata["Name"] or "").lower()
+        if name.startswith(("onnxruntime", "ort-")):
+            files = {file.as_posix() for file in each.files or ()}
+            if "onnxruntime/__init__.py" in files:
+                found[name] = each.version
+    return dict(sorted(found.items()))
 
 
 def _ort_available(provider: Provider) -> Availability:
@@ -164,8 +177,9 @@ def _ort_available(provider: Provider) -> Availability:
     if provider.plugin and importlib.util.find_spec(provider.plugin):
         return Availability(*(plugins.why_not(provider.ort_name, provider.plugin) or ()))
     why = f"This onnxruntime has no {provider.ort_name}; it offers {', '.join(offered)}."
-    if both_wheels_installed():
-        return Availability(f"{why} onnxruntime and onnxruntime-gpu overwrite each other here.", _MEND_CLASH)
+    if len(clashing := wheels()) > 1:
+        mend = f"pip uninstall {' '.join(clashing)}, then install one of them."
+        return Availability(f"{why} {' and '.join(clashing)} overwrite each other here.", mend)
     return Availability(why, f"{provider.install}.")
 
 
@@ -173,10 +187,6 @@ def _more_providers() -> dict[str, Provider]:
     if importlib.util.find_spec("onnxruntime") is None:
         return {}
     return {
-        _short_name(ort_name): provider_of(ort_name)
+        short_name(ort_name): provider_of(ort_name)
         for ort_name in importlib.import_module("onnxruntime").get_all_providers()
     }
-
-
-def _short_name(ort_name: str) -> str:
-    return ort_name.removesuffix("ExecutionProvider").lower()

@@ -9,10 +9,12 @@ import torch
 
 from runtimes import nvidia_device
 from runtimes.base import Arrays, Placement, TensorSpec, check_feeds
-from runtimes.errors import BadProviderOption, ProviderUnavailable, RunFailed
+from runtimes.errors import BadProviderOption, ProviderUnavailable, RunFailed, shortened
 from runtimes.registry import Options
 
 _SWITCH = {"0": False, "1": True}
+_RUN_ERRORS = (RuntimeError, IndexError, KeyError, AttributeError, TypeError, ValueError, AssertionError)
+"""What PyTorch and a user's forward() raise for inputs that do not suit them."""
 
 
 class TorchEager:
@@ -34,7 +36,7 @@ class TorchEager:
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self._module = module
+        self._module: torch.nn.Module | None = module
         self._device = torch.device(device)
         self._threads = threads
         self._options = options
@@ -46,6 +48,8 @@ class TorchEager:
             raise ProviderUnavailable(
                 "PyTorch sees no CUDA device.", "Install a CUDA build of torch and NVIDIA's driver."
             )
+        if self._module is None:
+            raise RuntimeError("close() was called")
         torch.set_num_threads(self._threads)
         try:
             self._module.eval().to(self._device)
@@ -54,13 +58,7 @@ class TorchEager:
         self._forward = self._prepare(self._module)
 
     def bind(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Callable[[], Arrays]:
-        names = [spec.name for spec in self.outputs]
-        call = self._call(feeds, self._there_and_back)
-
-        def named() -> Arrays:
-            return {name: value.numpy() for name, value in zip(names, call(), strict=True)}
-
-        return named
+        return self._call(feeds, self._named)
 
     def timed(self, feeds: Mapping[str, npt.NDArray[np.generic]], *, copies: bool) -> Callable[[], object]:
         if self._device.type == "cpu":
@@ -89,7 +87,7 @@ class TorchEager:
         return nvidia_device.memory_bytes() or torch.cuda.max_memory_allocated(self._device)
 
     def close(self) -> None:
-        self._forward = None
+        self._module = self._forward = None
 
     def _prepare(self, module: torch.nn.Module) -> Callable[..., Any]:
         return module
@@ -110,7 +108,7 @@ class TorchEager:
             try:
                 with inference:
                     return step(*tensors)
-            except RuntimeError as error:
+            except _RUN_ERRORS as error:
                 raise _failed(error) from error
 
         return call
@@ -123,8 +121,16 @@ class TorchEager:
 
     def _there_and_back(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         result = self._opened()(*[tensor.to(self._device) for tensor in tensors])
-        results = result if isinstance(result, (tuple, list)) else (result,)
-        return [value.cpu() for value in results]  # waits for the device
+        return [value.cpu() for value in _tensors(result)]  # waits for the device
+
+    def _named(self, *tensors: torch.Tensor) -> Arrays:
+        names, values = [spec.name for spec in self.outputs], self._there_and_back(*tensors)
+        if len(values) != len(names):
+            raise RunFailed(
+                f"The module returns {len(values)} tensors, its outputs are named {', '.join(names)}.",
+                "Let forward() return as many as there are names.",
+            )
+        return {name: _array(value) for name, value in zip(names, values, strict=True)}
 
     def _fenced(self, *tensors: torch.Tensor) -> Any:
         result = self._opened()(*tensors)
@@ -152,8 +158,22 @@ class TorchEager:
             torch.backends.cudnn.allow_tf32 = _SWITCH[given["use_tf32"]]
 
 
-def _failed(error: RuntimeError) -> RunFailed:
+def _tensors(result: Any) -> Sequence[torch.Tensor]:
+    """What forward() returned, one after the other; raise RunFailed for anything but tensors."""
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    if strange := [type(value).__name__ for value in results if not isinstance(value, torch.Tensor)]:
+        raise RunFailed(f"The module returns a {strange[0]}.", "Let forward() return a tensor or a tuple of them.")
+    return results
+
+
+def _array(value: torch.Tensor) -> npt.NDArray[np.generic]:
+    """``value``, on the CPU, as numpy has it: there is no bfloat16."""
+    array: npt.NDArray[np.generic] = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    return array
+
+
+def _failed(error: Exception) -> RunFailed:
     if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
         return RunFailed("PyTorch ran out of memory.", "Try a smaller batch.")
-    reason = str(error).strip().partition("\n")[0].rstrip(".")[:300]
+    reason = shortened(str(error).strip().partition("\n")[0]) or type(error).__name__
     return RunFailed(f"PyTorch failed: {reason}.", "Check the model with these inputs.")

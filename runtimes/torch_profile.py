@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from runtimes.node_time import WARM_UP_RUNS, NodeTime, middle_mean, with_shares
+from runtimes.node_time import PYTHON, WARM_UP_RUNS, NodeTime, middle_mean, require_runs, with_shares
 
-PYTHON = "Python"
-"""What the time between the operators is listed under: the interpreter, and torch.compile's guards and wrapper."""
 _RUN = "nnx_run"
 _OPERATOR = re.compile(r"::|_cpp_fused_|^triton_")
 
@@ -26,11 +24,13 @@ def time_shares(
 
     An operator that runs several times is one entry, with its times added up; its name is its ``op_type`` too. A fused
     kernel of torch.compile is named as its code (``graph_0_cpp_fused_relu_0``). On ``cuda`` the times are those of the
-    kernels on the device. The profiler adds about a microsecond an operator, which counts as :data:`PYTHON`.
+    kernels on the device. The profiler adds about a microsecond an operator, which counts as
+    :data:`runtimes.node_time.PYTHON`. Raises ValueError for less than one run.
 
     With ``compiled``, the module is compiled once more, with kernels that tell their times, and forgotten afterwards:
     the next call compiles again.
     """
+    require_runs(runs)
     # Kineto writes a line to stderr whenever it starts and stops; 99 is above all of its levels
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.startswith("cuda") else [])]

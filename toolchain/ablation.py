@@ -12,6 +12,7 @@ import numpy as np
 
 from exporters.atomic_file import write_text
 from toolchain import machine, report, sources
+from toolchain.artifacts_folder import ABLATION
 from toolchain.bench_group import Contestant
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import CheckFailed
@@ -126,7 +127,7 @@ def measure(
         variants=tuple(_variant(name, switches[name], results[name], results[PLAIN], options) for name in running),
         dropped=dropped,
     )
-    write_text(folder / "ablation.json", found.to_json())
+    write_text(folder / ABLATION, found.to_json())
     write_text(folder / "ablation.md", report.markdown_table(HEADINGS, cells(found)) + "\n")
     return found
 

@@ -1,12 +1,14 @@
 """What lies in ``artifacts/<recipe>/``, and which rows a benchmark makes of it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporters.atomic_file import sha256_of
-from toolchain import checkpoint
 from toolchain.bench_record import Candidate
 from toolchain.errors import BadUsage
-from toolchain.recipe import Recipe
+
+if TYPE_CHECKING:
+    from toolchain.recipe import Recipe
 
 MODELS = {
     "fp32": "model.onnx",
@@ -17,11 +19,15 @@ MODELS = {
 """Precision -> file name."""
 BENCH = "bench.json"
 EXPLANATION = "explain.json"
+HISTORY = "training.json"
+ABLATION = "ablation.json"
 REPORT = "report.md"
 
 
-def candidates(folder: Path, recipe_name: str, recipe: Recipe) -> list[Candidate]:
+def candidates(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidate]:
     """Eager and compiled PyTorch, and every model file that is there, in the order of the table."""
+    from toolchain import checkpoint  # loads torch, which those who want a name need not wait for
+
     weights = folder / checkpoint.BEST
     found = []
     if weights.is_file():

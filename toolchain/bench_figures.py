@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from runtimes.base import Placement
+from runtimes.registry import short_name
 from toolchain import pareto
 from toolchain.bench_record import Row
 from toolchain.stats import Interval, percentile_interval
@@ -19,10 +21,7 @@ def throughput(row: Row) -> Interval:
 
 def provider_share(row: Row) -> float | None:
     """The share of the graph's nodes, 0 to 1, that the provider asked for took; None where it is not known."""
-    total = sum(row.nodes.values())
-    # every short name is onnxruntime's in lower case, without its ending
-    own = [n for name, n in row.nodes.items() if name.removesuffix("ExecutionProvider").lower() == row.setting.provider]
-    return sum(own) / total if total else None
+    return Placement({short_name(name): count for name, count in row.nodes.items()}).share(row.setting.provider)
 
 
 def efficient(rows: Sequence[Row]) -> frozenset[int]:

@@ -20,6 +20,8 @@ from toolchain.turns import JobFailed
 
 _MOST_KEPT = 1000
 """Raw latencies kept of a turn, evenly spaced: the median of so many is as good as the round's own drift allows."""
+_FEWEST_ROUNDS = 2
+"""One round gives no interval."""
 _SPIN_S = 0.06
 """How long ONNX Runtime's threads wait busily after a row's last run (40 to 50 ms; PyTorch's 12): the next row warms up
 at least as long, so that no idle row holds a processor while another is timed."""
@@ -31,8 +33,9 @@ class Effort:
 
     At least ``min_rounds`` rounds, in each at least ``min_runs`` runs and ``seconds`` a row after ``warm_up_s``; then
     on until each speed-up's interval is within ``precision`` either way, or ``max_time_s`` is over for the rows that
-    take turns. Where the least number of rounds would not fit in ``max_time_s``, turns are shorter. A row that takes
-    longer than ``timeout_s`` to load, to run once, or for its runs beyond ``seconds``, is given up.
+    take turns. Where that many rounds would not fit in ``max_time_s``, turns are shorter, and where ``min_runs`` do not
+    allow that, rounds are fewer, two at least. A row that takes longer than ``timeout_s`` to load, to run once, or for
+    its runs beyond ``seconds``, is given up.
 
     Planned from 5 rounds, intervals covered up to a point less often than from 8 (see
     :func:`toolchain.stats.ratio_of_medians`).
@@ -74,10 +77,23 @@ class Contestant(Protocol):
 
 
 _FIGURES = ("p50 ms", "speed-up", "runs")
-Outputs = npt.NDArray[np.generic]
+Outputs = tuple[npt.NDArray[np.generic], ...]
+"""In the model's order: ``(S, ...)``, or ``(batches, ...)`` where the model gives no row for each sample."""
 Judge = Callable[[Row, Outputs, "tuple[Row, Outputs] | None"], dict[str, Any]]
 """(row, outputs, the baseline and its outputs, None for itself) -> fields of Row: accuracy, parity, status, reason."""
+Verdicts = dict[tuple[str, str | None], dict[str, Any]]
+"""(a row's name, its baseline's) -> what the judge said; neither depends on the batch."""
+Expected = dict[str, Outputs]
+"""The baseline's name -> its outputs: those of one row are held at a time."""
 Start = Callable[..., Contestant]
+
+
+class _RowFailed(Exception):
+    """The row ``name`` failed while another was looked at."""
+
+    def __init__(self, name: str, failure: JobFailed) -> None:
+        super().__init__(name)
+        self.name, self.failure = name, failure
 
 
 class Group:
@@ -95,21 +111,24 @@ class Group:
         start: Start,
     ) -> None:
         self._title, self._folder, self._inputs = str(circumstances), folder, inputs
-        self._effort = effort.for_rows(len(entrants))
-        self._progress, self._start = progress, start
+        self._effort, self._progress, self._start = effort, progress, start
         self._rows = {row.name: row for row in entrants}
         self._running: dict[str, Contestant] = {}
 
     def measure(
         self,
         *,
-        judge: Judge | None,
+        judge: Judge,
+        verdicts: Verdicts,
         reference: str | None,
         noise_floor: bool,
         profile: bool,
         seen: Callable[[Sequence[Row]], None],
     ) -> list[Row]:
-        """Time all rows and return them; ``seen`` is called with them after every round."""
+        """Time all rows and return them; ``seen`` is called with them after every round.
+
+        What ``verdicts`` holds is not judged again; what is judged here is added to them.
+        """
         try:
             with self._progress.bar(f"start {self._title}", len(self._rows)) as bar:
                 for name in list(self._rows):
@@ -120,7 +139,7 @@ class Group:
                 self._rows[again.name] = replace(again, rounds_ms=())
                 self._open(again.name)
             self._take_turns(reference, seen)
-            self._look_closer(judge, profile)
+            self._look_closer(judge, verdicts, reference, profile)
         finally:
             for contestant in self._running.values():
                 contestant.close()
@@ -165,8 +184,8 @@ class Group:
 
     def _take_turns(self, reference: str | None, seen: Callable[[Sequence[Row]], None]) -> None:
         """Rounds in which each row has its turn, in a new random order each; a row that fails drops out."""
-        order, effort = random.Random(0), self._effort
-        started, done, planned = time.monotonic(), 0, effort.min_rounds
+        self._effort = effort = self._effort.for_rows(len(self._running))
+        order, started, done, planned = random.Random(0), time.monotonic(), 0, effort.min_rounds
         with self._progress.board(self._title, _FIGURES, list(self._running)) as board:
             while self._running:
                 for name in order.sample(list(self._running), len(self._running)):
@@ -176,12 +195,12 @@ class Group:
                 if done >= planned:
                     planned = self._rounds_needed(done)
                 spent = time.monotonic() - started
-                in_time = max(effort.min_rounds, int(effort.max_time_s / spent * done)) if spent else planned
+                last = min(planned, max(_FEWEST_ROUNDS, int(effort.max_time_s / spent * done))) if spent else planned
                 for name in self._running:
                     board.fill(name, *_figures(self._rows[name]))
-                board.advance(done, min(planned, in_time), spent / done * (min(planned, in_time) - done))
+                board.advance(done, last, spent / done * (last - done))
                 seen(list(self._rows.values()))
-                if done >= planned or (done >= effort.min_rounds and spent + spent / done > effort.max_time_s):
+                if done >= last:
                     break
 
     def _turn(self, name: str) -> None:
@@ -226,27 +245,55 @@ class Group:
         shrink = max(widths, default=0.0) / self._effort.precision
         return math.ceil(done * max(1.0, shrink) ** 2) if math.isfinite(shrink) else done
 
-    def _look_closer(self, judge: Judge | None, profile: bool) -> None:
-        """What is asked of each row once it is timed: its memory, its outputs, where its time goes."""
-        judged: list[tuple[Row, Outputs]] = []
-        for name in sorted(self._running, key=lambda name: name != self._rows[name].baseline):
-            contestant = self._running[name]
+    def _look_closer(self, judge: Judge, verdicts: Verdicts, reference: str | None, profile: bool) -> None:
+        """What is asked of each row once it is timed, the baseline first: its memory, its outputs, where its time goes.
+
+        When the baseline fails here, another takes its place, and all are judged against that one.
+        """
+        seen: set[str] = set()
+        expected: Expected = {}
+        while waiting := [name for name in self._running if name not in seen]:
+            name = min(waiting, key=lambda name: name != self._rows[name].baseline)
             try:
-                self._change(name, **contestant.ask("memory"))
-                if judge is not None and not self._rows[name].repeats:
-                    self._judge(name, judge, judged)
+                self._change(name, **self._running[name].ask("memory"))
+                if not self._rows[name].repeats:
+                    self._judge(name, judge, verdicts, expected)
+            except _RowFailed as failed:
+                self._drop(failed.name, failed.failure)
             except JobFailed as failure:
                 self._drop(name, failure)
+            else:
+                seen.add(name)
+                if profile and not self._rows[name].repeats:
+                    self._change(name, **_profiled(self._rows[name], self._running[name]))
                 continue
-            if profile and not self._rows[name].repeats:
-                self._change(name, **_profiled(self._rows[name], contestant))
+            before = {self._rows[name].baseline for name in self._running}
+            self._compare(reference)
+            if before != {self._rows[name].baseline for name in self._running}:
+                seen.clear()
 
-    def _judge(self, name: str, judge: Judge, judged: list[tuple[Row, Outputs]]) -> None:
-        """``judged`` collects the rows and outputs so far, the baseline first."""
-        path = self._folder / "outputs.npy"
-        self._running[name].ask("outputs", path=str(path))
-        judged.append((self._rows[name], np.load(path)))
-        self._change(name, **judge(*judged[-1], judged[0] if len(judged) > 1 else None))
+    def _judge(self, name: str, judge: Judge, verdicts: Verdicts, expected: "Expected") -> None:
+        row = self._rows[name]
+        key = (name, row.baseline)
+        if key not in verdicts:
+            baseline = row.baseline
+            if baseline is not None and baseline not in expected:
+                expected.clear()
+                expected[baseline] = self._outputs(baseline)
+            if baseline is None or name == baseline:
+                verdicts[key] = judge(row, expected[name], None)
+            else:
+                verdicts[key] = judge(row, self._outputs(name), (self._rows[baseline], expected[baseline]))
+        self._change(name, **verdicts[key])
+
+    def _outputs(self, name: str) -> Outputs:
+        path = self._folder / "outputs.npz"
+        try:
+            self._running[name].ask("outputs", path=str(path))
+        except JobFailed as failure:
+            raise _RowFailed(name, failure) from failure
+        with np.load(path) as arrays:
+            return tuple(arrays[each] for each in arrays.files)
 
     def _drop(self, name: str, failure: JobFailed) -> None:
         """The row failed: what it measured so far is not kept, for its turns were not all taken."""

@@ -1,12 +1,14 @@
 """The lines under a benchmark's table: the verdict, the conditions, what went wrong, warnings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from toolchain.bench_figures import efficient, is_proven
 from toolchain.bench_group import speedup
-from toolchain.bench_record import Benchmark, Row
+from toolchain.bench_record import Benchmark, Circumstances, Row
 
 _NAMED = 5
+_HALVES = ("fp16", "bf16")
+UNFINISHED = "This bench was stopped before its end: rows have not all their rounds, and may not be judged."
 EFFICIENT = "◆"
 """Marks a row of the Pareto set."""
 
@@ -21,8 +23,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         best, *others = sorted(timed, key=_speed, reverse=True)
         level = [_called(row, rows) for row in others if not speedup(row, best).low > 1]
         line = f"{circumstances}: the fastest is {_called(best, rows)}"
-        more = f" and {len(level) - _NAMED} more" if len(level) > _NAMED else ""
-        lines.append(line + (f", not clearly ahead of {', '.join(level[:_NAMED])}{more}." if level else "."))
+        lines.append(line + (f", not clearly ahead of {_listed(level)}." if level else "."))
     return lines
 
 
@@ -37,17 +38,35 @@ def _called(row: Row, among: Sequence[Row]) -> str:
     return f"{label} on {row.setting.where}" if len({each.setting.where for each in among}) > 1 else label
 
 
+def _listed(names: Collection[str], separator: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return separator.join(list(names)[:_NAMED]) + more
+
+
 def unsuccessful(rows: Sequence[Row]) -> list[str]:
-    """One line for each row that is not ok, saying why; the same reason in several settings once."""
-    wrong = (row for row in rows if row.status != "ok")
-    lines = (f"{row.candidate.label} on {row.setting.where}: {row.status}. {row.reason}" for row in wrong)
-    return list(dict.fromkeys(lines))
+    """Each row that is not ok and why, the same reason once; and where, unless that is everywhere the row stands."""
+    everywhere: dict[str, set[Circumstances]] = {}
+    wrong: dict[tuple[str, str, str], dict[Circumstances, None]] = {}
+    for row in rows:
+        everywhere.setdefault(row.name, set()).add(row.setting.circumstances)
+        if row.status != "ok":
+            wrong.setdefault((row.name, row.status, row.reason), {})[row.setting.circumstances] = None
+    return [
+        f"{name}{'' if set(places) == everywhere[name] else _at(places)}: {status}. {reason}"
+        for (name, status, reason), places in wrong.items()
+    ]
+
+
+def _at(places: Collection[Circumstances]) -> str:
+    return f" at {_listed([str(place) for place in places], '; ')}"
 
 
 def notes(benchmark: Benchmark) -> list[str]:
     """Everything worth a line under the table."""
     rows = benchmark.rows
     return [
+        *([] if benchmark.complete else [UNFINISHED]),
         *_baselines(rows),
         *verdict(rows),
         *_legend(rows),
@@ -96,16 +115,19 @@ def _backends(rows: Sequence[Row]) -> list[str]:
             if row.rounds_ms and fact in row.facts:
                 modes.setdefault(row.facts[fact], {})[_called(row, rows)] = None
         if modes:
-            lines.append(
-                f"{title}: " + "; ".join(f"{mode} in {', '.join(names)}" for mode, names in modes.items()) + "."
-            )
-    elsewhere = {row.setting.where: row.setting.python for row in rows if row.setting.python}
+            lines.append(f"{title}: " + "; ".join(f"{mode} in {_listed(names)}" for mode, names in modes.items()) + ".")
+    elsewhere = {row.setting.where: row.setting.python for row in rows if row.setting.python and row.rounds_ms}
     return [*lines, *(f"{where} ran in {python}." for where, python in elsewhere.items())]
 
 
 def _half_precision(rows: Sequence[Row]) -> list[str]:
-    """What every reader of an fp16 or bf16 row on a CPU should know."""
-    narrow = (row for row in rows if row.candidate.precision in ("fp16", "bf16") and row.rounds_ms)
-    if any(row.setting.provider == "cpu" for row in narrow):
-        return ["fp16 on a CPU saves bytes, not time: the kernels run in fp32 with casts around them."]
-    return []
+    """What a row in half the bits on a CPU may be in truth, where no profile has shown it."""
+    precisions = dict.fromkeys(
+        row.candidate.precision
+        for row in rows
+        if row.candidate.precision in _HALVES and row.setting.provider == "cpu" and row.rounds_ms and not row.profile
+    )
+    return [
+        f"{precision} on a CPU may be computed in fp32 with casts around it: --profile shows whether it is."
+        for precision in precisions
+    ]

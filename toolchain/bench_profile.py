@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtimes.node_time import CONVERSIONS, COPIES, NodeTime, is_compiled
-from runtimes.registry import Options
+from runtimes.node_time import CONVERSIONS, COPIES, PYTHON, NodeTime, is_compiled
+from runtimes.registry import Options, short_name
 from toolchain.bench_record import NodeShare, Profile, Unfused
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 _CPU = frozenset({"CPUExecutionProvider", "cpu"})
 _HALVES = ("fp16", "bf16")
-_PYTHON = "Python"  # torch_profile.PYTHON, which cannot be had without torch
 _INT8_ABLE = frozenset({"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"})
 """Operators that have an int8 kernel, and stay in float for want of a format that it takes."""
+_ONE_AFTER_THE_OTHER = "The row runs nodes side by side, its profile ran them one after the other."
 _PROFILED_S = 2.0
 _RUNS_AT_LEAST, _RUNS_AT_MOST = 5, 50
 _WORTH_MENTIONING = 0.05
@@ -41,15 +42,18 @@ def of_file(
 ) -> Profile:
     """Profile an ``.onnx`` file on ``provider``, named as onnxruntime names it, for about two seconds.
 
-    Opens a session of its own. ``latency_ms`` is about what a run takes. Raises what
-    :func:`runtimes.ort_profile.time_shares` does.
+    Opens a session of its own, in which nodes run one after the other; the advice says so where the row's do not.
+    ``latency_ms`` is about what a run takes. Raises what :func:`runtimes.ort_profile.time_shares` does.
     """
-    from runtimes import ort_profile
+    from runtimes import ort_profile, ort_session
 
     nodes = ort_profile.time_shares(
         path, feeds, threads=threads, runs=runs_for(latency_ms), provider=provider, options=options, settings=settings
     )
-    return profile_of(nodes, ort_profile.unfused(nodes), precision=precision, provider=provider)
+    found = profile_of(nodes, ort_profile.unfused(nodes), precision=precision, provider=provider)
+    if ort_session.chosen_settings(path, provider, settings).execution_mode == "sequential":
+        return found
+    return replace(found, advice=f"{found.advice} {_ONE_AFTER_THE_OTHER}")
 
 
 def of_call(call: Callable[[], object], *, device: str, compiled: bool, latency_ms: float) -> Profile:
@@ -162,18 +166,13 @@ def _about_the_slowest(nodes: Sequence[NodeTime]) -> str:
         return (
             f"{short_name(slowest[0].provider)} compiled {share:.0%} of the time into subgraphs that no profile shows."
         )
-    if op_type == _PYTHON:
+    if op_type == PYTHON:
         return f"Python between the operators takes {share:.0%} of the time: a larger batch or ONNX Runtime spares it."
     precision = max(slowest, key=lambda node: node.share).precision
     said = f"{op_type} takes {share:.0%} of the time" + (f", in {precision}" if precision else "")
     if sum(node.mean_us for node in nodes) < _BLURRED_US * len(nodes):
         said += "; the profiler's own microsecond a node blurs times as short as these"
     return f"{said}."
-
-
-def short_name(provider: str) -> str:
-    """A provider as the command takes it."""
-    return provider.removesuffix("ExecutionProvider").lower()
 
 
 def counted(number: int, one: str, many: str) -> str:

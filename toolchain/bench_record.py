@@ -1,17 +1,26 @@
 """What a benchmark is about and what it found: candidates, settings, rows, the whole, and its JSON."""
 
+import functools
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
 from typing import Any
 
+from toolchain import strict_json
 from toolchain.errors import BadUsage
 from toolchain.stats import Interval, percentile
 
 SCHEMA_VERSION = 2
-SCHEMA = "bench.schema.json"
-"""The JSON Schema of :meth:`Benchmark.to_json`, beside this file."""
+_LEAST_MS = 1e-5
+"""The last digit that is written of a latency."""
+
+
+@functools.cache
+def schema() -> str:
+    """The JSON Schema of :meth:`Benchmark.to_json`, which ``nnx bench`` writes."""
+    return (resources.files("toolchain") / "bench.schema.json").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +136,8 @@ class Profile:
 class Row:
     """One candidate in one setting.
 
-    ``status`` is ``ok``, ``unavailable`` (not to be had here), ``failed`` (crashed or refused), or ``unproven`` (ran,
+    ``status`` is ``ok``, ``unavailable`` (not to be had here), ``failed`` (crashed or refused), ``undecided`` (ran, but
+    the samples are too few to tell whether it loses more accuracy than allowed), or ``unproven`` (ran,
     but its outputs do not agree with the baseline's); ``reason`` says why for all but ``ok``. ``rounds_ms`` are raw
     latencies, one list a round, of all streams; of a round with very many runs an evenly spaced part. ``rounds_s`` are
     the rounds' durations and ``rounds_runs`` the runs in each. ``speedup`` is over the row named ``baseline`` in the
@@ -196,7 +206,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A whole run: where, when (ISO 8601, UTC), by which command, on which data, how hard, its rows and warnings."""
+    """A whole run: where, when (ISO 8601, UTC), by which command, on which data, how hard, its rows and warnings.
+
+    One that is not ``complete`` was kept while the rounds went: its rows need not be judged, nor have all their rounds.
+    """
 
     machine: dict[str, Any]
     created: str
@@ -205,6 +218,7 @@ class Benchmark:
     command: tuple[str, ...] = ()
     effort: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    complete: bool = True
 
     def to_json(self) -> str:
         """What the schema describes. JSON has no infinity: the ends of an interval that has none become null."""
@@ -215,29 +229,37 @@ class Benchmark:
             entry["latency_ms"] = {f"p{q}": row.latency_ms(q) for q in (50, 90, 99)} if row.rounds_ms else None
             entry["throughput_per_s"] = row.throughput_per_s
             # by themselves: a search for infinities in the samples of a long bench takes 0.2 s each time
-            rows.append(
-                {**_finite(entry), "rounds_ms": [[round(sample, 5) for sample in block] for block in row.rounds_ms]}
-            )
-        content = {"schema_version": SCHEMA_VERSION, **_finite(asdict(replace(self, rows=()))), "rows": rows}
-        return json.dumps(content, allow_nan=False) + "\n"
+            rows.append({**strict_json.finite(entry), "rounds_ms": [_written(block) for block in row.rounds_ms]})
+        facts = strict_json.finite(asdict(replace(self, rows=())))
+        return json.dumps({"schema_version": SCHEMA_VERSION, **facts, "rows": rows}, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Benchmark":
-        """Read what :meth:`to_json` wrote; raise BadUsage for another schema version or anything else."""
+        """Read what :meth:`to_json` wrote; raise BadUsage for another schema version, and for what is not as described.
+
+        That a file was damaged, or written by hand, is said here, and not by whatever works with it later.
+        """
         try:
-            content = json.loads(text)
-            version = content["schema_version"]
+            content = strict_json.parsed(text)
+            version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
             if version != SCHEMA_VERSION:
                 raise BadUsage(
                     f"The benchmark has schema version {version}, this nnx reads {SCHEMA_VERSION}.",
                     "Run the bench again.",
                 )
+            strict_json.check(content, json.loads(schema()))
             known = {name: content[name] for name in cls.__dataclass_fields__}
             for name in ("command", "warnings"):
                 known[name] = tuple(known[name])
             return cls(**{**known, "rows": tuple(_row(entry) for entry in content["rows"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadUsage("The file is not a benchmark of nnx.", "Run the bench again.") from error
+        except ValueError as error:
+            why = "it is no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise BadUsage(f"The file is not a benchmark of nnx: {why}.", "Run the bench again.") from error
+
+
+def _written(block: tuple[float, ...]) -> list[float]:
+    """A round's latencies to the last digit; 0, of a run shorter than a coarse clock's step, has no logarithm."""
+    return [max(_LEAST_MS, round(sample, 5)) for sample in block]
 
 
 def _row(entry: dict[str, Any]) -> Row:
@@ -252,21 +274,14 @@ def _row(entry: dict[str, Any]) -> Row:
     for name in ("rounds_s", "rounds_runs"):
         known[name] = tuple(known[name])
     known["rounds_ms"] = tuple(tuple(block) for block in known["rounds_ms"])
+    if len({len(known[name]) for name in ("rounds_ms", "rounds_s", "rounds_runs")}) > 1:
+        raise ValueError("a row has not as many rounds_ms as rounds_s and rounds_runs")
     known["profile"] = profile_from(known["profile"]) if known["profile"] else None
     return Row(**known)
 
 
-def _finite(value: Any) -> Any:
-    """``value`` with null for every number that JSON cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
 def _interval(entry: dict[str, float | None]) -> Interval:
-    missing = {"estimate": math.nan, "low": -math.inf, "high": math.inf}
+    missing = {"low": -math.inf, "high": math.inf}
     return Interval(**{name: missing[name] if end is None else end for name, end in entry.items()})
 
 

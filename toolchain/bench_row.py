@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,24 @@ class BenchRow:
         return {"peak_memory_bytes": _peak_memory(), "device_memory_bytes": self._runtime.device_memory_bytes()}
 
     def outputs(self, *, path: str) -> None:
-        """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``."""
+        """Run all samples, batch by batch, and save every output as ``path``, an ``.npz``, in the model's order.
+
+        One that has a row for each sample is ``(S, ...)``, any other ``(batches, ...)``.
+        """
         total = len(next(iter(self._samples.values())))
-        first = self._runtime.outputs[0].name
-        results = [self._runtime.bind(self._feeds(start))()[first].copy() for start in range(0, total, self._batch)]
-        np.save(path, np.concatenate(results)[:total])
+        names = [spec.name for spec in self._runtime.outputs]
+        batches = []
+        for start in range(0, total, self._batch):
+            results = self._runtime.bind(self._feeds(start))()
+            batches.append([results[name].copy() for name in names])
+        found = [self._joined(parts, total) for parts in zip(*batches, strict=True)]
+        np.savez(path, *found)
+
+    def _joined(self, parts: Sequence[npt.NDArray[np.generic]], total: int) -> npt.NDArray[np.generic]:
+        """One output of all batches: a row for each sample, or for each batch where the first axis is not theirs."""
+        if all(part.ndim and len(part) == self._batch for part in parts):
+            return np.concatenate(parts)[:total]
+        return np.stack(parts)
 
     def profile(self, *, latency_ms: float) -> dict[str, Any]:
         """Where the time goes, as :class:`toolchain.bench_record.Profile` in plain types; ``latency_ms`` is a run's."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exporters import onnx_file
+from exporters import calibration_data, onnx_file
 from exporters.atomic_file import write_text
 from toolchain import artifacts_folder, benchmark, judging, manifest, samples, sources
 from toolchain.bench_record import Benchmark, Candidate, Setting
@@ -12,6 +12,10 @@ from toolchain.benchmark import Effort, Extras
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.samples import Samples
+
+DEFAULT_BATCHES = (1, 32)
+_MOST_RANDOM = 256
+"""Seeded samples made at most: a larger batch holds them several times."""
 
 
 def bench(
@@ -31,6 +35,8 @@ def bench(
     Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. One
     that loses more than ``max_drop``, a share, of the baseline's accuracy is unproven.
     """
+    if data_folder is not None and samples_source is None and not any(target.is_dir() for target in targets):
+        raise BadUsage("--data would do nothing for model files.", "Name what to take from it with --samples.")
     named: list[tuple[Path, list[Candidate]]] = []
     given: Samples | None = None
     if samples_source is not None:
@@ -54,7 +60,8 @@ def bench(
         raise BadUsage(f"There is no row '{extras.reference}'.", f"Choose one of: {', '.join(labels)}.")
     if given is None:
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
-        given = samples.random_for_model(Path(candidates[0].model), max(setting.batch for setting in settings))
+        most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
+        given = samples.random_for_model(Path(candidates[0].model), most)
     return benchmark.run(
         candidates,
         settings,
@@ -65,6 +72,13 @@ def bench(
         progress=progress,
         keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
     )
+
+
+def batches(targets: Sequence[Path]) -> tuple[int, ...]:
+    """The batch sizes to measure where none are asked for: 1 and 32, or the one that a model file is fixed to."""
+    files = [target for target in targets if target.is_file()]
+    fixed = {calibration_data.fixed_batch(onnx_file.load(file)) for file in files} - {None}
+    return tuple(sorted(size for size in fixed if size is not None)) or DEFAULT_BATCHES
 
 
 def _first_model(targets: Sequence[Path]) -> Path | None:

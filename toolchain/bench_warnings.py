@@ -208,7 +208,7 @@ def _more_time(width: float, effort: Effort, given: Given) -> str:
         return "Quiet the machine, then run it again."
     if not 0 < needed <= _LONGEST_ADVISED_S:
         return f"More time alone will not do: quiet the machine, or be content with {looser}."
-    time = f"Give about --max-time {float(f'{needed:.2g}'):.0f}s"
+    time = f"Give about --max-time {max(1, math.ceil(float(f'{needed:.2g}')))}s"
     return f"{time}, or be content with {looser}." if given.precision else f"{time}."
 
 

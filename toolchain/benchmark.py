@@ -3,15 +3,16 @@
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from runtimes.registry import provider_named
 from toolchain import bench_warnings, conditions, machine
-from toolchain.bench_group import Effort, Group, Judge, Outputs, Start
+from toolchain.bench_group import Effort, Group, Judge, Outputs, Start, Verdicts
 from toolchain.bench_record import Benchmark, Candidate, Circumstances, Row, Setting
 from toolchain.bench_warnings import Given
 from toolchain.progress import SILENT, Progress
@@ -20,6 +21,7 @@ from toolchain.turns import Turn
 
 __all__ = ["Effort", "Extras", "Judge", "Outputs", "run"]
 _KEEP_EVERY_S = 2.0
+_SHARE_FOR_KEEPING = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class Extras:
 
     ``reference`` is the label of the row that speed-ups are over, the first that runs if None. ``noise_floor``
     measures that row once more, ``profile`` says where each row's time goes. ``command`` and ``given`` are what the
-    user typed: for the record, and for advice that does not name what was done already.
+    user typed: for the record, and for advice that does not name what was done already; ``warnings`` are put before
+    those about the measurement.
     """
 
     reference: str | None = None
@@ -36,6 +39,7 @@ class Extras:
     profile: bool = False
     command: tuple[str, ...] = ()
     given: Given = field(default_factory=Given)
+    warnings: tuple[str, ...] = ()
 
 
 def run(
@@ -52,44 +56,47 @@ def run(
 ) -> Benchmark:
     """Measure every candidate in every setting; those in the same circumstances take turns and are compared.
 
-    A candidate that cannot run becomes a row that says why. Outputs are judged once per provider, at the largest batch.
-    ``keep`` is called with the rows so far, every two seconds at most, so that whatever ends the run loses next to
-    nothing; ``start`` makes a contestant from a job, its spec and its limits; tests give a scripted one.
+    A candidate that cannot run becomes a row that says why. Larger batches come first: what was judged there against
+    the same baseline holds for smaller ones. ``keep`` is called with the rows so far, every two seconds at most, so
+    that whatever ends the run loses next to nothing; ``start`` makes a contestant from a job, its spec and its limits;
+    tests give a scripted one.
     """
     effort, extras = effort or Effort(), extras or Extras()
     groups = _groups(candidates, settings)
-    judged = max(groups, key=lambda circumstances: circumstances.batch)
+    verdicts: Verdicts = {}
     with tempfile.TemporaryDirectory(prefix="nnx-bench-") as folder:
-        record = _Record(samples.source, effort, extras, keep)
+        record = _Record(list(groups), samples.source, effort, extras, keep)
         inputs = _saved(samples, Path(folder))
-        for circumstances, entrants in groups.items():
+        for circumstances in sorted(groups, key=lambda circumstances: -circumstances.batch):
             group = Group(
-                circumstances,
-                entrants,
-                inputs=inputs,
-                folder=Path(folder),
-                effort=effort,
-                progress=progress,
-                start=start,
-            )
+                circumstances, groups[circumstances], inputs=inputs, folder=Path(folder), effort=effort,
+                progress=progress, start=start,
+            )  # fmt: skip
             rows = group.measure(
-                judge=judge if circumstances == judged else None,
+                judge=judge,
+                verdicts=verdicts,
                 reference=extras.reference,
                 noise_floor=extras.noise_floor,
                 profile=extras.profile,
-                seen=record.keep_with,
+                seen=partial(record.keep, circumstances),
             )
-            record.add(rows)
+            record.done(circumstances, rows)
     return record.finished()
 
 
 class _Record:
     """The rows so far, and when to write them down."""
 
-    def __init__(self, data: str, effort: Effort, extras: Extras, keep: Callable[[Benchmark], None] | None) -> None:
-        self._rows: list[Row] = []
-        self._effort = effort
-        self._extras, self._keep, self._kept_at = extras, keep, -_KEEP_EVERY_S
+    def __init__(
+        self,
+        order: Sequence[Circumstances],
+        data: str,
+        effort: Effort,
+        extras: Extras,
+        keep: Callable[[Benchmark], None] | None,
+    ) -> None:
+        self._rows: dict[Circumstances, Sequence[Row]] = dict.fromkeys(order, ())
+        self._effort, self._extras, self._keep, self._keep_at = effort, extras, keep, 0.0
         self._busy = machine.busy_share()
         self._times = conditions.processor_times()
         self._so_far = Benchmark(
@@ -99,20 +106,25 @@ class _Record:
             rows=(),
             command=extras.command,
             effort=asdict(effort),
+            warnings=extras.warnings,
+            complete=False,
         )
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """The rows of circumstances that are done."""
-        self._rows += rows
+    def done(self, circumstances: Circumstances, rows: Sequence[Row]) -> None:
+        """All rows of these circumstances are measured and judged."""
+        self._rows[circumstances] = rows
 
-    def keep_with(self, rows: Sequence[Row]) -> None:
-        """What is done, with ``rows`` that are not done yet."""
-        if self._keep is not None and time.monotonic() - self._kept_at > _KEEP_EVERY_S:
-            self._keep(replace(self._so_far, rows=tuple(_with_verdicts([*self._rows, *rows]))))
-            self._kept_at = time.monotonic()
+    def keep(self, circumstances: Circumstances, rows: Sequence[Row]) -> None:
+        """What is done, with ``rows`` that are not done yet; seldom enough to take little time from the rounds."""
+        started = time.monotonic()
+        if self._keep is not None and started >= self._keep_at:
+            self._rows[circumstances] = rows
+            self._keep(replace(self._so_far, rows=tuple(self._in_order())))
+            spent = time.monotonic() - started
+            self._keep_at = started + max(_KEEP_EVERY_S, spent / _SHARE_FOR_KEEPING)
 
     def finished(self) -> Benchmark:
-        rows = _with_verdicts(self._rows)
+        rows = self._in_order()
         spent = [after - before for before, after in zip(self._times, conditions.processor_times(), strict=True)]
         warnings = bench_warnings.warnings(
             rows,
@@ -121,10 +133,26 @@ class _Record:
             steal=conditions.stolen_share(spent),
             effort=self._effort,
         )
-        whole = replace(self._so_far, rows=tuple(rows), warnings=tuple(warnings))
+        warnings += _other_references(rows, self._extras.reference)
+        whole = replace(
+            self._so_far, rows=tuple(rows), warnings=(*self._extras.warnings, *warnings), complete=True
+        )  # fmt: skip
         if self._keep is not None:
             self._keep(whole)
         return whole
+
+    def _in_order(self) -> list[Row]:
+        return [row for rows in self._rows.values() for row in rows]
+
+
+def _other_references(rows: Sequence[Row], wanted: str | None) -> list[str]:
+    """Where the row that speed-ups should be over did not run."""
+    others = {
+        str(row.setting.circumstances): row.baseline
+        for row in rows
+        if wanted is not None and row.baseline is not None and not row.baseline.startswith(f"{wanted} on ")
+    }
+    return [f"'{wanted}' did not run at {where}: there speed-ups are over {name}." for where, name in others.items()]
 
 
 def _groups(candidates: Sequence[Candidate], settings: Sequence[Setting]) -> dict[Circumstances, list[Row]]:
@@ -151,24 +179,3 @@ def _saved(samples: Samples, folder: Path) -> dict[str, str]:
         inputs[name] = str(folder / f"input{index}.npy")
         np.save(inputs[name], array)
     return inputs
-
-
-def _with_verdicts(rows: Sequence[Row]) -> list[Row]:
-    """Carry accuracy and parity over to the circumstances in which a candidate was timed but not judged."""
-    judged: Mapping[tuple[str, str, str | None], Row] = {
-        _place(row): row for row in rows if (row.parity or row.accuracy) and not row.repeats
-    }
-    result = []
-    for row in rows:
-        source = judged.get(_place(row))
-        if source is not None and row is not source and row.status == "ok" and not row.repeats:
-            row = replace(
-                row, accuracy=source.accuracy, drop=source.drop, parity=source.parity, status=source.status,
-                reason=source.reason,
-            )  # fmt: skip
-        result.append(row)
-    return result
-
-
-def _place(row: Row) -> tuple[str, str, str | None]:
-    return row.candidate.label, row.setting.where, row.setting.python

@@ -15,6 +15,8 @@ from toolchain.differences import Difference, differing, listed, of_machines, of
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.stats import Interval, ratio_of_unpaired_medians
 
+TOO_SLOW, CANNOT_TELL = "too slow", "cannot tell"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
@@ -44,10 +46,21 @@ class Change:
         if self.new.status != "ok":
             return f"now {self.new.status}" if self.broke else self.new.status
         if self.old.status != "ok" or self.slowdown is None:
-            return f"was {self.old.status}"
+            return "not timed" if self.old.status == "ok" else f"was {self.old.status}"
         if self.slowdown.excludes(1.0):
             return "slower" if self.slowdown.low > 1 else "faster"
         return "no difference shown"
+
+    def passes(self, max_slowdown: float) -> str:
+        """What the gate says: ``passed``, ``too slow``, ``cannot tell`` where the limit lies inside the interval.
+
+        Of a row that broke, or was not timed in both, its verdict.
+        """
+        if self.broke or self.slowdown is None:
+            return self.verdict
+        if self.slowdown.low > 1 + max_slowdown:
+            return TOO_SLOW
+        return CANNOT_TELL if self.slowdown.high > 1 + max_slowdown else "passed"
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -104,23 +117,27 @@ def compare(old: Benchmark, new: Benchmark) -> Comparison:
     )
 
 
-def require_no_slowdown(
-    old: Benchmark, new: Benchmark, *, max_slowdown: float = 0.05, allow_other_machine: bool = False
-) -> Comparison:
+def baseline(path: Path) -> Benchmark:
+    """What :func:`read` gives; raises BadUsage for a benchmark that was stopped too."""
+    found = read(path)
+    if not found.complete:
+        raise BadUsage(f"The bench in {path} was stopped before its end.", "Make a new baseline.")
+    return found
+
+
+def require_no_slowdown(found: Comparison, *, max_slowdown: float = 0.05, allow_other_machine: bool = False) -> None:
     """The gate: a row fails when its whole interval lies beyond ``1 + max_slowdown``, or when it is not sound any more.
 
-    Raises CheckFailed naming such rows; BadUsage when another machine made ``old`` and that is not allowed, when no
-    row is in both, or when none was timed in both.
+    Raises CheckFailed naming such rows; BadUsage when another machine made the old benchmark and that is not allowed,
+    or when no row was timed in both.
     """
-    if not allow_other_machine:
-        require_same_machine(old.machine, new.machine)
-    found = compare(old, new)
+    of_another_machine(found.old.machine, found.new.machine, allowed=allow_other_machine)
     broken = [f"{change.name} is {change.verdict}" for change in found.changes if change.broke]
     slower = [
         f"{change.name} takes {change.slowdown.estimate:.2f} times as long "
         f"({change.slowdown.low:.2f} to {change.slowdown.high:.2f})"
         for change in found.changes
-        if change.slowdown is not None and change.slowdown.low > 1 + max_slowdown
+        if change.slowdown is not None and change.passes(max_slowdown) == TOO_SLOW
     ]
     if broken or slower:
         raise CheckFailed(
@@ -129,16 +146,20 @@ def require_no_slowdown(
         )
     if all(change.slowdown is None for change in found.changes):
         raise BadUsage("No row was timed in both benchmarks.", "Make a new baseline.")
-    return found
 
 
-def require_same_machine(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raise BadUsage when two descriptions (:class:`toolchain.machine.Machine` as a dict) are not of one machine."""
-    if differences := of_machines(old, new):
-        raise BadUsage(
-            f"The baseline is from another machine: {', '.join(map(str, differences))}.",
-            "Make a baseline on this one, or add --allow-other-machine.",
-        )
+def of_another_machine(old: Mapping[str, Any], new: Mapping[str, Any], *, allowed: bool) -> tuple[str, ...]:
+    """The warning that two descriptions (:class:`toolchain.machine.Machine` as a dict) are not of one machine, if so.
+
+    Raises BadUsage instead unless that is ``allowed``.
+    """
+    differences = ", ".join(map(str, of_machines(old, new)))
+    if not differences:
+        return ()
+    said = f"The baseline is from another machine: {differences}."
+    if not allowed:
+        raise BadUsage(said, "Make a baseline on this one, or add --allow-other-machine.")
+    return (said,)
 
 
 def read(path: Path) -> Benchmark:

@@ -1,15 +1,14 @@
 """A comparison of two benchmarks -> table, notes, markdown, JSON."""
 
 import json
-import math
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from toolchain import report
+from toolchain import report, strict_json
 from toolchain.bench_notes import conditions, unsuccessful
 from toolchain.bench_record import Row
-from toolchain.compare import Change, Comparison
+from toolchain.compare import CANNOT_TELL, Change, Comparison
 from toolchain.report import NOTHING, Table, accuracy, megabytes, unproven, without_empty
 from toolchain.stats import Interval, percentile_interval, shown, shown_ratio
 
@@ -54,20 +53,35 @@ def cells(change: Change) -> list[str]:
 def notes(found: Comparison) -> list[str]:
     """The verdicts counted, and what else is not the same."""
     counts = Counter(change.verdict for change in found.changes)
-    lines = [f"In both: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."]
+    lines = [f"In both: {_counted(counts)}."]
     if found.machine:
         lines.append(f"Another machine: {_sentence(found.machine)}")
+    for side, each in (("old", found.old), ("new", found.new)):
+        if not each.complete:
+            lines.append(f"The {side} bench was stopped before its end: its rows may not be judged.")
     if found.surroundings:
         lines.append(f"Not the same: {_sentence(found.surroundings)}")
     new = [change.new for change in found.changes]
-    lines += [*_of_rows(found), *conditions(new), *unsuccessful(new)]
-    for rows, where in ((found.only_old, "old"), (found.only_new, "new")):
-        if rows:
-            lines.append(f"Only in the {where} one: {'; '.join(rows)}.")
+    lines += [*_of_rows(found), *conditions(new), *unsuccessful(new), *_alone(found, "old one", "new one")]
     if any(change.new.setting.concurrency > 1 for change in found.changes):
         lines.append("Where several streams run, the ratio is of the time per sample, by throughput.")
     lines.append("The two were measured apart; rows that take turns in one `nnx bench` tell smaller differences.")
     return lines
+
+
+def gate(found: Comparison, *, max_slowdown: float) -> list[str]:
+    """What ``nnx bench --baseline`` has compared, row by row with intervals, and what it could not."""
+    judged = [(change, change.passes(max_slowdown)) for change in found.changes]
+    counts = Counter(said for _, said in judged)
+    lines = [f"Against the baseline, with {max_slowdown * 100:g} % allowed: {_counted(counts)}."]
+    for change, said in judged:
+        ratio = f"{shown_ratio(change.slowdown)} the time, " if change.slowdown else ""
+        lines.append(f"{change.name}: {ratio}{said}.")
+    if counts[CANNOT_TELL]:
+        lines.append("Where it cannot tell, the limit lies inside the interval: measure longer with --max-time.")
+    if found.surroundings:
+        lines.append(f"Not the same: {_sentence(found.surroundings)}")
+    return [*lines, *_alone(found, "baseline", "new one")]
 
 
 def markdown(found: Comparison) -> str:
@@ -87,7 +101,7 @@ def to_json(found: Comparison) -> str:
         "machine": [asdict(difference) for difference in found.machine],
         "surroundings": [asdict(difference) for difference in found.surroundings],
     }
-    return json.dumps(content, allow_nan=False) + "\n"
+    return json.dumps(strict_json.finite(content), allow_nan=False) + "\n"
 
 
 def _json_row(change: Change) -> dict[str, Any]:
@@ -118,10 +132,7 @@ def _figures(row: Row) -> dict[str, Any]:
 
 
 def _ends(interval: Interval | None) -> dict[str, float | None] | None:
-    """JSON has no infinity: an end that is none is null."""
-    if interval is None:
-        return None
-    return {name: value if math.isfinite(value) else None for name, value in asdict(interval).items()}
+    return asdict(interval) if interval else None
 
 
 def _of_rows(found: Comparison) -> list[str]:
@@ -133,6 +144,16 @@ def _of_rows(found: Comparison) -> list[str]:
             if str(difference) not in said:
                 rows.setdefault(str(difference), {})[change.new.candidate.label] = None
     return [f"{difference}: {', '.join(labels)}." for difference, labels in rows.items()]
+
+
+def _counted(verdicts: Counter[str]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+
+
+def _alone(found: Comparison, old: str, new: str) -> list[str]:
+    """Rows that are in one of the two alone."""
+    places = ((old, found.only_old), (new, found.only_new))
+    return [f"Only in the {place}: {'; '.join(rows)}." for place, rows in places if rows]
 
 
 def _sentence(differences: tuple[object, ...]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC, _SYS = Path("/proc"), Path("/sys")
+_MOST_PROCESSORS = 1 << 16  # eight times what Linux can be built for
 _UNLIMITED_BYTES = 1 << 60  # version 1 of control groups writes "no limit" as nearly 2**63
 
 
@@ -74,7 +75,7 @@ def memory_limit_bytes(proc: Path = _PROC, sys: Path = _SYS) -> int | None:
     return min((int(text) for text in grants if int(text) < _UNLIMITED_BYTES), default=None)
 
 
-def busy_share(seconds: float) -> float:
+def busy_share(seconds: float = 0.2) -> float:
     """The share of processor time, 0 to 1, that all processes used in the next ``seconds``; 0 where it is not known."""
     before = processor_times()
     time.sleep(seconds)
@@ -96,11 +97,14 @@ def stolen_share(times: list[int]) -> float:
 
 
 def processors_in(cpulist: str) -> set[int]:
-    """The numbers in a list as Linux writes it: ``0-3,8``."""
+    """The numbers in a list as Linux writes it: ``0-3,8``; raise ValueError for what is none, or not of this world."""
     found: set[int] = set()
     for part in filter(None, cpulist.strip().split(",")):
-        first, _, last = part.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
+        start, _, end = part.partition("-")
+        first, last = int(start), int(end or start)
+        if not first <= last < _MOST_PROCESSORS:
+            raise ValueError(f"'{part}' is no range of processors")
+        found |= set(range(first, last + 1))
     return found
 
 

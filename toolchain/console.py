@@ -1,13 +1,14 @@
 """The only place that draws: results on stdout, progress and warnings on stderr."""
 
 import json
-import math
+import os
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from toolchain import strict_json
 from toolchain.progress import Bar, Board, Progress
 
 _PLAIN_LINE_EVERY_S = 5.0
@@ -83,7 +85,7 @@ class _DrawnBoard(Board):
 
 class _PlainBoard(Board):
     def __init__(self, console: Console, title: str) -> None:
-        self._console, self._title, self._shown_at, self._state = console, title, time.monotonic(), ""
+        self._console, self._title, self._shown_at, self._state = console, title, time.monotonic(), "no row runs"
 
     def advance(self, done: int, planned: int, left_s: float) -> None:
         self._state = _rounds(done, planned, left_s)
@@ -114,7 +116,7 @@ class _DrawnBar(Bar):
         self._task = self._rich.add_task(escape(title), total=total, figures="")
 
     def advance(self, amount: int = 1, **figures: str) -> None:
-        self._rich.update(self._task, advance=amount, figures=_figures(figures))
+        self._rich.update(self._task, advance=amount, figures=escape(_figures(figures)))
 
     def __enter__(self) -> Bar:
         self._rich.start()
@@ -152,30 +154,38 @@ def _figures(figures: dict[str, str]) -> str:
     return "  ".join(f"{name} {value}" for name, value in figures.items())
 
 
+class _Output(Console):
+    """stdout; a reader that has left is no reason to stop before the exit code is known."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _write_nowhere()
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_result(text: str) -> None:
-    """Write a result to stdout as it is."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    """Write a result to stdout as it is; nowhere once the reader has left."""
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _write_nowhere()
 
 
 def print_text(text: str) -> None:
     """Write a sentence to stdout; on a terminal its lines break between words."""
     if sys.stdout.isatty():
-        Console(highlight=False).print(text, markup=False)
+        _Output(highlight=False).print(text, markup=False, emoji=False)
     else:
         print_result(text)
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print JSON that every reader takes: what is NaN or infinite becomes null."""
-    print_result(json.dumps(_finite(facts), allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+    print_result(json.dumps(strict_json.finite(facts), allow_nan=False))
 
 
 def print_table(
@@ -191,9 +201,9 @@ def print_table(
     Numbers are never cropped: on a terminal that is too narrow the ``droppable`` columns are left out in their order,
     and named. A pipe gets all of them.
     """
-    console = Console(highlight=False)
+    console = _Output(highlight=False)
     kept = list(range(len(headings)))
-    widths = [max(len(row[index]) for row in (headings, *rows)) for index in kept]
+    widths = [max(cell_len(row[index]) for row in (headings, *rows)) for index in kept]
     dropped = []
     for name in droppable:
         if not console.is_terminal or sum(widths[index] + _COLUMN_GAP for index in kept) <= console.width:
@@ -206,7 +216,7 @@ def print_table(
     for number, row in enumerate(rows):
         table.add_row(*(escape(row[index]) for index in kept), style="strike dim" if number in struck else "")
     needed = sum(widths[index] + _COLUMN_GAP for index in kept)
-    wide = Console(highlight=False, width=max(console.width, needed))
+    wide = _Output(highlight=False, emoji=False, width=max(console.width, needed))
     wide.print(f"[bold]{escape(title)}[/]")
     wide.print(table)
     if dropped:

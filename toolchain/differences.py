@@ -6,6 +6,8 @@ from typing import Any
 
 from toolchain.bench_record import Benchmark
 
+_KEPT_BY_KERNELS = 0.03
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -20,23 +22,24 @@ class Difference:
 
 
 def of_machines(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """What makes it another machine: processor, architecture, cores, GPU. A new driver or kernel does not."""
+    """What makes it another machine: processor, architecture, memory, GPU. A new driver or kernel does not."""
     return differing(
         {
-            **{name: (old.get(name), new.get(name)) for name in ("processor", "architecture", "cores")},
+            **{name: (old.get(name), new.get(name)) for name in ("processor", "architecture")},
+            "memory": _memory(old.get("memory_bytes", 0), new.get("memory_bytes", 0)),
             "gpu": (_device(old.get("gpu")), _device(new.get("gpu"))),
         }
     )
 
 
 def of_surroundings(old: Benchmark, new: Benchmark) -> tuple[Difference, ...]:
-    """What else was not the same around the rows: system, versions, data."""
+    """What else was not the same around the rows: the cores that could be used, system, versions, data."""
     before, after = old.machine, new.machine
     versions = [benchmark.machine.get("libraries", {}) for benchmark in (old, new)]
     return differing(
         {
             "system": (before.get("system"), after.get("system")),
-            "memory": tuple(f"{each.get('memory_bytes', 0) / 2**30:.0f} GiB" for each in (before, after)),
+            "usable cores": (before.get("cores"), after.get("cores")),
             "isa": (listed(before.get("isa", ())), listed(after.get("isa", ()))),
             "gpu driver": (_driver(before.get("gpu")), _driver(after.get("gpu"))),
             "python": (before.get("python"), after.get("python")),
@@ -55,6 +58,13 @@ def differing(pairs: Mapping[str, tuple[object, ...]]) -> tuple[Difference, ...]
 def listed(parts: Iterable[object]) -> str:
     """One word a part."""
     return " ".join(map(str, parts))
+
+
+def _memory(old: int, new: int) -> tuple[str, str]:
+    """In GiB; what a kernel keeps for itself, some megabytes more or less, is no difference."""
+    same = abs(old - new) <= _KEPT_BY_KERNELS * max(old, new)
+    before, after = (f"{size / 2**30:.3g} GiB" if size else "" for size in (old, old if same else new))
+    return before, after
 
 
 def _device(gpu: str | None) -> str | None:

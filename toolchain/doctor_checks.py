@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from exporters import targets
 from runtimes.registry import PROVIDERS
 from toolchain.doctor_facts import Facts, Need, Trial
+from toolchain.machine import BF16_FLAGS
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 _BUSY_SHARE, _STOLEN_SHARE = 0.1, 0.01
 _LEAST_FREE_BYTES = 2 * 2**30
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 _FAST_TARGETS = ("x86-vnni", "x86-amx", "arm64-dotprod")
 _ARM = ("aarch64", "arm64")
 _INSTALL_COMPILER = {
@@ -58,7 +58,7 @@ def _processor(facts: Facts) -> Iterator[Check]:
     made = f"{flags or 'no VNNI, AMX or dot product'}; `--target auto` is {chosen.target}: {chosen.reason}"
     slow = "int8 gains less here; it is fast where there is VNNI (Intel Ice Lake, AMD Zen 4) or Arm's dot product."
     yield _judged("int8", chosen.target in _FAST_TARGETS, made, slow)
-    flags = ", ".join(flag for flag in _BF16_FLAGS if flag in machine.isa)
+    flags = ", ".join(flag for flag in BF16_FLAGS if flag in machine.isa)
     none = "none: training on the processor stays in fp32"
     slow = "Train on a GPU, or on a processor with avx512_bf16, amx_bf16 or Arm's bf16."
     yield _judged("bf16", bool(flags), f"{flags}: training uses it" if flags else none, slow)
@@ -72,9 +72,10 @@ def _surroundings(facts: Facts) -> Iterator[Check]:
         found = f"{_gib(here.free_memory_bytes)} free of {_gib(facts.machine.memory_bytes)}"
         enough = here.free_memory_bytes >= _LEAST_FREE_BYTES
         yield _judged("memory", enough, found, "Close other programs, or raise the container's limit.")
-    found = ", ".join(f"{_gib(free)} free in {folder}" for folder, free in facts.free_disk_bytes.items())
-    enough = min(facts.free_disk_bytes.values()) >= _LEAST_FREE_BYTES
-    yield _judged("disk", enough, found, "Free some space.")
+    if facts.free_disk_bytes:
+        found = ", ".join(f"{_gib(free)} free in {folder}" for folder, free in facts.free_disk_bytes.items())
+        enough = min(facts.free_disk_bytes.values()) >= _LEAST_FREE_BYTES
+        yield _judged("disk", enough, found, "Free some space.")
     yield _clock(facts)
     if len(here.memory_nodes) > 1:
         found = f"{len(here.memory_nodes)} nodes ({'; '.join(here.memory_nodes)}): threads on two wait for each other"
@@ -127,14 +128,14 @@ def _python(facts: Facts) -> Iterator[Check]:
 
 
 def _libraries(facts: Facts) -> Iterator[Check]:
-    if not facts.needs:
+    if not facts.python_wanted:
         found = "nnx itself is not installed, so the versions that it needs are not known"
         yield Check("libraries", WARN, found, "pip install -e . in its folder")
     for need in facts.needs:
         if need.extra is None:
             lacks = _lacks(need, facts.installed.get(need.name))
             found = lacks or facts.installed[need.name]
-            yield _judged(need.name, lacks is None, found, f"pip install '{need.name}>={need.at_least}'", worse=MISSING)
+            yield _judged(need.name, lacks is None, found, f"pip install '{need}'", worse=MISSING)
 
 
 def _onnxruntime(facts: Facts) -> Iterator[Check]:

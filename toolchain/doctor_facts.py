@@ -1,8 +1,10 @@
 """What :mod:`toolchain.doctor_checks` judges: facts on machine, libraries and backends, read without importing them."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runtimes import torch_compiler
+from runtimes import registry, torch_compiler
 from toolchain import conditions, machine
 from toolchain.conditions import Conditions
 from toolchain.machine import Gpus, Machine
 
 DISTRIBUTION = "nnx-toolchain"
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+_IMPORTED = ("torch", "onnx", "onnxscript", "numpy", "click", "rich")  # as in pyproject.toml, which is not installed
 _TIMEOUT_S = 60.0
 _REMOTE = "azure"  # sends its inputs to a service; every wheel has it
 _NEED = re.compile(r"""(?P<name>[\w.-]+)\s*>=\s*(?P<at_least>[\d.]+)(?:.*\bextra\s*==\s*['"](?P<extra>\w+)['"])?""")
@@ -31,11 +34,14 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI's vendor, and class of displays and 
 
 @dataclass(frozen=True)
 class Need:
-    """A distribution that nnx needs in at least this version; with ``extra`` only for what that extra brings."""
+    """A distribution that nnx needs in at least this version (empty: any); with ``extra`` only for what that brings."""
 
     name: str
     at_least: str
     extra: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}>={self.at_least}" if self.at_least else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +63,9 @@ class Trial:
 class Facts:
     """Everything that the checks look at.
 
-    ``free_disk_bytes`` by folder; ``installed`` versions by distribution; ``wheels`` are those that put their files
-    into the package onnxruntime; ``trials`` of providers by short name, empty without onnxruntime; ``compiler_lacks``
-    is what torch.compile misses, by device.
+    ``free_disk_bytes`` by folder; ``python_wanted`` is empty where nnx is not installed; ``installed`` versions by
+    distribution; ``wheels`` are those that put their files into the package onnxruntime; ``trials`` of providers by
+    short name, empty without onnxruntime; ``compiler_lacks`` is what torch.compile misses, by device.
     """
 
     machine: Machine
@@ -91,17 +97,17 @@ def read() -> Facts:
     torch_cuda = _torch_cuda()
     usable = bool(torch_cuda and (gpus.devices or gpus.problem or on_bus))
     trials, ort_cuda = _try_providers()
-    wanted, needs = _requirements()
+    wanted, needs = requirements()
     return Facts(
         machine=machine.describe(),
         conditions=here,
         gpus=gpus,
         nvidia_on_bus=on_bus,
-        free_disk_bytes={str(each): shutil.disk_usage(each).free for each in (Path.cwd(), tempfile.gettempdir())},
+        free_disk_bytes=_free_disk_bytes(),
         python_wanted=wanted,
         needs=needs,
         installed=_installed(needs),
-        wheels=_wheels(),
+        wheels=registry.wheels(),
         trials=trials,
         ort_cuda=ort_cuda,
         torch_cuda=torch_cuda,
@@ -133,12 +139,12 @@ def last_words(log: str, status: int) -> str:
     return lines[-1].rstrip(".") if lines else ""
 
 
-def _requirements() -> tuple[str, tuple[Need, ...]]:
-    """The Python and the libraries that nnx asks for; nothing when it was not installed."""
+def requirements() -> tuple[str, tuple[Need, ...]]:
+    """The Python and the libraries that nnx asks for; where it is not installed, what it imports in any version."""
     try:
         own = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
-        return "", ()
+        return "", tuple(Need(name, "") for name in _IMPORTED)
     needs = tuple(need for each in own.requires or () if (need := parse_need(each)))
     return own.metadata["Requires-Python"] or "", needs
 
@@ -153,16 +159,14 @@ def _installed(needs: tuple[Need, ...]) -> dict[str, str]:
     return found
 
 
-def _wheels() -> dict[str, str]:
-    """By their files, not their names: onnxruntime-qnn was such a wheel once and is a plug-in beside it now."""
+def _free_disk_bytes() -> dict[str, int]:
+    """Of the working folder, which may be deleted by now, and of the temporary one, which may be nowhere."""
     found = {}
-    for each in importlib.metadata.distributions():
-        name = (each.metadata["Name"] or "").lower()
-        if name.startswith(("onnxruntime", "ort-")):
-            files = {file.as_posix() for file in each.files or ()}
-            if "onnxruntime/__init__.py" in files:
-                found[name] = each.version
-    return dict(sorted(found.items()))
+    for find in (os.getcwd, tempfile.gettempdir):
+        with contextlib.suppress(OSError):
+            folder = find()
+            found[folder] = shutil.disk_usage(folder).free
+    return found
 
 
 def _torch_cuda() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from toolchain import accuracy, parity
 from toolchain.bench_record import Benchmark, Row
 from toolchain.benchmark import Judge, Outputs
-from toolchain.errors import CheckFailed, NotAvailable
+from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.samples import Samples
 
 MAX_DROP = 0.02
@@ -18,13 +18,17 @@ def judge_with(samples: Samples, *, max_drop: float = MAX_DROP) -> Judge:
 
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
         verdict: dict[str, Any] = {}
+        scores = outputs[0]
         if samples.labels is not None:
-            verdict["accuracy"] = accuracy.top1(outputs, samples.labels)
+            try:
+                verdict["accuracy"] = accuracy.top1(scores, samples.labels)
+            except BadUsage as misfit:  # hours of other rows must not be lost for it
+                return {"status": "failed", "reason": f"{misfit.what} {misfit.do}"}
         if baseline is None:
             return verdict
         other, expected = baseline
         precision = _loosest(_arithmetic(row), _arithmetic(other))
-        compared = parity.compare(expected, outputs, precision=precision)
+        compared = parity.compare_all(expected, outputs, precision=precision)
         noise = compared.sqnr_db
         verdict["parity"] = f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none")
         if not compared.passed and (samples.real or not precision.startswith("int")):
@@ -33,10 +37,10 @@ def judge_with(samples: Samples, *, max_drop: float = MAX_DROP) -> Judge:
                 "reason": f"Its outputs differ from {other.candidate.label}'s: {compared}.",
             }
         if samples.labels is not None:
-            verdict["drop"] = lost = accuracy.drop(expected, outputs, samples.labels)
-            if lost.estimate > max_drop:
+            verdict["drop"] = lost = accuracy.drop(expected[0], scores, samples.labels)
+            if lost.estimate > max_drop and verdict.get("status") is None:
                 verdict |= {
-                    "status": "unproven",
+                    "status": "unproven" if lost.low > max_drop else "undecided",
                     "reason": f"It loses {lost.estimate * 100:.2f} points of {other.candidate.label}'s accuracy "
                     f"(95 %: {lost.low * 100:.2f} to {lost.high * 100:.2f}), and {max_drop * 100:g} are allowed.",
                 }
@@ -57,12 +61,20 @@ def _loosest(*precisions: str) -> str:
 
 
 def require_sound(measured: Benchmark) -> None:
-    """Raise NotAvailable when no row could run here, CheckFailed when one failed or is unproven."""
+    """Raise NotAvailable when no row could run here, CheckFailed when one failed or is unproven, or else Undecided."""
     if all(row.status == "unavailable" for row in measured.rows):
         raise NotAvailable("Nothing that was asked for could run here.", measured.rows[0].reason)
-    wrong = [row.name for row in measured.rows if row.status in ("failed", "unproven")]
+    wrong = [
+        f"{row.name}, {row.setting.circumstances}" for row in measured.rows if row.status in ("failed", "unproven")
+    ]
     if wrong:
         raise CheckFailed(
             f"These rows failed or are unproven: {', '.join(dict.fromkeys(wrong))}.",
             "The lines under the table say why.",
+        )
+    undecided = dict.fromkeys(row.name for row in measured.rows if row.status == "undecided")
+    if undecided:
+        raise Undecided(
+            f"The samples are too few to tell whether these keep their accuracy: {', '.join(undecided)}.",
+            "Give more samples, or allow more with --max-drop.",
         )

@@ -65,7 +65,7 @@ def cut_apart(
         for index in layer.nodes:
             node = onnx.NodeProto()
             node.CopyFrom(wiring.nodes[index])
-            node.name = prefix + node.name
+            node.name = node.name and prefix + node.name  # a model may have several nodes without one
             used.update(node.input)
             node.input[:] = [rename(name) for name in node.input]
             node.output[:] = [name and prefix + name for name in node.output]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain import conditions
+from toolchain.conditions import busy_share as busy_share
 
 _SHOWN_ISA = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
@@ -19,6 +20,9 @@ _SHOWN_ISA = (
 _LIBRARIES = (
     "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn",
 )  # fmt: skip
+_WHEN_INSTALLED = ("nnx-toolchain", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""The flags of processors that multiply bfloat16 in hardware."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +95,18 @@ def isa_flags() -> frozenset[str]:
     return frozenset()
 
 
-def busy_share(seconds: float = 0.2) -> float:
-    """The share of processor time, 0 to 1, that all processes used in the next ``seconds``; 0 where it is not known."""
-    return conditions.busy_share(seconds)
-
-
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware."""
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & isa_flags())
+    return not isa_flags().isdisjoint(BF16_FLAGS)
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries that a file or a figure depends on, ``-`` for one that is not installed."""
+    """The versions of the libraries that a file or a figure depends on, ``-`` for one that is not installed.
+
+    nnx itself and the rarer builds of onnxruntime are there only when they are installed.
+    """
     found = dict.fromkeys(_LIBRARIES, "-")
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *_WHEN_INSTALLED):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -1,4 +1,4 @@
-"""Which rows are worth having: those that no other row surely beats in accuracy, latency and size taken together."""
+"""Which rows are worth having: no other is surely better in accuracy, latency or size and surely worse in none."""
 
 from collections.abc import Callable, Sequence
 

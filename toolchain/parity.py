@@ -1,6 +1,6 @@
 """Does a model file give what its reference gives? The tolerance follows from the precision."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,16 @@ def compare(reference: npt.NDArray[np.generic], given: npt.NDArray[np.generic], 
         precision=precision, samples=len(reference), max_difference=difference, sqnr_db=noise, agreement=agreement,
         limit=limit, passed=passed,
     )  # fmt: skip
+
+
+def compare_all(
+    reference: Sequence[npt.NDArray[np.generic]], given: Sequence[npt.NDArray[np.generic]], *, precision: str
+) -> Parity:
+    """The worst of a model's outputs, in its order; a model with another number of them never passes."""
+    if len(reference) != len(given):
+        nothing = np.empty(0)
+        return compare(reference[0], nothing, precision=precision)
+    return _worst([compare(want, got, precision=precision) for want, got in zip(reference, given, strict=True)])
 
 
 def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Parity:

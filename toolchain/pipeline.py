@@ -27,7 +27,7 @@ from toolchain import (
     sources,
     training,
 )
-from toolchain.artifacts_folder import BENCH, EXPLANATION, MODELS, REPORT
+from toolchain.artifacts_folder import BENCH, EXPLANATION, HISTORY, MODELS, REPORT
 from toolchain.bench_record import Benchmark, Setting
 from toolchain.benchmark import Effort, Extras
 from toolchain.datasets.dataset import Dataset
@@ -105,7 +105,7 @@ class Pipeline:
                 "test_accuracy": training.accuracy_of(model, self.data, self.data.test, "cpu"),
             }
             preprocessing = self._source.save_preprocessing(self.folder)
-            return [result.checkpoint, self.folder / training.HISTORY, *preprocessing], facts
+            return [result.checkpoint, self.folder / HISTORY, *preprocessing], facts
 
         return self._step("train", inputs, step, lambda facts: (
             f"test accuracy {facts['test_accuracy']:.2%}, {len(facts['epochs'])} epochs, {facts['seconds']:.0f} s"

@@ -3,12 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from toolchain.bench_profile import counted, short_name
+from runtimes.registry import short_name
+from toolchain.bench_profile import counted
 from toolchain.bench_record import Profile, Row
 
 OPERATOR_HEADINGS = ("operator", "nodes", "in", "µs", "share")
 NODE_HEADINGS = ("node", "operator", "in", "on", "µs", "share")
-_TOP = 8
+_MOST_ROWS = 8
 _NODE_WIDTH, _OPERATOR_WIDTH = 27, 20
 
 
@@ -30,8 +31,9 @@ def tables(row: Row) -> list[ProfileTable]:
     operators = ProfileTable(title=title, headings=OPERATOR_HEADINGS, rows=tuple(_operator_rows(profile)))
     if all(node.name == node.op_type for node in profile.nodes):
         return [operators]
-    slowest = sorted(profile.nodes, key=lambda node: -node.mean_us)[:_TOP]
-    rows = tuple(
+    slowest = sorted(profile.nodes, key=lambda node: -node.mean_us)
+    shown = _shown(len(slowest))
+    rows = [
         (
             _tail(node.name, _NODE_WIDTH),
             _tail(node.op_type, _OPERATOR_WIDTH),
@@ -40,9 +42,12 @@ def tables(row: Row) -> list[ProfileTable]:
             _time(node.mean_us),
             f"{node.share:.1%}",
         )
-        for node in slowest
-    )
-    return [operators, ProfileTable(title="slowest nodes", headings=NODE_HEADINGS, rows=rows)]
+        for node in slowest[:shown]
+    ]
+    if rest := slowest[shown:]:
+        time_us, share = sum(node.mean_us for node in rest), sum(node.share for node in rest)
+        rows.append((f"{len(rest)} more nodes", "", "", "", _time(time_us), f"{share:.1%}"))
+    return [operators, ProfileTable(title="slowest nodes", headings=NODE_HEADINGS, rows=tuple(rows))]
 
 
 def notes(profile: Profile) -> list[str]:
@@ -60,7 +65,8 @@ def notes(profile: Profile) -> list[str]:
 
 def _operator_rows(profile: Profile) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for op_type in list(profile.op_types)[:_TOP]:
+    shown = _shown(len(profile.op_types))
+    for op_type in list(profile.op_types)[:shown]:
         nodes = [node for node in profile.nodes if node.op_type == op_type]
         rows.append(
             (
@@ -71,7 +77,16 @@ def _operator_rows(profile: Profile) -> list[tuple[str, ...]]:
                 f"{profile.op_types[op_type]:.1%}",
             )
         )
+    if rest := list(profile.op_types)[shown:]:
+        nodes = [node for node in profile.nodes if node.op_type in rest]
+        time_us, share = sum(node.mean_us for node in nodes), sum(node.share for node in nodes)
+        rows.append((f"{len(rest)} more operators", str(len(nodes)), "", _time(time_us), f"{share:.1%}"))
     return rows
+
+
+def _shown(total: int) -> int:
+    """How many of ``total`` have a row of their own; where not all can, the last row is for all others."""
+    return total if total <= _MOST_ROWS else _MOST_ROWS - 1
 
 
 def _tail(name: str, width: int) -> str:

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from toolchain import bench_record
 from toolchain.bench_csv import to_csv
 from toolchain.bench_figures import efficient, provider_share, throughput
 from toolchain.bench_notes import EFFICIENT, notes
-from toolchain.bench_record import Row
+from toolchain.bench_record import Row, schema
 from toolchain.stats import percentile_interval, shown, shown_ratio
 
 __all__ = [
@@ -109,11 +107,10 @@ def speedup(row: Row) -> str:
 
 
 def accuracy(row: Row) -> str:
-    """The accuracy with half its interval, or the parity where there are no labels."""
-    if row.accuracy is not None:
-        half = (row.accuracy.high - row.accuracy.low) / 2
-        digits = 1 if half >= 0.001 else 2
-        return f"{row.accuracy.estimate:.{digits}%} ±{half * 100:.{digits}f}"
+    """The accuracy and the ends of its interval, which lie not evenly around it; the parity where there is none."""
+    if (share := row.accuracy) is not None:
+        digits = 1 if (share.high - share.low) / 2 >= 0.001 else 2
+        return f"{share.estimate:.{digits}%} ({share.low * 100:.{digits}f}–{share.high * 100:.{digits}f})"
     return row.parity or NOTHING
 
 
@@ -146,8 +143,3 @@ def _once(milliseconds: float | None) -> str:
     rounded = float(f"{milliseconds:.2g}")
     digits = 1 - math.floor(math.log10(rounded)) if rounded > 0 else 0
     return f"{rounded:,.{max(0, digits)}f}"
-
-
-def schema() -> str:
-    """The JSON Schema of what ``nnx bench`` writes as JSON."""
-    return (resources.files("toolchain") / bench_record.SCHEMA).read_text(encoding="utf-8")

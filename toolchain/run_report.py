@@ -1,6 +1,7 @@
 """``report.md``: one page about a run, for people."""
 
 import shlex
+from dataclasses import fields
 from typing import Any
 
 from toolchain import machine, report
@@ -52,11 +53,16 @@ On {measured.data}; each row in a process of its own, in turns.
 {report.markdown(report.table(measured.rows), report.notes(measured))}
 ## Where and how
 
-- {machine.Machine(**measured.machine)}
+- {_machine(measured)}
 - {", ".join(f"{library} {version}" for library, version in measured.machine["libraries"].items() if version != "-")}
 - {measured.created}{_command(measured)}
 - raw samples in `bench.json`, inputs and hashes of every step in `manifest.json`
 """
+
+
+def _machine(measured: Benchmark) -> machine.Machine:
+    """What is known of it; another nnx may have written more facts."""
+    return machine.Machine(**{each.name: measured.machine[each.name] for each in fields(machine.Machine)})
 
 
 def _command(measured: Benchmark) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtimes.base import TensorSpec
+from runtimes.base import FEEDABLE, MEND_TYPE, TensorSpec
 from runtimes.ort import OrtRuntime
 from toolchain import overlap, sources
 from toolchain.datasets import arrays, image_folder
@@ -191,6 +191,8 @@ def random_for(specs: Sequence[TensorSpec], count: int) -> Samples:
     random = np.random.default_rng(0)
     inputs: dict[str, npt.NDArray[np.generic]] = {}
     for spec in specs:
+        if spec.dtype not in FEEDABLE:
+            raise BadUsage(f"The model's input '{spec.name}' is {spec.dtype}, which nnx cannot feed.", MEND_TYPE)
         batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else count
         shape = (batch, *(axis if isinstance(axis, int) else 16 for axis in spec.shape[1:]))
         if np.issubdtype(np.dtype(spec.dtype), np.floating):

@@ -35,12 +35,14 @@ _GELUS = {"Gelu", "Erf"}
 class Found:
     """The ``settings`` to run the model with; ``speedup`` is theirs over the defaults, None where these are the best.
 
-    ``rows`` are all candidates, the defaults first; the files they name were copies and are gone.
+    ``rows`` are all candidates of the measurement that decided, the defaults first, ``tried`` those of the one before
+    it if there was one; the files they name were copies and are gone.
     """
 
     settings: SessionSettings
     speedup: Interval | None
     rows: tuple[Row, ...]
+    tried: tuple[Row, ...] = ()
 
     def __str__(self) -> str:
         if self.speedup is None:
@@ -75,7 +77,7 @@ def best(
     setting = Setting(provider="cpu", batch=batch, threads=threads)
     rows = _measured(loaded, trials, feeds, setting, precision, effort, progress, measure)
     _require_default(rows, model)
-    return _fastest(trials, rows, shown=rows)
+    return _fastest(trials, rows)
 
 
 def _measured(
@@ -107,14 +109,14 @@ def _require_default(rows: Sequence[Row], model: Path) -> None:
         raise CheckFailed(f"{model} does not run with the default session settings.", rows[0].reason)
 
 
-def _fastest(trials: Mapping[str, SessionSettings], rows: Sequence[Row], *, shown: tuple[Row, ...]) -> Found:
+def _fastest(trials: Mapping[str, SessionSettings], rows: tuple[Row, ...]) -> Found:
     """Of ``rows``, the defaults first, the fastest that is surely worth its lines of code."""
     faster = [(row.speedup, row) for row in rows[1:] if row.status == "ok" and row.speedup is not None]
     faster = [(speedup, row) for speedup, row in faster if speedup.low > MIN_GAIN]
     if not faster:
-        return Found(settings=trials[DEFAULT], speedup=None, rows=shown)
+        return Found(settings=trials[DEFAULT], speedup=None, rows=rows)
     speedup, chosen = max(faster, key=lambda pair: pair[0].estimate)
-    return Found(settings=trials[chosen.candidate.label], speedup=speedup, rows=shown)
+    return Found(settings=trials[chosen.candidate.label], speedup=speedup, rows=rows)
 
 
 def thorough(
@@ -150,7 +152,7 @@ def thorough(
         finalists[", ".join(row.candidate.label for row in gained)] = together
     second = _measured(loaded, finalists, feeds, setting, precision, effort, progress, measure)
     _require_default(second, model)
-    return _fastest(finalists, second, shown=(*first, *second[1:]))
+    return replace(_fastest(finalists, second), tried=first)
 
 
 def tune(
@@ -246,7 +248,7 @@ def _same_within(precision: str) -> Judge:
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
         if baseline is None:
             return {}
-        compared = parity.compare(baseline[1], outputs, precision=precision)
+        compared = parity.compare_all(baseline[1], outputs, precision=precision)
         if compared.passed:
             return {}
         return {"status": "unproven", "reason": f"Its outputs differ from those with default settings: {compared}."}

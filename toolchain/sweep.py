@@ -87,7 +87,7 @@ def _interpreters(pythons: Sequence[str]) -> Mapping[str, str]:
         name, path = (name, path) if equals else ("", text)
         if name:
             name = provider_named(name).name
-        place = shutil.which(Path(path).expanduser())
+        place = shutil.which(os.path.expanduser(path))  # noqa: PTH111 - Path drops the "./" that `which` looks for
         if place is None:
             raise BadUsage(f"There is no interpreter {path}.", "Give the path of a Python with onnxruntime in it.")
         # not resolved: what an environment's python links to knows nothing of the environment

@@ -10,6 +10,7 @@ import torch
 
 from exporters.atomic_file import write_text
 from toolchain import checkpoint
+from toolchain.artifacts_folder import HISTORY
 from toolchain.batches import BatchPath
 from toolchain.datasets.dataset import Dataset, Split
 from toolchain.errors import BadUsage
@@ -18,7 +19,6 @@ from toolchain.recipe import Recipe
 from toolchain.trainer import Trainer
 from toolchain.training_options import TrainingOptions
 
-HISTORY = "training.json"
 _EVALUATION_BATCH = 500
 _REPORT_EVERY_S = 0.25
 

@@ -96,7 +96,11 @@ class Turn:
                 line = ""
         if not line:
             raise self._death(operation, timed_out=watchdog.fired)
-        answer = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            what = f"It said '{line.strip()[:80]}' where an answer was due."
+            raise JobFailed("crash", what, "Give an interpreter that prints nothing of its own.") from None
         if "error" in answer:
             raise JobFailed(**answer["error"])
         return answer["result"]

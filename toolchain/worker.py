@@ -60,6 +60,8 @@ def _describe(error: Exception) -> dict[str, str]:
             "what": f"{sys.executable} has no {error.name}.",
             "do": "Install numpy and an onnxruntime there.",
         }
+    if isinstance(error, MemoryError):
+        return {"kind": "memory", "what": "It does not fit into memory.", "do": "Try a smaller batch."}
     if known is None:
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}".strip().splitlines()[0]

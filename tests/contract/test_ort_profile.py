@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,10 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import fp16, int4, int8_dynamic, int8_static, onnx_file
 from exporters.targets import format_for
 from runtimes import ort_profile
-from runtimes.errors import BadFeed, NotLoadable, ProviderUnavailable
+from runtimes.errors import BadFeed, NotLoadable, ProviderUnavailable, RunFailed
 from runtimes.ort_profile import NodeTime
+from runtimes.ort_session import start
 from runtimes.session_settings import SessionSettings
 from tests.contract.tiny_models import MODELS
+from toolchain import bench_profile
 
 Exported = Callable[[str], Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,6 +228,50 @@ def test_the_settings_are_those_of_the_row(exported: Exported) -> None:
     basic = SessionSettings(graph_level="basic")
     nodes = ort_profile.time_shares(exported("residual"), feeds, threads=1, runs=1, settings=basic)
     assert "Relu" in {node.op_type for node in nodes}  # which the further levels merge into the convolutions
+
+
+def test_nodes_that_would_run_side_by_side_are_timed_one_after_the_other(exported: Exported) -> None:
+    """Side by side the times of two branches overlap: their sum is more than the profile's span."""
+    parallel = SessionSettings(execution_mode="parallel")
+    feeds = MODELS["attention"].samples(2)
+    started: list[str] = []
+
+    def noted(*arguments: Any, **more: Any) -> Any:
+        session = start(*arguments, **more)
+        started.append(session.get_session_options().execution_mode.name)
+        return session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ort_profile, "start", noted)
+        ort_profile.time_shares(exported("attention"), feeds, threads=2, runs=1, settings=parallel)
+    assert started == ["ORT_SEQUENTIAL"]
+    for settings, said in ((parallel, True), (SessionSettings(), False)):
+        found = bench_profile.of_file(
+            exported("mlp"), MODELS["mlp"].samples(2), precision="fp32", provider="CPUExecutionProvider",
+            threads=1, settings=settings, latency_ms=1e3,
+        )  # fmt: skip
+        assert found.advice.endswith(" its profile ran them one after the other.") == said
+
+
+def test_a_run_that_fails_under_the_profiler_is_a_run_that_failed(tmp_path: Path) -> None:
+    """A model that fails by chance, from a seed whose first number is not the one that fails."""
+    nodes = [
+        helper.make_node("RandomUniform", [], ["chance"], "chance", shape=[1], low=0.0, high=2.0, seed=1.0),
+        helper.make_node("Cast", ["chance"], ["row"], "row", to=TensorProto.INT64),
+        helper.make_node("Concat", ["row", "zero"], ["rows"], "rows", axis=0),
+        helper.make_node("Gather", ["x", "rows"], ["y"], "y"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in "xy"]
+    zero = numpy_helper.from_array(np.zeros(1, np.int64), "zero")
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [zero])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    with pytest.raises(RunFailed, match="out of data bounds"):
+        ort_profile.time_shares(tmp_path / "m.onnx", {"x": np.ones((1, 4), np.float32)}, threads=1, runs=50)
+
+
+def test_a_profile_of_no_run_is_refused(exported: Exported) -> None:
+    with pytest.raises(ValueError, match="at least one run"):
+        ort_profile.time_shares(exported("mlp"), MODELS["mlp"].samples(1), threads=1, runs=0)
 
 
 def test_a_provider_that_is_not_there_is_refused(exported: Exported) -> None:

@@ -1,21 +1,28 @@
 """What every runtime promises, on every tiny model. One that is not available here is skipped with its reason."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from runtimes import ort_device, registry
 from runtimes.base import Runtime, TensorSpec, run
-from runtimes.errors import BadFeed, BadProviderOption, ProviderUnavailable
+from runtimes.errors import BadFeed, BadProviderOption, NotLoadable, ProviderUnavailable, RunFailed
 from runtimes.ort import OrtRuntime
+from runtimes.ort_session import own_threads
 from runtimes.torch_compiled import TorchCompiled
 from runtimes.torch_eager import TorchEager
 from tests.contract.tiny_models import MODELS
+from toolchain import samples
+from toolchain.errors import BadUsage
 
 Exported = Callable[[str], Path]
 PAIRS = [
@@ -160,6 +167,99 @@ def test_cuda_graphs_are_seen_in_either_spelling(options: dict[str, str]) -> Non
 def test_options_that_the_cpu_would_ignore_are_refused(exported: Exported) -> None:
     with pytest.raises(BadProviderOption, match="takes no options, given were device_id=1"):
         OrtRuntime(exported("mlp"), options=(("device_id", "1"),)).open()
+
+
+@pytest.mark.parametrize("provider", ["openvino", "xnnpack"])
+def test_a_row_has_the_threads_of_its_label(provider: str, exported: Exported) -> None:
+    name = {"openvino": "num_of_threads", "xnnpack": "intra_op_num_threads"}[provider]
+    known = registry.PROVIDERS[provider]
+    with pytest.raises(BadProviderOption, match=f"{name}=2 contradicts the number of threads asked for, 1"):
+        OrtRuntime(exported("mlp"), provider=known.ort_name, options=((name, "2"),)).open()
+    if not registry.available("ort", known):
+        return
+    OrtRuntime(exported("mlp"), provider=known.ort_name, options=((name, "1"),)).open()
+    if provider == "openvino":
+        config = ("load_config", '{"CPU": {"INFERENCE_NUM_THREADS": "2"}}')
+        opened = OrtRuntime(exported("mlp"), provider=known.ort_name, options=(config,))
+        opened.open()
+        assert opened.facts()["threads"] == "as load_config says"
+
+
+def test_only_a_file_of_settings_says_the_threads_itself() -> None:
+    config = (("load_config", "{}"),)
+    assert own_threads("OpenVINOExecutionProvider", config) == "as load_config says"
+    assert own_threads("OpenVINOExecutionProvider", (("device_type", "CPU"),)) is None
+    assert own_threads("CUDAExecutionProvider", config) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no model"])
+def test_what_is_no_model_is_not_loadable(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(NotLoadable) as caught:
+        OrtRuntime(tmp_path / "m.onnx").open()
+    assert "onnx.checker" in caught.value.do
+
+
+class Returns(torch.nn.Module):
+    """Returns what ``make`` makes of its input."""
+
+    def __init__(self, make: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.make(x)
+
+
+def eager(make: Callable[[torch.Tensor], object]) -> TorchEager:
+    opened = TorchEager(
+        Returns(make),
+        inputs=[TensorSpec("x", "int64", ("batch",))],
+        outputs=[TensorSpec("y", "float32", ("batch",))],
+    )
+    opened.open()
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda x: torch.nn.functional.embedding(x, torch.ones(2, 2)), "index out of range"),
+        (lambda x: x.nowhere, "nowhere"),
+        (lambda x: (x, x), "returns 2 tensors, its outputs are named y"),
+        (lambda x: {"y": x}, "returns a dict"),
+        (lambda x: (x, None), "returns a NoneType"),
+    ],
+)
+def test_what_a_module_does_wrong_is_a_run_that_failed(make: Callable[[torch.Tensor], object], reason: str) -> None:
+    with pytest.raises(RunFailed, match=reason):
+        run(eager(make), {"x": np.array([7])})
+
+
+def test_what_numpy_has_not_becomes_float32() -> None:
+    answer = run(eager(lambda x: x.to(torch.bfloat16)), {"x": np.array([7])})["y"]
+    assert (answer.dtype, answer.tolist()) == (np.float32, [7.0])
+
+
+def test_a_closed_runtime_lets_go_of_its_module() -> None:
+    opened = eager(lambda x: x)
+    module = weakref.ref(opened._opened())
+    opened.close()
+    gc.collect()
+    assert module() is None
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("BFLOAT16", "bfloat16"), ("STRING", "string")])
+def test_a_model_that_takes_what_nnx_cannot_feed_says_so(kind: str, dtype: str, tmp_path: Path) -> None:
+    ends = [helper.make_tensor_value_info(name, getattr(TensorProto, kind), [2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    opened = OrtRuntime(tmp_path / "m.onnx")
+    opened.open()
+    with pytest.raises(BadFeed, match=dtype):
+        opened.bind({"x": np.zeros(2, np.float32)})
+    with pytest.raises(BadUsage, match=rf"'x' is tensor\({dtype}\), which nnx cannot feed"):
+        samples.random_for_model(tmp_path / "m.onnx", 2)
 
 
 @pytest.mark.parametrize(

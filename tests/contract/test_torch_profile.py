@@ -5,6 +5,7 @@ import torch
 
 from runtimes import registry, torch_profile
 from runtimes.base import TensorSpec
+from runtimes.node_time import PYTHON
 from runtimes.torch_compiled import TorchCompiled
 from runtimes.torch_eager import TorchEager
 from tests.contract.tiny_models import MODELS
@@ -29,7 +30,7 @@ def test_the_operators_of_an_eager_module_share_its_time(name: str, capfd: pytes
     assert sum(node.share for node in nodes) == pytest.approx(1)
     assert len({node.name for node in nodes}) == len(nodes)
     assert {node.provider for node in nodes} == {"cpu"}
-    assert {"aten::addmm", torch_profile.PYTHON} <= {node.op_type for node in nodes}
+    assert {"aten::addmm", PYTHON} <= {node.op_type for node in nodes}
     assert tuple(capfd.readouterr()) == ("", "")
 
 
@@ -56,3 +57,8 @@ def test_the_kernels_of_a_compiled_module_are_told_apart() -> None:
     assert "aten::addmm" in {node.op_type for node in nodes}
     assert not any("CompiledFxGraph" in node.name for node in nodes)
     assert (call()["scores"] == expected).all()
+
+
+def test_a_profile_of_no_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one run"):
+        torch_profile.time_shares(int, runs=0)

@@ -139,7 +139,9 @@ def test_a_time_out_shorter_than_a_run_is_said(place: Path, nnx: Nnx) -> None:
         (["--baseline", "old.json"], "schema version 1"),
         (["--max-slowdown", "3%"], "without --baseline"),
         (["--session-options", "--profile"], "would do nothing"),
-        (["--session-options", "--batch", "1,2"], "takes one .onnx file"),
+        (["--max-drop", "nan"], "no number of points"),
+        (["--max-drop", "-1"], "no number of points"),
+        (["--data", "."], "would do nothing for model files"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(options: list[str], sentence: str, place: Path, nnx: Nnx) -> None:
@@ -152,11 +154,20 @@ def test_bad_input_is_one_clear_sentence(options: list[str], sentence: str, plac
     assert not (place / "out.json").exists()
 
 
+def test_a_result_never_takes_a_models_place(place: Path, nnx: Nnx) -> None:
+    before = (place / "model.onnx").read_bytes()
+    code, _, err = nnx("bench", "model.onnx", *BRIEF, "-o", "./model.onnx")
+    assert code == 2
+    assert "is what is to be measured" in err
+    assert (place / "model.onnx").read_bytes() == before
+
+
 def test_session_options_end_in_a_recommendation(place: Path, nnx: Nnx) -> None:
+    assert "takes one .onnx file" in nnx("bench", "wide.onnx", "--session-options", "--batch", "1,2")[2]
     code, out, err = nnx("bench", "wide.onnx", *BRIEF, "--session-options", "--json")
     assert code == 0, err
     found = json.loads(out)
-    labels = [row["row"] for row in found["rows"]]
+    labels = [row["row"] for row in found["measurements"][0]]
     assert {"default", "basic optimization", "parallel execution", "no spinning", "no memory pattern"} <= set(labels)
     assert "InferenceSession" in found["code"]
     stored = stored_in(place / "wide.onnx")
@@ -181,6 +192,19 @@ def test_a_killed_bench_leaves_its_rows_and_no_process(place: Path) -> None:
         time.sleep(0.05)
     assert not any(map(alive, workers))
     assert not list(place.glob("*.partial"))
+
+
+def test_an_ended_bench_leaves_no_temporary_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(place / "temporary"))
+    (place / "temporary").mkdir()
+    bench = start_nnx("bench", "model.onnx", "--batch", "1", "--max-time", "60s", "-o", "b.json", cwd=place)
+    deadline = time.monotonic() + 60
+    while not (place / "b.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    bench.terminate()
+    bench.communicate()
+    assert bench.returncode == 128 + signal.SIGTERM
+    assert not list((place / "temporary").glob("nnx-*"))
 
 
 def children_of(process: int) -> list[int]:

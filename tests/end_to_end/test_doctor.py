@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,14 @@ def test_this_machine_can_do_the_main_job(tmp_path: Path) -> None:
     assert {status[name] for name in ("python", "torch", "onnx", "onnxruntime", "provider cpu")} == {"ok"}
     assert {"processor", "int8", "bf16", "cores", "disk", "gpu", "torch.compile cpu", "extra recipes"} <= set(status)
     assert str(tmp_path) in next(check["found"] for check in told["checks"] if check["name"] == "disk")
+
+
+def test_a_folder_that_was_deleted_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = ["sh", "-c", 'rmdir "$PWD" && exec "$0" -m toolchain doctor --json', sys.executable]
+    ended = subprocess.run(command, cwd=tmp_path / "gone", capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "gone" not in next(each["found"] for each in json.loads(ended.stdout)["checks"] if each["name"] == "disk")
 
 
 @pytest.mark.parametrize(

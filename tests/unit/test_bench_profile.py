@@ -183,6 +183,21 @@ def test_the_tables_fit_80_columns() -> None:
         assert len(table.rows) <= 8
 
 
+def test_what_the_tables_leave_out_is_counted() -> None:
+    rows = [node(f"n{index}", f"Op{index}", 20.0 - index) for index in range(10)]
+    operators, nodes = profile_table.tables(row(profiled(*rows, node("n10", "Op9", 1.0))))
+    assert len(operators.rows) == len(nodes.rows) == 8
+    assert operators.rows[-1] == ("3 more operators", "4", "", "37.0", "23.7%")
+    assert nodes.rows[-1] == ("4 more nodes", "", "", "", "37.0", "23.7%")
+    for table in (operators, nodes):
+        assert sum(float(line[-1].rstrip("%")) for line in table.rows) == pytest.approx(100, abs=0.5)
+
+
+def test_eight_need_no_row_for_others() -> None:
+    operators, _ = profile_table.tables(row(profiled(*(node(f"n{index}", f"Op{index}", 1.0) for index in range(8)))))
+    assert operators.rows[-1][0] == "Op7"
+
+
 def test_operators_of_pytorch_need_one_table_and_a_row_without_a_profile_none() -> None:
     eager = profiled(node("aten::gelu", "aten::gelu", 41.0, provider="cpu", precision=""), provider="cpu")
     (table,) = profile_table.tables(row(eager))

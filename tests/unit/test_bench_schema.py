@@ -94,13 +94,52 @@ def changed(path: tuple[str | int, ...], value: Any) -> str:
         (("rows", 0, "candidate", "sha256"), "x"),
         (("rows", 0, "setting", "batch"), 0),
         (("rows", 0, "rounds_ms"), [1.0]),
+        (("rows", 0, "rounds_ms"), [[]]),
+        (("rows", 0, "rounds_ms"), "abc"),
+        (("rows", 0, "rounds_ms", 0, 3), 0.0),
+        (("rows", 0, "rounds_ms", 0, 3), 1e300),
+        (("rows", 0, "rounds_s"), [0.0] * 5),
+        (("rows", 0, "peak_memory_bytes"), "x"),
+        (("rows", 0, "candidate", "size_bytes"), None),
+        (("rows", 0, "setting", "batch"), "x"),
+        (("rows", 0, "facts"), []),
         (("rows", 2, "speedup"), {"estimate": 2.0, "low": 1.0}),
+        (("rows", 2, "speedup", "estimate"), None),
         (("rows", 2, "profile", "nodes", 0, "share"), 1.5),
+        (("machine",), None),
+        (("machine",), []),
+        (("machine", "libraries"), None),
+        (("rows",), {}),
     ],
 )
 def test_what_it_does_not_describe_is_refused(path: tuple[str | int, ...], value: Any) -> None:
     with pytest.raises(ValidationError):
         check(changed(path, value))
+    with pytest.raises(BadUsage):
+        Benchmark.from_json(changed(path, value))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400])
+def test_a_number_that_no_float_holds_is_refused(value: float) -> None:
+    with pytest.raises(BadUsage, match="not a benchmark"):
+        Benchmark.from_json(changed(("rows", 0, "load_ms"), value))
+
+
+def test_a_row_has_as_many_rounds_of_each_kind() -> None:
+    with pytest.raises(BadUsage, match="not as many"):
+        Benchmark.from_json(changed(("rows", 0, "rounds_s"), [1.0]))
+
+
+def test_what_is_wrong_is_named() -> None:
+    with pytest.raises(BadUsage) as caught:
+        Benchmark.from_json(changed(("rows", 3, "candidate", "size_bytes"), None))
+    assert caught.value.what == "The file is not a benchmark of nnx: rows[3].candidate.size_bytes is null."
+
+
+def test_a_run_shorter_than_the_clocks_step_can_be_read_back() -> None:
+    fast = benchmark(timed("a", 1.0, None, rounds_ms=((0.0, 0.001),), rounds_s=(1e-6,), rounds_runs=(2,)))
+    check(fast.to_json())
+    assert Benchmark.from_json(fast.to_json()).rows[0].rounds_ms == ((1e-5, 0.001),)
 
 
 def test_what_is_written_is_read_back_infinite_ends_included() -> None:

@@ -9,10 +9,10 @@ from tests.unit.fake_contestant import FakeContestant, starter
 from toolchain import benchmark, judging, machine
 from toolchain.bench_record import Benchmark, Candidate, Row, Setting
 from toolchain.benchmark import Effort, Extras
-from toolchain.errors import BadUsage, CheckFailed, NotAvailable
+from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.samples import Samples
 
-QUICK = Effort(min_rounds=4, min_runs=5, seconds=0, warm_up_s=0, max_time_s=0)
+QUICK = Effort(min_rounds=4, min_runs=5, seconds=0, warm_up_s=0, precision=1.0)
 DEFAULT = Effort(seconds=0, warm_up_s=0)
 """The defaults; scripted contestants make ten runs a turn whatever the clock says."""
 SAMPLES = Samples(inputs={"x": np.zeros((4, 3), np.float32)}, labels=np.arange(4), source="four rows")
@@ -135,6 +135,12 @@ def test_efforts_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
         Effort(**limits)
 
 
+def test_a_short_limit_leaves_two_rounds() -> None:
+    effort = Effort(min_rounds=8, min_runs=5, seconds=0, warm_up_s=0, max_time_s=0)
+    rows = measure({"a": FakeContestant(steady(3)), "b": FakeContestant(steady(1))}, effort).rows
+    assert [len(row.rounds_ms) for row in rows] == [2, 2]
+
+
 def test_a_row_that_crashes_says_so_and_the_rest_goes_on() -> None:
     broken = FakeContestant(steady(1), fails_at="turn", turns=2)
     rows = measure({"a": FakeContestant(steady(3)), "broken": broken, "b": FakeContestant(steady(1))}).rows
@@ -162,6 +168,37 @@ def test_when_the_baseline_fails_the_next_row_takes_its_place() -> None:
     assert rows[2].speedup.estimate == pytest.approx(3)
 
 
+def test_when_the_baseline_fails_at_its_outputs_all_is_compared_with_another() -> None:
+    reversed_ = np.eye(4)[::-1]
+    contestants = {
+        "broken": FakeContestant(steady(10), fails_at="outputs"),
+        "a": FakeContestant(steady(4), outputs=reversed_),
+        "b": FakeContestant(steady(2), outputs=reversed_),
+    }
+    rows = measure(contestants).rows
+    assert [row.status for row in rows] == ["failed", "ok", "ok"]
+    assert {row.baseline for row in rows[1:]} == {"a on cpu"}
+    assert rows[2].speedup is not None
+    assert rows[2].speedup.estimate == pytest.approx(2)
+    assert rows[2].parity == "exact"
+
+
+def test_every_output_is_judged() -> None:
+    same, other = np.eye(4), np.eye(4) + 5
+    contestants = {
+        "a": FakeContestant(steady(3), outputs=(same, same)), "b": FakeContestant(steady(1), outputs=(same, other)),
+        "c": FakeContestant(steady(1), outputs=(same,)),
+    }  # fmt: skip
+    assert [row.status for row in measure(contestants).rows] == ["ok", "unproven", "unproven"]
+
+
+def test_a_model_that_does_not_classify_fails_alone() -> None:
+    contestants = {"a": FakeContestant(steady(3)), "map": FakeContestant(steady(1), outputs=np.zeros((4, 2, 2)))}
+    rows = measure(contestants).rows
+    assert [row.status for row in rows] == ["ok", "failed"]
+    assert "class scores" in rows[1].reason
+
+
 def test_a_fast_row_with_other_outputs_is_unproven() -> None:
     wrong = FakeContestant(steady(1), outputs=np.eye(4)[::-1])
     rows = measure({"a": FakeContestant(steady(3)), "wrong": wrong}).rows
@@ -171,6 +208,25 @@ def test_a_fast_row_with_other_outputs_is_unproven() -> None:
     assert rows[1].drop is not None
     assert rows[1].drop.estimate == 1
     assert rows[1].speedup is not None
+
+
+def test_too_few_samples_leave_a_loss_undecided() -> None:
+    sure = 1 + np.eye(4) / 100
+    contestants = {
+        "float": FakeContestant(steady(3), outputs=sure), "int8": FakeContestant(steady(1), outputs=sure[[0, 1, 2, 2]])
+    }  # fmt: skip
+    measured = benchmark.run(
+        [candidate("float"), candidate("int8", precision="int8-static")],
+        [ON_CPU],
+        SAMPLES,
+        judge=judging.judge_with(SAMPLES),
+        effort=QUICK,
+        start=starter(contestants),
+    )
+    assert [row.status for row in measured.rows] == ["ok", "undecided"]
+    assert "2 are allowed" in measured.rows[1].reason
+    with pytest.raises(Undecided, match="int8 on cpu"):
+        judging.require_sound(measured)
 
 
 def test_nan_outputs_never_pass() -> None:
@@ -231,8 +287,43 @@ def test_the_verdict_is_carried_to_other_batches() -> None:
     assert found["a", 1].accuracy == found["a", 8].accuracy
 
 
+def test_a_row_is_judged_where_it_first_runs_and_never_against_another_baseline() -> None:
+    large, small = Setting(provider="cpu", batch=8, threads=1), ON_CPU
+
+    def start(job: str, spec: dict[str, Any], **limits: Any) -> FakeContestant:
+        wrong = np.eye(4)[::-1]
+        large_batch = spec["batch"] == 8
+        if spec["model"] == "base":
+            return FakeContestant(steady(9), fails_at="open" if large_batch else "")
+        if spec["model"] == "a":
+            return FakeContestant(steady(3), outputs=wrong)
+        return FakeContestant(steady(1), outputs=wrong, fails_at="start" if large_batch else "")
+
+    rows = benchmark.run(
+        [candidate("base"), candidate("a"), candidate("b")],
+        [small, large],
+        SAMPLES,
+        judge=judging.judge_with(SAMPLES),
+        effort=QUICK,
+        start=start,
+    ).rows
+    found = {(row.candidate.label, row.setting.batch): row.status for row in rows}
+    assert found == {
+        ("base", 1): "ok", ("a", 1): "unproven", ("b", 1): "unproven",
+        ("base", 8): "failed", ("a", 8): "ok", ("b", 8): "failed",
+    }  # fmt: skip
+    assert [row.setting.batch for row in rows] == [1, 1, 1, 8, 8, 8]
+
+
+def test_a_reference_that_did_not_run_is_said() -> None:
+    contestants = {"a": FakeContestant(steady(3)), "b": FakeContestant(steady(1), fails_at="open")}
+    warnings = measure(contestants, extras=Extras(reference="b")).warnings
+    assert "'b' did not run at batch 1, 1 thread: there speed-ups are over a on cpu." in warnings
+
+
 def test_rows_are_kept_while_the_rounds_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "_KEEP_EVERY_S", -1.0)
+    monkeypatch.setattr(benchmark, "_KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(benchmark, "_SHARE_FOR_KEEPING", 1e9)
     kept: list[Benchmark] = []
     measured = measure({"a": FakeContestant(steady(3)), "b": FakeContestant(steady(1))}, keep=kept.append)
     assert [len(each.rows[0].rounds_ms) for each in kept] == [1, 2, 3, 4, 4]

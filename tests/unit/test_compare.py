@@ -9,7 +9,7 @@ import pytest
 from tests.unit.scripted_bench import MACHINE, benchmark, candidate, rounds, setting, timed
 from toolchain import compare_report
 from toolchain.bench_record import Benchmark, Row
-from toolchain.compare import Change, compare, read, require_no_slowdown, require_same_machine
+from toolchain.compare import Change, compare, of_another_machine, read, require_no_slowdown
 from toolchain.errors import BadUsage, CheckFailed
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -29,7 +29,12 @@ NEW = benchmark(
     Row(candidate=candidate("ort int8-static", "int8-static"), setting=setting(), status="failed", reason="Killed."),
     timed("eager", 9.0, None, repeats=True),
     timed("ort fp32", 1.0, None, setting=setting(batch=32)),
-    machine={**MACHINE, "cores": 4, "libraries": {**MACHINE["libraries"], "onnxruntime": "1.32.0", "onnxscript": "1"}},
+    machine={
+        **MACHINE,
+        "processor": "Scripted 9001",
+        "cores": 4,
+        "libraries": {**MACHINE["libraries"], "onnxruntime": "1.32.0", "onnxscript": "1"},
+    },
     data="the test split of cifar10",
 )
 
@@ -89,7 +94,7 @@ def test_one_round_shows_nothing_and_writes_no_infinity() -> None:
     found = compare(benchmark(timed("a", 1.0, None)), single)
     assert found.changes[0].verdict == "no difference shown"
     assert json.loads(compare_report.to_json(found))["rows"][0]["slowdown"]["high"] is None
-    require_no_slowdown(benchmark(timed("a", 1.0, None)), single)
+    require_no_slowdown(found)
 
 
 def test_another_interpreter_is_matched_and_said() -> None:
@@ -126,7 +131,9 @@ def test_rows_that_recover_or_never_ran_are_said() -> None:
 
 
 def gate(old: Benchmark, new: Benchmark, **more: Any) -> list[str]:
-    return [change.name for change in require_no_slowdown(old, new, **more).changes]
+    found = compare(old, new)
+    require_no_slowdown(found, **more)
+    return [change.name for change in found.changes]
 
 
 def test_the_gate_wants_the_whole_interval_beyond_the_limit() -> None:
@@ -158,19 +165,56 @@ def test_the_gate_says_when_there_is_nothing_to_judge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "value"), [("processor", "Other"), ("architecture", "aarch64"), ("cores", 3), ("gpu", "H200, driver 5")]
+    ("what", "value"),
+    [("processor", "Other"), ("architecture", "aarch64"), ("memory_bytes", 2**34), ("gpu", "H200, driver 5")],
 )
 def test_the_gate_refuses_another_machine_unless_told(what: str, value: object) -> None:
     old = benchmark(timed("a", 1.0, None))
     new = benchmark(timed("a", 1.0, None), machine={**MACHINE, what: value})
-    with pytest.raises(BadUsage, match=f"another machine: {what} "):
+    with pytest.raises(BadUsage, match=f"another machine: {what.removesuffix('_bytes')} "):
         gate(old, new)
     assert gate(old, new, allow_other_machine=True)
 
 
-def test_a_new_driver_kernel_or_library_is_no_other_machine() -> None:
-    new = {**MACHINE, "gpu": "H200, driver 6", "system": "Linux 7", "libraries": {"torch": "3"}}
-    require_same_machine({**MACHINE, "gpu": "H200, driver 5"}, new)
+def test_another_machine_that_is_allowed_is_said() -> None:
+    there = {**MACHINE, "memory_bytes": 16 * 2**30, "processor": "Other"}
+    (warning,) = of_another_machine(MACHINE, there, allowed=True)
+    assert warning == ("The baseline is from another machine: processor Scripted 9000 → Other, memory 8 GiB → 16 GiB.")
+
+
+def test_what_the_system_allows_or_brings_makes_no_other_machine() -> None:
+    old = {**MACHINE, "gpu": "H200, driver 5", "memory_bytes": 8 * 2**30 - 10**8}
+    new = {**MACHINE, "gpu": "H200, driver 6", "system": "Linux 7", "libraries": {"torch": "3"}, "cores": 1}
+    assert of_another_machine(old, new, allowed=False) == ()
+    found = compare(benchmark(timed("a", 1.0, None), machine=old), benchmark(timed("a", 1.0, None), machine=new))
+    assert "usable cores 2 → 1" in [str(each) for each in found.surroundings]
+
+
+def test_the_gate_says_what_it_compared_and_what_it_could_not() -> None:
+    found = compare(
+        benchmark(*(timed(label, 1.0, None) for label in ("same", "near", "slow", "broken", "gone"))),
+        benchmark(
+            timed("same", 1.0, None), timed("near", 1.05, None), timed("slow", 1.2, None),
+            timed("broken", 1.0, None, status="unproven"), timed("new", 1.0, None), data="other data",
+        ),
+    )  # fmt: skip
+    where = "on cpu, batch 1, 2 threads"
+    assert compare_report.gate(found, max_slowdown=0.05) == [
+        "Against the baseline, with 5 % allowed: 1 passed, 1 cannot tell, 1 too slow, 1 now unproven.",
+        f"same {where}: 1.00x (0.99–1.01) the time, passed.",
+        f"near {where}: 1.05x (1.04–1.06) the time, cannot tell.",
+        f"slow {where}: 1.20x (1.19–1.21) the time, too slow.",
+        f"broken {where}: 1.00x (0.99–1.01) the time, now unproven.",
+        "Where it cannot tell, the limit lies inside the interval: measure longer with --max-time.",
+        "Not the same: data the test split of digits → other data.",
+        f"Only in the baseline: gone {where}.",
+        f"Only in the new one: new {where}.",
+    ]
+
+
+def test_a_row_of_a_bench_that_was_cut_short_is_not_called_sound_or_broken() -> None:
+    waiting = benchmark(Row(candidate=candidate("a"), setting=setting()))
+    assert verdicts(waiting, waiting) == {"a": "not timed"}
 
 
 def written(path: Path, text: str) -> Path:

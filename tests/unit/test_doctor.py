@@ -1,4 +1,5 @@
 import importlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolchain import conditions, doctor, machine
+from toolchain import conditions, doctor, doctor_facts, machine
 from toolchain.conditions import Conditions
 from toolchain.doctor_checks import MISSING, OK, WARN, Check, judge
 from toolchain.doctor_facts import Facts, Need, Trial, last_words, parse_need
@@ -56,6 +57,9 @@ ON_GPU = replace(
     torch_cuda="12.8",
     torch_trial=Trial(runs=True, device="NVIDIA H200"),
     compiler_lacks={"cpu": None, "cuda": None},
+)
+NOT_INSTALLED = replace(
+    HEALTHY, python_wanted="", needs=(Need("torch", ""), Need("click", "")), installed={"click": "8.1"}
 )
 SICK = replace(
     HEALTHY,
@@ -144,7 +148,9 @@ def test_a_terminal_breaks_lines_between_words(width: int) -> None:
         (of_conditions(stolen=0.02), "steal", WARN, "2%", "not shared"),
         (replace(HEALTHY, free_disk_bytes={"/a": 9 * GIB, "/b": GIB}), "disk", WARN, "1.0 GiB free in /b", "Free"),
         (replace(HEALTHY, compiler_lacks={"cpu": "no g++"}), "torch.compile cpu", WARN, "no g++", "apt-get install"),
-        (replace(HEALTHY, needs=()), "libraries", WARN, "not installed", "pip install -e"),
+        (replace(HEALTHY, python_wanted=""), "libraries", WARN, "not installed", "pip install -e"),
+        (NOT_INSTALLED, "torch", MISSING, "not installed", "pip install 'torch'"),
+        (NOT_INSTALLED, "click", OK, "8.1", ""),
         (replace(HEALTHY, installed={"torch": "2.6.1"}), "torch", MISSING, "2.6.1 is too old: nnx needs 2.7", "2.7"),
         (replace(HEALTHY, installed={}), "extra recipes", WARN, "pillow not installed", "nnx-toolchain[recipes]"),
         (replace(HEALTHY, wheels={"onnxruntime": "1.23.9"}), "onnxruntime", MISSING, "needs 1.24", "--upgrade"),
@@ -262,6 +268,30 @@ def test_lists_of_processors_are_read(numbers: set[int]) -> None:
     assert conditions.processors_in(",".join(map(str, sorted(numbers)))) == numbers
     ranges = ",".join(f"{number}-{number + 1}" for number in numbers)
     assert conditions.processors_in(ranges) == numbers | {number + 1 for number in numbers}
+
+
+@pytest.mark.parametrize("text", ["0-9999999999", "70000", "5-2", "-1", "x", "1-2-3"])
+def test_what_is_no_list_of_processors_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no range|invalid literal"):
+        conditions.processors_in(text)
+
+
+def test_where_nnx_is_not_installed_the_libraries_are_those_of_pyproject(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, needs = doctor_facts.requirements()
+    monkeypatch.setattr(doctor_facts, "DISTRIBUTION", "not-installed-anywhere")
+    wanted, named = doctor_facts.requirements()
+    assert wanted == ""
+    assert {need.name for need in named} == {need.name for need in needs if need.extra is None}
+
+
+def test_a_disk_that_cannot_be_asked_is_passed_over() -> None:
+    assert "disk" not in [each.name for each in judge(replace(HEALTHY, free_disk_bytes={}))]
+
+
+def test_the_versions_name_nnx_itself() -> None:
+    versions = machine.library_versions()
+    assert versions["nnx-toolchain"] == importlib.metadata.version("nnx-toolchain")
+    assert "-" not in [versions.get(name) for name in ("onnxruntime-openvino", "onnxruntime-qnn")]
 
 
 def control_groups(folder: Path, listed: str, files: dict[str, str]) -> tuple[Path, Path]:

@@ -1,3 +1,6 @@
+import importlib.metadata
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +15,8 @@ from onnxruntime import OrtHardwareDeviceType
 
 from runtimes import nvidia_device, ort_device, plugin_providers, registry
 from runtimes.base import TensorSpec, check_feeds
-from runtimes.errors import BadFeed, BadProviderOption, ProviderUnavailable, UnknownProvider
+from runtimes.errors import BadFeed, BadProviderOption, ProviderUnavailable, UnknownProvider, shortened
+from runtimes.ort_session import reason_of
 
 NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
 VALUES = st.from_regex(r"[a-z0-9:/{}\". ]*[a-z0-9](,[A-Z0-9]+)*", fullmatch=True)
@@ -29,7 +33,7 @@ def test_an_unknown_provider_lists_the_known() -> None:
 def test_every_provider_of_onnxruntime_has_a_short_name(ort_name: str) -> None:
     name = ort_name.removesuffix("ExecutionProvider").lower()
     assert registry.provider_named(name).ort_name == ort_name
-    assert registry.provider_of(ort_name).name == name
+    assert registry.provider_of(ort_name).name == registry.short_name(ort_name) == registry.short_name(name) == name
 
 
 def test_neither_the_names_nor_the_runtimes_need_more_than_numpy_and_onnxruntime() -> None:
@@ -162,21 +166,51 @@ def test_copies_that_cannot_be_left_out_are_said_to_be_so(provider: str, options
 
 @pytest.fixture
 def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that knows a device and this process, and says what it was asked."""
+    """One that knows three devices, and this process."""
     script = tmp_path / "nvidia-smi"
     script.write_text(
         '#!/bin/sh\ncase "$*" in *compute-apps*) echo "1$PPID, 7"; echo "$PPID, 300"; echo "$PPID, [N/A]";; '
-        '*) echo "Some GPU of $*";; esac\n'
+        '*) cat <"$0.names";; esac\n'
     )
     script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    (tmp_path / "nvidia-smi.names").write_text("L4\nH200\nT4\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.usefixtures("nvidia_smi")
-def test_the_driver_tells_a_device_and_this_processs_memory() -> None:
-    assert (nvidia_device.name(1) or "").startswith("Some GPU of --query-gpu=name -i 5 ")
+def test_the_driver_tells_this_processs_memory() -> None:
     assert nvidia_device.memory_bytes() == 300 * 2**20
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+@pytest.mark.parametrize(
+    ("order", "visible", "names"),
+    [
+        (None, None, (None, None, None)),  # the fastest first, which might be any
+        ("FASTEST_FIRST", "1", (None, None, None)),
+        ("PCI_BUS_ID", None, ("L4", "H200", "T4")),
+        ("PCI_BUS_ID", "2, 0", ("T4", "L4", None)),
+        ("PCI_BUS_ID", "GPU-5f3c", (None, None, None)),
+        ("PCI_BUS_ID", "7", (None, None, None)),
+        ("PCI_BUS_ID", "", (None, None, None)),
+    ],
+)
+def test_a_device_is_named_where_it_is_sure_which_one_it_is(
+    order: str | None, visible: str | None, names: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("CUDA_DEVICE_ORDER", order), ("CUDA_VISIBLE_DEVICES", visible)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert tuple(map(nvidia_device.name, range(3))) == names
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_devices_that_are_all_alike_need_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi.names").write_text("H200\n" * 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f3c,5")
+    assert nvidia_device.name(1) == "H200"
 
 
 def test_without_a_driver_nobody_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,17 +230,22 @@ def test_cpu_is_available_everywhere() -> None:
     assert all(registry.available(runtime, registry.PROVIDERS["cpu"]) for runtime in ("eager", "ort"))
 
 
-def test_two_wheels_in_one_folder_are_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wheel:
-        def __init__(self, name: str) -> None:
-            self.metadata = {"Name": name}
-
-    assert not registry.both_wheels_installed()
-    wheels = [Wheel("onnxruntime"), Wheel("onnxruntime-gpu")]
-    monkeypatch.setattr(registry.importlib.metadata, "distributions", lambda: wheels)
+def test_two_wheels_in_one_folder_are_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, files in (
+        ("onnxruntime-gpu", "onnxruntime/__init__.py,,"),
+        ("onnxruntime-openvino", "onnxruntime/__init__.py,,"),
+        ("onnxruntime-qnn", "onnxruntime_qnn/__init__.py,,"),
+    ):
+        folder = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (folder / "RECORD").write_text(files)
+    here = [*importlib.metadata.distributions(path=[str(tmp_path)])]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: here)
+    assert registry.wheels() == {"onnxruntime-gpu": "1.2", "onnxruntime-openvino": "1.2"}
     found = registry.available("ort", registry.PROVIDERS["rocm"])
-    assert "overwrite each other" in (found.why or "")
-    assert "uninstall" in (found.do or "")
+    assert "onnxruntime-gpu and onnxruntime-openvino overwrite each other" in (found.why or "")
+    assert found.do == "pip uninstall onnxruntime-gpu onnxruntime-openvino, then install one of them."
 
 
 @pytest.mark.parametrize(
@@ -228,3 +267,41 @@ def test_a_feed_that_does_not_fit_is_described(feed: dict[str, str], message: st
         arrays[name] = np.zeros([int(length) for length in shape.strip("),").split(",")], dtype)
     with pytest.raises(BadFeed, match=message):
         check_feeds([TensorSpec("x", "float32", ("batch", 3))], arrays)
+
+
+@pytest.mark.parametrize("dtype", ["tensor(bfloat16)", "tensor(string)", "seq(tensor(float))"])
+def test_a_type_that_numpy_has_not_is_refused_with_a_way_out(dtype: str) -> None:
+    import numpy as np
+
+    with pytest.raises(BadFeed, match=re.escape(f"float32[2], the model wants {dtype}[batch].")) as caught:
+        check_feeds([TensorSpec("x", dtype, ("batch",))], {"x": np.zeros(2, np.float32)})
+    assert caught.value.do == "Let the model take float32, and cast inside it."
+
+
+PLACE = "/onnxruntime_src/onnxruntime/core/text/string_normalizer.cc:235 "
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : No graph was found.", "No graph was found"),
+        (f"[ONNXRuntimeError] : 1 : FAIL : {PLACE}void ns::F(const std::string&) const No locale.", "No locale"),
+        (
+            f"[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: {PLACE}"
+            "ns::Locale::Locale(const std::string&)::<lambda()> No locale: x",
+            "Exception during initialization: No locale: x",
+        ),
+        (f"{PLACE.replace('.cc', '.cuh')}bool ns::C(T) [with T = int; bool B = true] CUDA failure", "CUDA failure"),
+        (f"{'word ' * 80}", " ".join(["word"] * 60)),
+    ],
+)
+def test_a_reason_has_no_places_of_onnxruntimes_source_and_ends_with_a_word(said: str, reason: str) -> None:
+    assert reason_of(RuntimeError(said)) == reason
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=9)))
+def test_a_reason_is_cut_between_words(words: list[str]) -> None:
+    cut = shortened(" ".join(words), 10)
+    assert len(cut) <= 10
+    assert cut.split() == words[: len(cut.split())]
+    assert bool(cut) == bool(words)

@@ -1,14 +1,15 @@
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runtimes.registry import PROVIDERS
-from tests.unit.scripted_bench import benchmark, candidate, setting, timed
+from tests.unit.scripted_bench import MACHINE, PROFILE, benchmark, candidate, setting, timed
 from toolchain import report, run_report
 from toolchain.bench_figures import efficient, provider_share, throughput
-from toolchain.bench_notes import verdict
+from toolchain.bench_notes import unsuccessful, verdict
 from toolchain.bench_record import Benchmark, Row
 from toolchain.stats import Interval
 
@@ -140,7 +141,7 @@ def test_what_was_measured_once_has_two_digits() -> None:
 
 def test_an_accuracy_has_the_digits_of_its_interval() -> None:
     many = timed("a", 1.0, None, accuracy=Interval(0.79731, 0.7968, 0.7978))
-    assert report.accuracy(many) == "79.73% ±0.05"
+    assert report.accuracy(many) == "79.73% (79.68–79.78)"
     assert report.accuracy(timed("a", 1.0, None, accuracy=None, parity="exact")) == "exact"
 
 
@@ -161,6 +162,44 @@ def test_notes_say_what_no_column_tells() -> None:
     found = report.notes(benchmark(timed("a", 1.0, None, setting=pinned)))
     assert "Each row: 2 threads, 4 streams, pinned to processors 0, 1, copies to and from a device not timed." in found
     assert "cpu ran in /other/python." in found
+
+
+def test_an_interpreter_in_which_nothing_ran_is_not_said_to_have_run() -> None:
+    there = setting("openvino", python="/other/python")
+    rows = [timed("a", 1.0, None), Row(candidate=candidate("a"), setting=there, status="failed", reason="Gone. Mend.")]
+    found = report.notes(benchmark(*rows))
+    assert not any("ran in" in line for line in found)
+    assert "a on openvino (/other/python): failed. Gone. Mend." in found
+
+
+def test_where_a_row_went_wrong_is_said_unless_it_is_everywhere() -> None:
+    def rows(label: str, *failing: int) -> list[Row]:
+        return [
+            Row(candidate=candidate(label), setting=setting(batch=batch), status="failed", reason="No.")
+            if batch in failing
+            else timed(label, 1.0, None, setting=setting(batch=batch))
+            for batch in (1, 8, 32)
+        ]
+
+    assert unsuccessful([*rows("all", 1, 8, 32), *rows("some", 8, 32)]) == [
+        "all on cpu: failed. No.",
+        "some on cpu at batch 8, 2 threads; batch 32, 2 threads: failed. No.",
+    ]
+
+
+def test_long_lists_are_cut() -> None:
+    rows = [timed(f"m{number}", 1.0, None, facts={"tf32": "on"}) for number in range(7)]
+    assert "TF32: on in m0, m1, m2, m3, m4 and 2 more." in report.notes(benchmark(*rows))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_of_half_precision_only_what_is_known_is_said(precision: str) -> None:
+    row = timed("a", 1.0, None, nodes={})
+    half = replace(row, candidate=replace(row.candidate, precision=precision))
+    expected = f"{precision} on a CPU may be computed in fp32 with casts around it: --profile shows whether it is."
+    assert [line for line in report.notes(benchmark(half)) if "CPU" in line] == [expected]
+    for other in (row, replace(half, profile=PROFILE), replace(half, setting=setting("cuda"))):
+        assert not any("CPU" in line for line in report.notes(benchmark(other)))
 
 
 def test_baselines_that_differ_are_each_said() -> None:
@@ -191,3 +230,5 @@ def test_the_report_of_a_run_has_every_part() -> None:
     assert markdown(MEASURED) in text
     assert "Scripted 9000, 2 cores" in text
     assert "`nnx bench artifacts/digits`" in text
+    more = replace(MEASURED, machine={**MACHINE, "another fact": 1})
+    assert run_report.render("digits", {"train": train, "export": model}, more) == text

@@ -15,12 +15,13 @@ from exporters import onnx_file, provenance
 from runtimes.session_settings import SessionSettings, stored_in
 from tests.unit.fake_contestant import FakeContestant
 from toolchain import benchmark, settings_search
+from toolchain.bench_record import Setting
 from toolchain.benchmark import Effort
 from toolchain.errors import CheckFailed
 from toolchain.samples import Samples
-from toolchain.settings_search import Found, best, candidates, store
+from toolchain.settings_search import Found, best, candidates, every_switch, store, thorough
 
-QUICK = Effort(min_rounds=4, min_runs=3, seconds=0, warm_up_s=0, max_time_s=0)
+QUICK = Effort(min_rounds=4, min_runs=3, seconds=0, warm_up_s=0, precision=1.0)
 SIZE = 8
 FEEDS = Samples(inputs={"x": np.ones((4, 3, SIZE), np.float32)}, labels=None, source="ones")
 NO_SKIP = SessionSettings(disabled_optimizers=("SkipLayerNormFusion",))
@@ -161,3 +162,41 @@ def test_real_processes_run_every_candidate(encoder: Path) -> None:
     found = best(encoder, FEEDS, threads=1, precision="fp32", effort=QUICK)
     assert [row.status for row in found.rows] == ["ok"] * 5
     assert all(row.rounds_ms for row in found.rows)
+
+
+NO_SPINNING, PARALLEL = SessionSettings(spinning=False), SessionSettings(execution_mode="parallel")
+
+
+def look_everywhere(model: Path, contestants: dict[SessionSettings, float]) -> Found:
+    def start(job: str, spec: dict[str, Any], **limits: Any) -> FakeContestant:
+        settings = stored_in(Path(spec["model"]))
+        assert settings is not None
+        return FakeContestant(steady(contestants.get(settings, 10)))
+
+    measure: Callable[..., Any] = functools.partial(benchmark.run, start=start)
+    setting = Setting(provider="cpu", batch=1, threads=1)
+    return thorough(model, FEEDS, setting=setting, precision="fp32", effort=QUICK, measure=measure)
+
+
+def test_what_gains_alone_is_tried_together_and_the_second_measurement_decides(encoder: Path) -> None:
+    both = SessionSettings(spinning=False, execution_mode="parallel")
+    found = look_everywhere(encoder, {NO_SPINNING: 8, PARALLEL: 5, both: 4})
+    assert found.settings == both
+    assert found.speedup is not None
+    assert found.speedup.estimate == pytest.approx(2.5)
+    assert [row.candidate.label for row in found.rows] == [
+        "default", "parallel execution", "parallel execution, no spinning"
+    ]  # fmt: skip
+    assert len(found.tried) == len(every_switch(onnx_file.load(encoder), precision="fp32"))
+
+
+def test_together_they_may_be_worse_than_the_best_alone(encoder: Path) -> None:
+    both = SessionSettings(spinning=False, execution_mode="parallel")
+    assert look_everywhere(encoder, {NO_SPINNING: 8, PARALLEL: 5, both: 20}).settings == PARALLEL
+
+
+def test_where_nothing_gains_the_defaults_stay(encoder: Path) -> None:
+    found = look_everywhere(encoder, {})
+    assert found.settings == SessionSettings()
+    assert found.speedup is None
+    assert found.tried == ()

@@ -69,6 +69,16 @@ def test_an_interpreter_that_is_not_there_is_unavailable(tmp_path: Path) -> None
     assert caught.value.kind == "ProviderUnavailable"
 
 
+def test_an_interpreter_that_talks_out_of_turn_is_a_crash(tmp_path: Path) -> None:
+    talkative = tmp_path / "python"
+    talkative.write_text(f'#!/bin/sh\necho activated\nexec {sys.executable} "$@"\n')
+    talkative.chmod(0o755)
+    turn = Turn("bench", {}, threads=1, python=str(talkative), timeout_s=60)
+    with pytest.raises(JobFailed, match="It said 'activated'"):
+        turn.open()
+    turn.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes")
 def test_a_worker_is_pinned_before_anything_else() -> None:
     cpu = max(os.sched_getaffinity(0))

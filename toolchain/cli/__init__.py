@@ -1,8 +1,11 @@
 """The command ``nnx``: its commands load when they are called; errors become exit codes here."""
 
 import importlib
+import io
 import os
+import signal
 import sys
+from pathlib import Path
 
 import click
 
@@ -49,7 +52,7 @@ def nnx(traceback: bool) -> None:
     Results go to stdout, progress and warnings to stderr.
 
     \b
-    Exit codes: 0 done; 1 a check failed (parity, accuracy); 2 wrong usage or input;
+    Exit codes: 0 done; 1 a check failed (parity, accuracy, speed); 2 wrong usage or input;
     3 not available on this machine; 4 undecided, for want of samples; 70 a fault of nnx; 130 interrupted.
 
     \b
@@ -62,6 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: run a command, explain its error, exit with the code that tells the truth."""
     from toolchain.errors import ExitCode
 
+    _prepare_streams()
+    if arguments is None:
+        _end_tidily()
     try:
         typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
         nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
@@ -73,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(ExitCode.BAD_USAGE)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "\nnnx: interrupted; what was finished is kept.",
+            "\nnnx: interrupted; what was written is kept.",
             err=True,
         )
         sys.exit(ExitCode.INTERRUPTED)
@@ -83,6 +89,30 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(ExitCode.DONE)
     except Exception as error:  # noqa: BLE001 - the edge: a known error is explained, a bug keeps its traceback
         sys.exit(_report(error, show_traceback="--traceback" in (sys.argv if arguments is None else arguments)))
+
+
+def _end_tidily() -> None:
+    """Let what ends a process from outside, such as a CI that gives up, take its temporary files with it."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), end)
+
+
+def _prepare_streams() -> None:
+    """See to it that no print fails after the work is done.
+
+    A character that the stream's encoding lacks becomes "?". A stream that is closed, which Python has as None, goes
+    nowhere, under a number that no file can take by then.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+        setattr(sys, name, stream)
 
 
 def _report(error: Exception, *, show_traceback: bool) -> int:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from toolchain.cli import options
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _NOT_FOR_SETTINGS = (
-    "reference", "noise_floor", "profile", "pythons", "max_drop", "baseline", "as_csv", "as_markdown",
+    "reference", "noise_floor", "profile", "pythons", "max_drop", "baseline", "as_csv", "as_markdown", "output",
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ _NOT_FOR_SETTINGS = (
 )  # fmt: skip
 @options.data
 @click.option(
-    "--max-drop", type=float, default=2.0, show_default=True, metavar="POINTS",
+    "--max-drop", type=options.Points(), default="2", show_default=True,
     help="Points of accuracy that a row may lose and still be proven.",
 )  # fmt: skip
 @click.option("--session-options", is_flag=True, help="Find ONNX Runtime's fastest settings, and store them in TARGET.")
@@ -99,6 +100,7 @@ def command(
 
     from toolchain import bench_targets, compare, judging, machine, report
     from toolchain.benchmark import Effort, Extras
+    from toolchain.cli.compare import show_gate
     from toolchain.console import LiveProgress, print_result
     from toolchain.sweep import Sweep
 
@@ -107,10 +109,18 @@ def command(
     if baseline is None:
         options.refuse(context, ("max_slowdown", "allow_other_machine"), "without --baseline")
     if output is not None:
+        options.refuse_overwriting(output, targets)
         options.writable(output)
-    earlier = None if baseline is None else compare.read(baseline)
-    if earlier is not None and not allow_other_machine:  # before minutes of work
-        compare.require_same_machine(earlier.machine, asdict(machine.describe()))
+    if context.get_parameter_source("batches") is not ParameterSource.COMMANDLINE:
+        batches = bench_targets.batches(targets)[: 1 if session_options else None]
+    earlier = None if baseline is None else compare.baseline(baseline)
+    progress = LiveProgress()
+    warnings: tuple[str, ...] = ()
+    if earlier is not None:  # before minutes of work
+        here = asdict(machine.describe())
+        warnings = compare.of_another_machine(earlier.machine, here, allowed=allow_other_machine)
+        for warning in warnings:
+            progress.warn(warning)
     sweep = Sweep(
         providers=providers, batches=batches, threads=threads or (), concurrency=concurrency, copies=copies, cpus=cpus,
         pythons=pythons,
@@ -130,10 +140,11 @@ def command(
         effort=effort,
         extras=Extras(
             reference=reference, noise_floor=noise_floor, profile=profile, command=context.obj, given=_given(context),
+            warnings=warnings,
         ),
-        max_drop=max_drop / 100,
+        max_drop=max_drop,
         output=output,
-        progress=LiveProgress(),
+        progress=progress,
     )  # fmt: skip
     if as_json:
         print_result(measured.to_json())
@@ -145,15 +156,13 @@ def command(
         show(measured, title=" ".join(str(target) for target in targets), profiles=profile)
     judging.require_sound(measured)
     if earlier is not None:
-        compare.require_no_slowdown(
-            earlier, measured, max_slowdown=max_slowdown, allow_other_machine=allow_other_machine
-        )
+        found = compare.compare(earlier, measured)
+        show_gate(found, max_slowdown=max_slowdown, aside=as_json or as_csv or as_markdown)
+        compare.require_no_slowdown(found, max_slowdown=max_slowdown, allow_other_machine=allow_other_machine)
 
 
 def _given(context: click.Context) -> "Given":
     """Which options were typed: advice does not name what was done already."""
-    from click.core import ParameterSource
-
     from toolchain.bench_warnings import Given
 
     typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}

@@ -44,6 +44,18 @@ def command(old: Path, new: Path, as_json: bool, as_markdown: bool) -> None:
         show(found, title=f"{old} → {new}")
 
 
+def show_gate(found: "Comparison", *, max_slowdown: float, aside: bool) -> None:
+    """What was compared with a baseline; ``aside`` on stderr, where stdout is for machines."""
+    from toolchain import compare_report
+    from toolchain.console import LiveProgress, print_result, print_text
+
+    lines = compare_report.gate(found, max_slowdown=max_slowdown)
+    if not aside:
+        print_result("")
+    for line in lines:
+        (LiveProgress().note if aside else print_text)(line)
+
+
 def show(found: "Comparison", *, title: str) -> None:
     """The table with its notes, for a person."""
     from toolchain import compare_report

@@ -43,6 +43,4 @@ def show(checks: "tuple[Check, ...]") -> None:
     from toolchain.console import print_result
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    text, encoding = "\n".join(doctor.lines(checks, width)), sys.stdout.encoding
-    # a glyph that the terminal lacks becomes "?": the word stands beside it
-    print_result(text.encode(encoding, "replace").decode(encoding))
+    print_result("\n".join(doctor.lines(checks, width)))

@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +36,21 @@ class NumberList(click.ParamType):  # type: ignore[type-arg]  # not subscriptabl
         if not numbers or min(numbers) < 1:
             self.fail(f"'{value}' is not a list of whole numbers from 1 on, such as 1,32.", param, ctx)
         return numbers
+
+
+class Points(click.ParamType):  # type: ignore[type-arg]
+    """Percentage points from 0 to 100, given as a share."""
+
+    name = "POINTS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            points = float(value)
+        except ValueError:
+            points = -1.0
+        if not 0 <= points <= 100:  # NaN neither
+            self.fail(f"'{value}' is no number of points from 0 to 100.", param, ctx)
+        return points / 100
 
 
 class CpuList(click.ParamType):  # type: ignore[type-arg]
@@ -297,6 +312,12 @@ def writable(path: Path) -> Path:
     if path.is_dir():
         raise BadUsage(f"{path} is a folder.", "Name a file.")
     return path
+
+
+def refuse_overwriting(output: Path, read: Iterable[Path]) -> None:
+    """BadUsage when ``output`` is one of the files that are read."""
+    if any(output.resolve() == path.resolve() for path in read):
+        raise BadUsage(f"{output} is what is to be measured.", "Choose another place for the result.")
 
 
 def artifacts_folder(recipe: str, out: Path | None) -> Path:

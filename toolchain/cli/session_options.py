@@ -37,23 +37,25 @@ def find(
         model, setting, samples_source=samples, data_folder=data, effort=effort, progress=LiveProgress()
     )
     lines = code(found.settings, model, setting.threads)
+    measurements = [rows for rows in (found.tried, found.rows) if rows]
     if as_json:
         print_json(
             {
                 "settings": asdict(found.settings),
                 "speedup": found.speedup and asdict(found.speedup),
-                "rows": [
-                    {"row": row.candidate.label, "speedup": row.speedup and asdict(row.speedup)} for row in found.rows
+                "measurements": [
+                    [{"row": row.candidate.label, "speedup": row.speedup and asdict(row.speedup)} for row in rows]
+                    for rows in measurements
                 ],
                 "code": lines,
             }
         )
         return
-    table = report.table(found.rows)
-    print_table(
-        f"{model}, {setting.circumstances}", table.headings, table.lines, struck=table.struck, droppable=table.droppable
-    )
-    print_text(f"\n{found}")
+    for title, rows in zip(("every switch by itself", "what gained, once more"), measurements, strict=False):
+        table = report.table(rows)
+        print_table(f"{model}, {setting.circumstances}: {title}", table.headings, table.lines, struck=table.struck)
+        print_result("")
+    print_text(str(found))
     if found.speedup is not None:
         print_text(f"Stored in {model}: nnx obeys it. Elsewhere:\n")
     print_result(lines)
