@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from toolchain.bench_figures import efficient, is_proven
-from toolchain.bench_group import speedup
+from toolchain.bench_leader import called, fastest, level_with
 from toolchain.bench_record import Benchmark, Circumstances, Row
 
 _NAMED = 5
@@ -17,25 +17,14 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     """For each circumstances: which row is the fastest, and which of the others it is not surely ahead of."""
     lines = []
     for circumstances in dict.fromkeys(row.setting.circumstances for row in rows):
-        timed = [row for row in rows if is_proven(row) and row.setting.circumstances == circumstances]
-        if len(timed) < 2:
+        together = [row for row in rows if row.setting.circumstances == circumstances]
+        best = fastest(together)
+        if best is None or sum(map(is_proven, together)) < 2:
             continue
-        best, *others = sorted(timed, key=_speed, reverse=True)
-        level = [_called(row, rows) for row in others if not speedup(row, best).low > 1]
-        line = f"{circumstances}: the fastest is {_called(best, rows)}"
+        level = [called(row, rows) for row in level_with(best, together)]
+        line = f"{circumstances}: the fastest is {called(best, rows)}"
         lines.append(line + (f", not clearly ahead of {_listed(level)}." if level else "."))
     return lines
-
-
-def _speed(row: Row) -> float:
-    """The speed-up; the baseline's is exactly 1."""
-    return row.speedup.estimate if row.speedup else 1.0
-
-
-def _called(row: Row, among: Sequence[Row]) -> str:
-    """The row's label, and where it ran if not all ran there."""
-    label = row.candidate.label
-    return f"{label} on {row.setting.where}" if len({each.setting.where for each in among}) > 1 else label
 
 
 def _listed(names: Collection[str], separator: str = ", ") -> str:
@@ -90,7 +79,7 @@ def _legend(rows: Sequence[Row]) -> list[str]:
     if not efficient(rows):
         return []
     axes = "accuracy, latency and size" if any(row.accuracy for row in rows) else "latency and size"
-    return [f"{EFFICIENT} no other row in the same circumstances is surely better in {axes} taken together."]
+    return [f"{EFFICIENT} of {axes}, no other row beside it is surely better in one and surely worse in none."]
 
 
 def conditions(rows: Sequence[Row]) -> list[str]:

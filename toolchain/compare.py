@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from toolchain.artifacts_folder import BENCH
 from toolchain.bench_record import Benchmark, Row
 from toolchain.differences import Difference, differing, listed, of_machines, of_surroundings
 from toolchain.errors import BadUsage, CheckFailed
@@ -166,8 +167,6 @@ def read(path: Path) -> Benchmark:
     """The benchmark in a JSON file of ``nnx bench``, or in an artifacts folder; raise BadUsage when it is none."""
     file = path
     if path.is_dir():
-        from toolchain.artifacts_folder import BENCH  # loads torch, which a file needs not wait for
-
         file = path / BENCH
     try:
         return Benchmark.from_json(file.read_text(encoding="utf-8"))

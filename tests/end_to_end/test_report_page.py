@@ -168,18 +168,28 @@ def test_keyboard_and_screen_reader(opened: Callable[..., Any]) -> None:
         (["nowhere"], "There is no nowhere: a report needs bench data."),
         (["empty"], "a report needs bench data."),
         (["tiny", "-o", "empty"], "'empty' is a directory"),
+        (["tiny", "-o", "tiny/bench.json"], "tiny/bench.json is what the report is made of"),
+        (["tiny/bench.html"], "tiny/bench.html is what the report is made of"),
+        (["taken"], "taken/report.html is a folder."),
+        (["tiny/bench.json", "-o", "tiny/manifest.json/x.html"], "tiny/manifest.json/x.html cannot be written: "),
+        (["nowhere", "-o", "new/x.html"], "There is no nowhere"),
+        ([""], "TARGET is empty."),
     ],
 )
 def test_what_cannot_be_reported_says_so(
     arguments: list[str], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nnx: Nnx
 ) -> None:
-    folder_with(tmp_path / "tiny", whole=False)
+    for name in ("tiny", "taken"):
+        folder_with(tmp_path / name)
+    (tmp_path / "tiny" / "bench.html").write_bytes((tmp_path / "tiny" / "bench.json").read_bytes())
+    (tmp_path / "taken" / "report.html").mkdir()
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     code, out, err = nnx("report", *arguments)
     assert (code, out) == (2, "")
     assert what in re.sub(r"\s+", " ", err)
     assert "Traceback" not in err
+    assert not (tmp_path / "new").exists()
 
 
 def luminance(colour: str) -> float:

@@ -8,10 +8,10 @@ from toolchain.cli import options
 
 
 @click.command("report")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target")
 @click.option("-o", "--output", type=options.FILE, help="The page.  [default: TARGET/report.html, or beside the file]")
 @options.as_json
-def command(target: Path, output: Path | None, as_json: bool) -> None:
+def command(target: str, output: Path | None, as_json: bool) -> None:
     """Write one HTML page about TARGET, an artifacts folder or the JSON that `nnx bench` wrote.
 
     The page holds everything itself: open, print, send or archive it. It shows the bench table, accuracy against
@@ -24,10 +24,14 @@ def command(target: Path, output: Path | None, as_json: bool) -> None:
       nnx report bench.json -o page.html
     """
     from toolchain.console import print_json, print_result
-    from toolchain.html_report import page
+    from toolchain.errors import BadUsage
+    from toolchain.html_report import gather, page
 
-    place = options.writable(output) if output else page.output_of(target)
-    size = page.write(target, place)
+    if not target:
+        raise BadUsage("TARGET is empty.", "Name an artifacts folder, or a file that `nnx bench` wrote.")
+    gathered = gather.read(Path(target))
+    place = options.writable(output or page.output_of(Path(target)))
+    size = page.write(gathered, place)
     if as_json:
         print_json({"report": str(place), "bytes": size})
     else:

@@ -8,10 +8,22 @@ import altair as alt
 import numpy as np
 
 from toolchain.html_report import drawing
-from toolchain.html_report.drawing import ACCENT, AXIS_HEIGHT, MUTED, PAPER, PLAIN, RULE, TITLE_HEIGHT, Chart, Layout
+from toolchain.html_report.drawing import (
+    ACCENT,
+    AXIS_HEIGHT,
+    INK,
+    MUTED,
+    PAPER,
+    PLAIN,
+    RULE,
+    TITLE_HEIGHT,
+    Chart,
+    Layout,
+)
 from toolchain.html_report.placement import Point, place
 
-_LARGEST_BUBBLE = 1100.0
+_LARGEST_MARK, _SMALLEST_MARK = 860.0, 30.0
+"""Areas in square px."""
 _BINS = 140
 _SMOOTHING = 1.5
 _VISIBLE = 0.004
@@ -51,9 +63,11 @@ class Spread:
     strong: bool = False
 
 
-EFFICIENT, BEATEN, UNPROVEN = "efficient", "beaten", "unproven"
-_SHAPES = {EFFICIENT: "diamond", BEATEN: "circle", UNPROVEN: "cross"}
-_TONES = {EFFICIENT: ACCENT, BEATEN: PLAIN, UNPROVEN: MUTED}
+EFFICIENT, BEATEN, ALONE, UNPROVEN = "efficient", "beaten", "alone", "unproven"
+_SHAPES = {EFFICIENT: "diamond", BEATEN: "circle", ALONE: "circle", UNPROVEN: "cross"}
+_TONES = {EFFICIENT: ACCENT, BEATEN: PLAIN, ALONE: ACCENT, UNPROVEN: MUTED}
+_FILLED = {"diamond": 0.5, "circle": math.pi / 4, "cross": 0.64}
+"""What of the square around it a shape of Vega covers; its ``size`` is that square's area."""
 
 
 def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Chart:
@@ -64,7 +78,6 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
     proven = [bubble for bubble in bubbles if bubble.kind != UNPROVEN] or bubbles
     y_low, y_high = _spaced([end for bubble in proven for end in (bubble.low, bubble.high)], shares=shares)
     bubbles = [_held(bubble, y_low, y_high, shares=shares) for bubble in bubbles]
-    largest = max(bubble.size_bytes for bubble in bubbles)
 
     def right(latency: float) -> float:
         return width * math.log(latency / x_low) / math.log(x_high / x_low)
@@ -72,29 +85,32 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
     def down(value: float) -> float:
         return height * (y_high - value) / (y_high - y_low)
 
-    areas = [max(40.0, _LARGEST_BUBBLE * bubble.size_bytes / largest) for bubble in bubbles]
+    squares = _squares(bubbles)
     names = [drawing.shortened(bubble.name, width * 0.6) for bubble in bubbles]
     points = [
-        Point(right(bubble.latency_ms), down(bubble.value), math.sqrt(area / math.pi), drawing.text_width(name))
-        for bubble, area, name in zip(bubbles, areas, names, strict=True)
+        Point(right(bubble.latency_ms), down(bubble.value), math.sqrt(square) / 2, drawing.text_width(name))
+        for bubble, square, name in zip(bubbles, squares, names, strict=True)
     ]
     # the best rows choose first where their names go
     order = sorted(range(len(points)), key=lambda index: bubbles[index].kind != EFFICIENT)
     places = place([points[index] for index in order], width=width, height=height)
-    named = [
-        {
-            "name": names[index], "latency": x_low * (x_high / x_low) ** (at[0] / width),
-            "value": y_high - (y_high - y_low) * at[1] / height,
-        }
-        for index, at in zip(order, places, strict=True)
-        if at is not None
-    ]  # fmt: skip
+
+    def at(x: float, y: float, ending: str = "") -> dict[str, float]:
+        latency, value = x_low * (x_high / x_low) ** (x / width), y_high - (y_high - y_low) * y / height
+        return {f"latency{ending}": latency, f"value{ending}": value}
+
+    named, leaders = [], []
+    for index, where in zip(order, places, strict=True):
+        if where is not None:
+            named.append({"name": names[index], **at(where.box.left, where.middle)})
+        if where is not None and where.leader:
+            leaders.append({**at(*where.leader[0]), **at(*where.leader[1], ending="2")})
     records = [
         {
-            "latency": bubble.latency_ms, "value": bubble.value, "low": bubble.low, "high": bubble.high, "area": area,
-            "shape": _SHAPES[bubble.kind], "tone": _TONES[bubble.kind],
+            "latency": bubble.latency_ms, "value": bubble.value, "low": bubble.low, "high": bubble.high,
+            "square": square, "shape": _SHAPES[bubble.kind], "tone": _TONES[bubble.kind],
         }
-        for bubble, area in zip(bubbles, areas, strict=True)
+        for bubble, square in zip(bubbles, squares, strict=True)
     ]  # fmt: skip
     x = alt.X("latency:Q").scale(type="log", domain=[x_low, x_high], nice=False)
     x = x.axis(values=drawing.ticks(x_low, x_high), format="~g", title="median latency, ms (less is better)")
@@ -107,15 +123,29 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
         for end in ("low:Q", "high:Q")
     ]
     marks = base.mark_point(strokeWidth=1.75, fillOpacity=0.22).encode(
-        x=x, y=y, size=alt.Size("area:Q").scale(None), shape=alt.Shape("shape:N").scale(None), stroke=tone,
+        x=x, y=y, size=alt.Size("square:Q").scale(None), shape=alt.Shape("shape:N").scale(None), stroke=tone,
         fill=alt.Fill("tone:N").scale(None),
     )  # fmt: skip
     written = alt.Chart(alt.InlineData(values=named)).mark_text(
         align="left", baseline="middle", stroke=PAPER, strokeWidth=3
     )
-    layers = [*(whiskers if shares else ()), marks, written.encode(x=x, y=y, text="name:N")]
+    led = alt.Chart(alt.InlineData(values=leaders)).mark_rule(strokeWidth=0.75, stroke=INK)
+    led = led.encode(x=x, y=y, x2="latency2:Q", y2="value2:Q")
+    layers = [
+        *(whiskers if shares else ()),
+        *([led] if leaders else ()),
+        marks,
+        written.encode(x=x, y=y, text="name:N"),
+    ]
     title = "accuracy (more is better)" if shares else "size, MB (less is better)"
     return alt.layer(*layers).properties(height=height + AXIS_HEIGHT + TITLE_HEIGHT, title=title)
+
+
+def _squares(bubbles: Sequence[Bubble]) -> list[float]:
+    """Vega's sizes of the marks, so that a mark's area goes with the file's size whatever its shape."""
+    largest = max(bubble.size_bytes for bubble in bubbles) or 1
+    areas = (max(_SMALLEST_MARK, _LARGEST_MARK * bubble.size_bytes / largest) for bubble in bubbles)
+    return [area / _FILLED[_SHAPES[bubble.kind]] for area, bubble in zip(areas, bubbles, strict=True)]
 
 
 def _held(bubble: Bubble, low: float, high: float, *, shares: bool) -> Bubble:
@@ -128,7 +158,7 @@ def _held(bubble: Bubble, low: float, high: float, *, shares: bool) -> Bubble:
 
 
 def distributions(spreads: Sequence[Spread], layout: Layout) -> Chart:
-    """Each row's latencies as a hill over one logarithmic axis, its median a line; the slowest 1 % lie outside.
+    """Each row's latencies as a hill over one logarithmic axis, its median a line.
 
     Names and medians stand beside the hills, in a narrow layout above them.
     """
@@ -171,7 +201,7 @@ def distributions(spreads: Sequence[Spread], layout: Layout) -> Chart:
 
 def _reach(spreads: Sequence[Spread]) -> tuple[float, float]:
     """From the fastest run to the slowest row's 99th percentile, with a little room."""
-    low = min(float(np.percentile(spread.latencies_ms, 0.1)) for spread in spreads)
+    low = min(min(spread.latencies_ms) for spread in spreads)
     high = max(float(np.percentile(spread.latencies_ms, 99)) for spread in spreads)
     room = max(high / low, 1.1) ** 0.02
     return low / room, max(high, low * 1.05) * room
@@ -239,9 +269,9 @@ def _spaced_log(values: Sequence[float]) -> tuple[float, float]:
 def _spaced(values: Sequence[float], *, shares: bool) -> tuple[float, float]:
     """Ends of an axis a little beyond the values; shares stay within 0 and 1, sizes begin at 0."""
     low, high = min(values), max(values)
-    room = max((high - low) * 0.12, abs(high) * 0.002)
+    room = max((high - low) * 0.12, abs(high) * 0.002, 0.0005)
     if not shares:
-        return 0.0, high * 1.18
+        return 0.0, high * 1.18 or 1.0
     return max(0.0, low - room), min(1.0, high + room) if high < 1 else 1.0
 
 

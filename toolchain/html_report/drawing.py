@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import altair as alt
 
-from toolchain.html_report.markup import Markup, tag
+from toolchain.html_report.markup import Markup, legible, tag
 
 INK, MUTED, RULE = "var(--ink)", "var(--muted)", "var(--rule)"
 ACCENT, PLAIN, PAPER = "var(--accent)", "var(--plain)", "var(--paper)"
@@ -142,10 +142,24 @@ def text_width(text: str) -> float:
 def named_axis(names: Sequence[str], *, limit: float, above: float = 0.0) -> alt.Axis:
     """A vertical axis that has the names at the levels 0, 1, ..., each ``above`` its level."""
     return alt.Axis(
-        values=[level + above for level in range(len(names))],
-        labelExpr=f"{json.dumps([shortened(name, limit) for name in names])}[round(datum.value - {above})]",
+        values=[level + above for level in range(len(names))], labelExpr=labels(names, limit, offset=above),
         title=None, grid=False, labelColor=INK, labelLimit=limit + 20, minExtent=names_width(names, limit=limit) + 8,
     )  # fmt: skip
+
+
+def labels(names: Sequence[str], limit: float, *, offset: float = 0.0) -> str:
+    """An axis' expression for the names, shortened, at 0, 1, ..., each plus ``offset``."""
+    return f"{json.dumps(told_apart(names, limit))}[round(datum.value - {offset})]"
+
+
+def told_apart(names: Sequence[str], width: float) -> list[str]:
+    """The names shortened, without the beginning that all share where they would look the same."""
+    short = [shortened(name, width) for name in names]
+    if len(set(short)) == len(set(names)):
+        return short
+    letters = enumerate(zip(*names, strict=False))
+    common = next((place for place, each in letters if len(set(each)) > 1), 0)
+    return [shortened(f"…{name[common:]}", width) for name in names]
 
 
 def names_width(names: Sequence[str], *, limit: float) -> float:
@@ -154,7 +168,11 @@ def names_width(names: Sequence[str], *, limit: float) -> float:
 
 
 def shortened(text: str, width: float) -> str:
-    """``text``, or its beginning and its end where it would take more than ``width`` px: names often differ at both."""
+    """``text``, or its beginning and its end where it would take more than ``width`` px: names often differ at both.
+
+    Every name in a drawing goes through here, so this is where it becomes legible.
+    """
+    text = legible(text)
     most = max(4, int(width / CHARACTER))
     if len(text) <= most:
         return text

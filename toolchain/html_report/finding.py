@@ -1,10 +1,14 @@
 """What a benchmark found, in a sentence and a few figures: the page begins with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from toolchain import pareto, report
+from toolchain import bench_figures, report
+from toolchain.bench_leader import called, fastest, level_with
 from toolchain.bench_record import Benchmark, Circumstances, Row
+
+_NAMED = 3
+_LEAST_MEGABYTES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +46,7 @@ class Panel:
 
     @property
     def fastest(self) -> Row | None:
-        """The proven row with the largest speed-up."""
-        proven = [row for row in self.timed if row.status == "ok" and not row.repeats]
-        return max(proven, key=lambda row: row.speedup.estimate if row.speedup else 1.0, default=None)
+        return fastest(self.rows)
 
     def cell(self, row: Row, heading: str) -> str:
         return self.cells[row.name][heading]
@@ -60,18 +62,31 @@ def panels(benchmark: Benchmark) -> list[Panel]:
                 key=f"p{number}",
                 circumstances=where,
                 rows=rows,
-                cells={row.name: dict(zip(report.HEADINGS, report.cells(row), strict=True)) for row in rows},
+                cells={row.name: _cells(row) for row in rows},
                 called={row.name: _called(row, benchmark.rows) for row in rows},
-                efficient=pareto.efficient(rows),
+                efficient=frozenset(rows[place].name for place in bench_figures.efficient(rows)),
             )
         )
     return found
 
 
+def _cells(row: Row) -> dict[str, str]:
+    """The row's cells by their headings; a file too small for MB has its size in kB."""
+    found = dict(zip(report.HEADINGS, report.cells(row), strict=True))
+    if row.rounds_ms and row.candidate.size_bytes < _LEAST_MEGABYTES:
+        found["size MB"] = size(row)
+    return found
+
+
+def size(row: Row) -> str:
+    """The file's, with its unit."""
+    size_bytes = row.candidate.size_bytes
+    return f"{size_bytes / 1e3:.3g} kB" if size_bytes < _LEAST_MEGABYTES else f"{report.megabytes(size_bytes)} MB"
+
+
 def _called(row: Row, among: Sequence[Row]) -> str:
-    """The row's name, without what all rows that ran have in common; with a word where it is not proven."""
-    places = {(each.setting.where, each.setting.python) for each in among if each.rounds_ms}
-    name = row.name if len(places) > 1 else row.candidate.label + (" again" if row.repeats else "")
+    """What the row is called, with a word where it is not proven."""
+    name = called(row, among)
     return f"{name} (unproven)" if row.status == "unproven" else name
 
 
@@ -81,47 +96,69 @@ def finding(panel: Panel) -> Finding:
     if best is None:
         return Finding(sentence="No row ran and was proven. What went wrong stands below the table.")
     base = next((row for row in panel.rows if row.name == best.baseline), None)
-    name = panel.called[best.name]
-    if base is None or best.speedup is None:
-        sentence = f"{name} is the fastest proven row"
-    else:
-        faster = "times the throughput of" if panel.circumstances.concurrency > 1 else "times as fast as"
-        sentence = f"{name} is {panel.cell(best, 'speed-up').split('x')[0]} {faster} {panel.called[base.name]}"
     return Finding(
-        sentence=f"{sentence}{_kept(best)}, at {panel.circumstances}.",
+        sentence=f"At {panel.circumstances}, {_lead(panel, best, base)}.",
         figures=tuple(_figures(panel, best, base)),
     )
 
 
+def _lead(panel: Panel, best: Row, base: Row | None) -> str:
+    level = [panel.called[row.name] for row in level_with(best, panel.rows)]
+    said, kept = _ahead(panel, best, base), _kept(best)
+    if not level:
+        return f"{said} and {kept}" if kept else said
+    more = f" and {len(level) - _NAMED} more" if len(level) > _NAMED else ""
+    said += f", not clearly ahead of {', '.join(level[:_NAMED])}{more}"
+    return f"{said}, and {kept}" if kept else said
+
+
+def _ahead(panel: Panel, best: Row, base: Row | None) -> str:
+    """How much faster the best row is, as far as that is known."""
+    name = panel.called[best.name]
+    ratio, _, interval = panel.cell(best, "speed-up").partition(" ")
+    if base is not None and best.speedup is not None and interval:
+        faster = "times the throughput of" if panel.circumstances.concurrency > 1 else "times as fast as"
+        return f"{name} is {ratio.removesuffix('x')} {faster} {panel.called[base.name]} {interval}"
+    return f"{name} is the fastest proven row"
+
+
 def _kept(row: Row) -> str:
-    """What of the accuracy is left, as the end of a sentence."""
+    """What of the accuracy is left, as the end of a sentence; empty where that was not looked at."""
     if row.drop is None:
         return ""
     if not row.drop.excludes(0.0):
-        return " and loses no accuracy that could be measured"
+        return "loses no accuracy that could be measured"
     points = abs(row.drop.estimate) * 100
-    return f" and {'loses' if row.drop.estimate > 0 else 'gains'} {points:.2f} points of accuracy"
+    return f"{'loses' if row.drop.estimate > 0 else 'gains'} {points:.2f} points of accuracy"
 
 
 def _figures(panel: Panel, best: Row, base: Row | None) -> list[tuple[str, str, str]]:
+    def latency(row: Row) -> str:
+        return f"{panel.cell(row, 'p50 ms')} ms"
+
+    def beside(figure: Callable[[Row], str]) -> str:
+        """The baseline's, if it is another row that ran."""
+        if base is None or base is best or not base.rounds_ms:
+            return ""
+        return f"{figure(base)} for {panel.called[base.name]}"
+
     shown = []
-    compared = base if base is not None and base is not best and base.rounds_ms else None
-
-    def beside(heading: str, unit: str) -> str:
-        return f"{panel.cell(compared, heading)} {unit} for {panel.called[compared.name]}" if compared else ""
-
     if best.speedup is not None:
         value, _, interval = panel.cell(best, "speed-up").partition(" ")
-        shown.append(("Speed-up", value, f"95 % interval {interval.strip('()')}" if interval else "no interval"))
-    shown.append(("Median latency", f"{panel.cell(best, 'p50 ms')} ms", beside("p50 ms", "ms")))
+        shown.append(("Speed-up", value, _interval(interval) or "no interval"))
+    shown.append(("Median latency", latency(best), beside(latency)))
     if best.drop is not None:
         ends = f"95 % interval {_points(best.drop.low)} to {_points(best.drop.high)}"
         shown.append(("Accuracy lost", f"{_points(best.drop.estimate)} points", ends))
     elif best.accuracy is not None:
-        value, _, half = panel.cell(best, "accuracy").partition(" ")
-        shown.append(("Accuracy", value, f"{half} points"))
-    shown.append(("Size", f"{panel.cell(best, 'size MB')} MB", beside("size MB", "MB")))
+        value, _, interval = panel.cell(best, "accuracy").partition(" ")
+        shown.append(("Accuracy", value, _interval(interval)))
+    shown.append(("Size", size(best), beside(size)))
     return shown
+
+
+def _interval(written: str) -> str:
+    return f"95 % interval {written.strip('()')}" if written else ""
 
 
 def _points(share: float) -> str:

@@ -4,17 +4,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from toolchain import manifest
+from toolchain.artifacts_folder import ABLATION, BENCH, EXPLANATION, HISTORY
 from toolchain.bench_record import Benchmark
 from toolchain.errors import BadUsage
 from toolchain.stats import Interval
 
-BENCH = "bench.json"
-TRAINING = "training.json"
-ABLATION = "ablation.json"
-EXPLANATION = "explain.json"
 _Kind = TypeVar("_Kind")
 _Content = Mapping[str, Any]
 
@@ -32,12 +30,9 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training run: its epochs, and the options that repeat it."""
+    """A training run."""
 
     epochs: tuple[Epoch, ...]
-    batch_size: int
-    lr: float
-    seed: int
     device: str
 
 
@@ -80,10 +75,14 @@ class Explained:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """All that a page is made of. ``recipe`` and ``data`` are the manifest's; ``source`` is what the user named."""
+    """All that a page is made of.
+
+    ``recipe`` and ``data`` are the manifest's; ``source`` is what the user named, ``files`` what was read.
+    """
 
     name: str
     source: Path
+    files: tuple[Path, ...]
     benchmark: Benchmark
     training: Training | None = None
     ablation: tuple[Loop, ...] = ()
@@ -98,18 +97,19 @@ def read(target: Path) -> Gathered:
     Raises BadUsage when there is no benchmark, and for a file that is not what its name says.
     """
     file = target / BENCH if target.is_dir() else target
-    benchmark = Benchmark.from_json(_text(file))
+    benchmark = _benchmark(file)
     if not benchmark.rows:
         raise BadUsage(f"{file} holds no rows: a report needs bench data.", "Run the bench again.")
     if not target.is_dir():
-        return Gathered(name=file.stem, source=target, benchmark=benchmark)
+        return Gathered(name=file.stem, source=target, files=(file,), benchmark=benchmark)
     known = manifest.Manifest(target)
-    recipe, data = known.fact("recipe"), known.fact("data")
+    recipe, data = (_fact(known, name) for name in ("recipe", "data"))
     return Gathered(
         name=Path(recipe or target.resolve().name).name,
         source=target,
+        files=(file, *(target / name for name in (HISTORY, ABLATION, EXPLANATION, manifest.NAME))),
         benchmark=benchmark,
-        training=_part(target / TRAINING, _training, "nnx train"),
+        training=_part(target / HISTORY, _training, "nnx train"),
         ablation=_part(target / ABLATION, _loops, "nnx train --ablate") or (),
         explained=_part(target / EXPLANATION, _explained, "nnx explain --json"),
         recipe=recipe,
@@ -117,15 +117,25 @@ def read(target: Path) -> Gathered:
     )
 
 
-def _text(file: Path) -> str:
+def _benchmark(file: Path) -> Benchmark:
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadUsage(
             f"There is no {file}: a report needs bench data.", "Make it with `nnx bench TARGET --output FILE`."
         ) from error
     except UnicodeDecodeError as error:
         raise BadUsage(f"{file} is not a benchmark of nnx.", "Run the bench again.") from error
+    try:
+        return Benchmark.from_json(text)
+    except BadUsage as error:
+        raise BadUsage(f"{file}: {error.what}", error.do) from error
+
+
+def _fact(known: manifest.Manifest, name: str) -> str | None:
+    """What the manifest says, if that can be used."""
+    value = known.fact(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _part(file: Path, made_of: Callable[[_Content], _Kind], maker: str) -> _Kind | None:
@@ -139,18 +149,16 @@ def _part(file: Path, made_of: Callable[[_Content], _Kind], maker: str) -> _Kind
 
 
 def _training(content: _Content) -> Training:
-    options = content["options"]
-    return Training(
-        epochs=tuple(_only(Epoch, entry) for entry in content["epochs"]),
-        **{name: options[name] for name in ("batch_size", "lr", "seed", "device")},
-    )
+    epochs = tuple(_only(Epoch, entry) for entry in content["epochs"])
+    return _only(Training, {"device": content["options"]["device"], "epochs": epochs})
 
 
 def _loops(content: _Content) -> tuple[Loop, ...]:
     _require_version(content)
     gains = ("step_gain", "epoch_gain")
     return tuple(
-        _only(Loop, {**entry, **{name: Interval(**entry[name]) for name in gains}}) for entry in content["variants"]
+        _only(Loop, {**entry, **{name: _only(Interval, entry[name]) for name in gains}})
+        for entry in content["variants"]
     )
 
 
@@ -169,6 +177,19 @@ def _require_version(content: _Content) -> None:
 
 
 def _only(kind: Callable[..., _Kind], entry: _Content) -> _Kind:
-    """``kind`` made of those entries that it has fields for."""
-    fields: Mapping[str, Any] = getattr(kind, "__dataclass_fields__")  # noqa: B009 - mypy knows it not of a callable
-    return kind(**{name: entry[name] for name in fields})
+    """``kind`` made of those entries that it has fields for; TypeError for one of another type."""
+    fields = {name: (entry[name], wanted) for name, wanted in get_type_hints(kind).items()}
+    if wrong := [name for name, (value, wanted) in fields.items() if not _fits(value, wanted)]:
+        raise TypeError(wrong[0])
+    return kind(**{name: value for name, (value, _) in fields.items()})
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Whether JSON's ``value`` is what an annotation asks for: a number may be whole, and is no truth value."""
+    if isinstance(wanted, UnionType):
+        return any(_fits(value, each) for each in get_args(wanted))
+    if get_origin(wanted) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, get_args(wanted)[0]) for each in value)
+    if wanted is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, wanted) and not isinstance(value, bool)

@@ -1,5 +1,6 @@
 """HTML that cannot be forgotten to escape: what is not :class:`Markup` is text."""
 
+import re
 from html import escape
 
 VOID = frozenset({"meta", "link", "br"})
@@ -12,12 +13,19 @@ class Markup(str):
 
 
 NOTHING = Markup()
+_ILLEGIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML does not allow, which ends the process that draws the charts, and halves of surrogate pairs."""
+
+
+def legible(text: str) -> str:
+    """``text`` with a replacement character for each that a page or a drawing cannot hold."""
+    return _ILLEGIBLE.sub("\ufffd", text)
 
 
 def tag(name: str, *content: str, **attributes: str | int | None) -> Markup:
     """An element. Attributes are named with underscores (``class_``, ``aria_label``); None leaves one out."""
     shown = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(legible(str(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -28,7 +36,9 @@ def tag(name: str, *content: str, **attributes: str | int | None) -> Markup:
 
 def joined(*content: str) -> Markup:
     """Pieces one after the other."""
-    return Markup("".join(piece if isinstance(piece, Markup) else escape(piece, quote=False) for piece in content))
+    return Markup(
+        "".join(piece if isinstance(piece, Markup) else escape(legible(piece), quote=False) for piece in content)
+    )
 
 
 def command(*lines: str) -> Markup:

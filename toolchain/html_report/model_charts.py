@@ -56,40 +56,39 @@ class Gain:
 
 
 def heat_map(cells: Sequence[Cell], layout: Layout) -> Chart:
-    """Shaded cells, each with its figure, so that the shade only repeats what is written."""
+    """Shaded cells, each with its figure, so that the shade only repeats what is written; without where none fits."""
     rows, columns = (list(dict.fromkeys(getattr(cell, axis) for cell in cells)) for axis in ("row", "column"))
     records = [
         {
-            "row": cell.row, "column": cell.column, "text": cell.text, "heat": HEAT[cell.level],
-            "ink": ON_HEAT[cell.level],
+            "row": rows.index(cell.row), "column": columns.index(cell.column), "text": cell.text,
+            "heat": HEAT[cell.level], "ink": ON_HEAT[cell.level],
         }
         for cell in cells
     ]  # fmt: skip
     limit = _NAME_LIMIT[layout.name]
     names_width = drawing.names_width(rows, limit=limit)
-    slanted = max(drawing.text_width(name) for name in columns) > (layout.width - names_width) / len(columns)
+    cell_width = (layout.width - names_width - 8) / len(columns)
+    slanted = max(drawing.text_width(name) for name in columns) > cell_width
+    head_limit = 126.0 if slanted else layout.width
     head = alt.Axis(
         orient="top", title=None, labelColor=INK, labelLimit=150, labelAngle=38 if slanted else 0,
         labelAlign="right" if slanted else "center", grid=False, labelPadding=6, labelOverlap=False,
-        labelExpr=_shortened(18) if slanted else "datum.label",
+        labelExpr=drawing.labels(columns, head_limit),
     )  # fmt: skip
     side = alt.Axis(
-        title=None, labelColor=INK, labelLimit=limit, grid=False, labelPadding=8, labelOverlap=False,
-        minExtent=names_width + 8,
+        title=None, labelColor=INK, labelLimit=limit + 20, grid=False, labelPadding=8, labelOverlap=False,
+        minExtent=names_width + 8, labelExpr=drawing.labels(rows, limit),
     )  # fmt: skip
     base = alt.Chart(alt.InlineData(values=records)).encode(
-        x=alt.X("column:N").sort(columns).axis(head).scale(paddingInner=0.03),
-        y=alt.Y("row:N").sort(rows).axis(side).scale(paddingInner=0.08),
+        x=alt.X("column:O").axis(head).scale(paddingInner=0.03),
+        y=alt.Y("row:O").axis(side).scale(paddingInner=0.08),
     )
     squares = base.mark_rect(cornerRadius=2).encode(fill=alt.Fill("heat:N").scale(None))
     figures = base.mark_text().encode(text="text:N", fill=alt.Fill("ink:N").scale(None))
+    fits = max(drawing.text_width(cell.text) for cell in cells) + 6 <= cell_width
     # under "fit" the head counts as height
-    head_height = min(150.0, max(drawing.text_width(name[:18]) for name in columns)) * 0.65 + 24 if slanted else 24
-    return alt.layer(squares, figures).properties(height=_CELL * len(rows) + head_height)
-
-
-def _shortened(length: int) -> str:
-    return f"length(datum.label) > {length} ? slice(datum.label, 0, {length - 1}) + '…' : datum.label"
+    head_height = drawing.names_width(columns, limit=head_limit) * 0.65 + 24 if slanted else 24
+    return alt.layer(squares, *([figures] if fits else [])).properties(height=_CELL * len(rows) + head_height)
 
 
 def curves(given: Sequence[Curve], layout: Layout, *, shares: bool) -> Chart:
@@ -148,7 +147,8 @@ def gains(given: Sequence[Gain], layout: Layout) -> Chart:
     points = base.mark_point(size=64, fillOpacity=1).encode(x=x, y=y, shape=alt.Shape("shape:N").scale(None), **tones)
     layers = [one, *whiskers, points]
     if layout.narrow:
-        names = alt.InlineData(values=[{"name": loop, "level": level + 0.26} for level, loop in enumerate(loops)])
+        labels = [drawing.shortened(loop, layout.width - 4) for loop in loops]
+        names = alt.InlineData(values=[{"name": label, "level": level + 0.26} for level, label in enumerate(labels)])
         above = alt.Chart(names).mark_text(align="left", stroke=PAPER, strokeWidth=4)
         layers.append(above.encode(x=alt.value(0), y=y, text="name:N"))
     title = "   ".join(f"{'●' if looks[measure][0] == 'circle' else '◆'} {measure}" for measure in measures)

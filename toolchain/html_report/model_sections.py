@@ -1,13 +1,14 @@
 """The parts of the page that are about the model: operators, layers, training, and where all of it was measured."""
 
 import math
-import shlex
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from toolchain.bench_record import Benchmark, Profile
-from toolchain.html_report import drawing, model_charts, tables
+from toolchain.html_report import commands, drawing, model_charts, tables
 from toolchain.html_report.finding import Panel
 from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, Training
 from toolchain.html_report.markup import Markup, command, joined, tag
@@ -22,19 +23,18 @@ _SHARES = (0.01, 0.05, 0.15, 0.3)
 _DECIBELS = (60.0, 40.0, 30.0, 20.0)
 
 
-def missing(key: str, title: str, what: str, line: str) -> Section:
-    """A part whose data are not there, and the command that makes them."""
-    return Section(
-        key=key, title=title, intro=tag("p", f"{what} Make them with: ", tag("code", line), class_="missing")
-    )
+def missing(key: str, title: str, what: str, line: str | None) -> Section:
+    """A part whose data are not there, and the command that makes them, where it is known."""
+    how = [" Make them with: ", tag("code", line)] if line else []
+    return Section(key=key, title=title, intro=tag("p", what, *how, class_="missing"))
 
 
-def operators(several: Sequence[Panel], source: str) -> Section:
+def operators(several: Sequence[Panel], line: str | None) -> Section:
     """Where the time of a run goes, by type of operator."""
     key, title = "operators", "Where the time goes"
     if not any(row.profile for panel in several for row in panel.rows):
         return missing(
-            key, title, "There are no profiles.", f"nnx bench {source} --profile --output {source}/bench.json"
+            key, title, "There are no profiles." if line else "There are no profiles: bench with --profile.", line
         )
     parts = []
     profiles = [
@@ -110,13 +110,14 @@ def _profile_line(profile: Profile) -> str:
     return f"{profile.run_us / 1e3:.3g} ms a run" + (f", {', '.join(counts)}" if counts else "") + f". {profile.advice}"
 
 
-def layers(explained: Explained | None, source: str) -> Section:
+def layers(explained: Explained | None, line: str) -> Section:
     """What each layer does to precision and time."""
     key, title = "layers", "Layers"
     if explained is None:
-        line = f"nnx explain MODEL.onnx --reference {source}/model.onnx --json > {source}/explain.json"
         return missing(key, title, "The layers were not looked at.", line)
-    shown = explained.layers[:_MOST_LAYERS]
+    if not explained.layers:
+        return missing(key, title, f"{Path(explained.model).name} has no layers.", None)
+    shown = _told_apart(explained.layers[:_MOST_LAYERS])
     left = len(explained.layers) - len(shown)
     caption = "Signal to noise in dB, where 6 dB are one bit: the layer's own, and that up to it in the model; "
     caption += "the stronger the shade, the worse."
@@ -136,6 +137,17 @@ def layers(explained: Explained | None, source: str) -> Section:
     intro = f"{Path(explained.model).name}{against}, the most damaging layer first."
     advice = tag("ul", *(tag("li", line) for line in explained.advice), class_="notes")
     return Section(key=key, title=title, intro=tag("p", intro), body=joined(figure, advice))
+
+
+def _told_apart(found: Sequence[LayerFacts]) -> list[LayerFacts]:
+    """With a number behind each name but the first of its kind: a row of the picture is one layer."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for layer in found:
+        seen[layer.name] += 1
+        again = seen[layer.name] > 1
+        numbered.append(replace(layer, name=f"{layer.name} ({seen[layer.name]})") if again else layer)
+    return numbered
 
 
 def _layer_cells(layer: LayerFacts) -> list[Cell]:
@@ -159,11 +171,11 @@ def _layer_line(layer: LayerFacts) -> list[str]:
     return [layer.name, layer.op_type, layer.precision or "–", *decibels, noise, f"{layer.time_share:.1%}"]
 
 
-def training(found: Training | None, recipe: str) -> Section:
+def training(found: Training | None, line: str) -> Section:
     """Loss and accuracy by epoch."""
     key, title = "training", "Training"
     if found is None or not found.epochs:
-        return missing(key, title, "There are no training curves.", f"nnx run {recipe}")
+        return missing(key, title, "There are no training curves.", line)
     first, last, best = found.epochs[0], found.epochs[-1], max(found.epochs, key=lambda one: one.validation_accuracy)
     data = tables.table(
         "Training, epoch by epoch",
@@ -200,11 +212,11 @@ def training(found: Training | None, recipe: str) -> Section:
     return Section(key=key, title=title, intro=tag("p", intro), body=joined(*figures))
 
 
-def ablation(loops: Sequence[Loop], recipe: str) -> Section:
+def ablation(loops: Sequence[Loop], line: str) -> Section:
     """What each training switch gains."""
     key, title = "ablation", "What the training switches gain"
     if not loops:
-        return missing(key, title, "The switches were not compared.", f"nnx train {recipe} --ablate")
+        return missing(key, title, "The switches were not compared.", line)
     gains = [
         Gain(
             loop=loop.name, measure=measure, estimate=gain.estimate,
@@ -262,25 +274,6 @@ def machine(benchmark: Benchmark) -> Section:
 
 def reproduce(gathered: Gathered) -> Section:
     """The commands, the data, and the files by their digests."""
-    lines = []
-    if gathered.recipe:
-        data = f" --data {shlex.quote(gathered.data)}" if gathered.data else ""
-        found = gathered.training
-        how = (
-            f" --epochs {len(found.epochs)} --batch-size {found.batch_size} --lr {found.lr:g} --seed {found.seed}"
-            if found
-            else ""
-        )
-        lines.append(f"nnx run {shlex.quote(gathered.recipe)}{data}{how}")
-    if gathered.benchmark.command:
-        lines.append(shlex.join(gathered.benchmark.command))
-    if gathered.explained:
-        explained = gathered.explained
-        reference = f" --reference {shlex.quote(explained.reference)}" if explained.reference else ""
-        lines.append(f"nnx explain {shlex.quote(explained.model)}{reference} --json")
-    if gathered.ablation:
-        lines.append(f"nnx train {shlex.quote(gathered.recipe or 'RECIPE')} --ablate")
-    lines.append(f"nnx report {shlex.quote(str(gathered.source))}")
     files = {row.candidate.label: row.candidate for row in gathered.benchmark.rows}
     table = tables.table(
         "Files that were measured",
@@ -289,7 +282,7 @@ def reproduce(gathered: Gathered) -> Section:
     )
     intro = tag("p", f"The data: {gathered.benchmark.data}.")
     return Section(
-        key="reproduce", title="Do it again", intro=intro, body=joined(command(*dict.fromkeys(lines)), table)
+        key="reproduce", title="Do it again", intro=intro, body=joined(command(*commands.again(gathered)), table)
     )
 
 

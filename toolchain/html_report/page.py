@@ -6,7 +6,8 @@ from pathlib import Path
 
 from exporters.atomic_file import write_text
 from toolchain import __version__
-from toolchain.html_report import gather, model_sections, sections
+from toolchain.errors import BadUsage
+from toolchain.html_report import commands, model_sections, sections
 from toolchain.html_report.finding import Panel, finding, panels
 from toolchain.html_report.gather import Gathered
 from toolchain.html_report.markup import NOTHING, Markup, tag
@@ -22,12 +23,13 @@ def output_of(target: Path) -> Path:
     return target / NAME if target.is_dir() else target.with_suffix(".html")
 
 
-def write(target: Path, output: Path) -> int:
-    """Report on ``target``, an artifacts folder or a benchmark's JSON file, as ``output``; return its bytes.
-
-    Raises BadUsage when there is no benchmark in it.
-    """
-    text = render(gather.read(target))
+def write(gathered: Gathered, output: Path) -> int:
+    """Leave the page as ``output``; return its bytes. Raises BadUsage where that is a file the page is made of."""
+    if output.exists() and any(file.exists() and file.samefile(output) for file in gathered.files):
+        raise BadUsage(
+            f"{output} is what the report is made of: it would be overwritten.", "Name another file with -o."
+        )
+    text = render(gathered)
     write_text(output, text)
     return len(text.encode("utf-8"))
 
@@ -36,16 +38,13 @@ def render(gathered: Gathered) -> str:
     """The whole page."""
     benchmark = gathered.benchmark
     several = panels(benchmark)
-    recipe, source = gathered.recipe or "RECIPE", str(gathered.source)
     parts = [
         sections.results(benchmark, several),
         sections.trade_off(several),
         sections.latency(several),
         sections.weight(several),
-        model_sections.operators(several, source),
-        model_sections.layers(gathered.explained, source),
-        model_sections.training(gathered.training, recipe),
-        model_sections.ablation(gathered.ablation, recipe),
+        model_sections.operators(several, commands.profile(gathered)),
+        *_of_a_folder(gathered),
         model_sections.machine(benchmark),
         model_sections.reproduce(gathered),
     ]
@@ -57,6 +56,17 @@ def render(gathered: Gathered) -> str:
         tag("footer", tag("p", f"Made by nnx {__version__} from figures of {benchmark.created}.")),
     )
     return f"<!DOCTYPE html>\n{tag('html', _head(gathered.name), body, lang='en')}\n"
+
+
+def _of_a_folder(gathered: Gathered) -> list[Section]:
+    """What only a run's folder has: a benchmark's file alone neither lacks it nor says how to get it."""
+    if not gathered.source.is_dir():
+        return []
+    return [
+        model_sections.layers(gathered.explained, commands.explain(gathered)),
+        model_sections.training(gathered.training, commands.run(gathered)),
+        model_sections.ablation(gathered.ablation, commands.ablate(gathered)),
+    ]
 
 
 def _head(name: str) -> Markup:

@@ -1,5 +1,6 @@
 """Where the names of points go, so that they cover neither points nor each other."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,24 +41,44 @@ class Point:
         return Box(self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius)
 
 
-def place(points: Sequence[Point], *, width: float, height: float) -> list[tuple[float, float] | None]:
-    """The left end and the middle line of each point's name, in px; the first points choose first.
+@dataclass(frozen=True)
+class Place:
+    """Where a name stands, and the line from its mark, (x, y) to (x, y), where it stands far from it."""
+
+    box: Box
+    leader: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    @property
+    def middle(self) -> float:
+        return (self.box.top + self.box.bottom) / 2
+
+
+def place(points: Sequence[Point], *, width: float, height: float) -> list[Place | None]:
+    """The place of each point's name; the first points choose first.
 
     Each name takes the nearest free place beside, above or below its point; None where there is none.
     """
     taken = [point.box for point in points]
-    places: list[tuple[float, float] | None] = []
+    places: list[Place | None] = []
     for point in points:
         free = (
             box for box in _around(point) if box.within(width, height) and not any(box.meets(other) for other in taken)
         )
         chosen = next(free, None)
-        if chosen is None:
-            places.append(None)
-        else:
+        if chosen is not None:
             taken.append(chosen)
-            places.append((chosen.left, (chosen.top + chosen.bottom) / 2))
+        places.append(None if chosen is None else Place(chosen, _leader(point, chosen)))
     return places
+
+
+def _leader(point: Point, box: Box) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """From the rim of the mark to the nearest point of the name, from the second ring on."""
+    x, y = min(max(point.x, box.left), box.right), min(max(point.y, box.top), box.bottom)
+    away = math.hypot(x - point.x, y - point.y)
+    if away < point.radius + _GAP + _LINE / 2:
+        return None
+    rim = point.radius / away
+    return (point.x + (x - point.x) * rim, point.y + (y - point.y) * rim), (x, y)
 
 
 def _around(point: Point) -> Iterator[Box]:

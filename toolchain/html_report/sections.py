@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from toolchain import report
 from toolchain.bench_record import Benchmark, Row
 from toolchain.html_report import bench_charts, drawing, tables
-from toolchain.html_report.bench_charts import BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
-from toolchain.html_report.finding import Panel
+from toolchain.html_report.bench_charts import ALONE, BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
+from toolchain.html_report.finding import Panel, size
 from toolchain.html_report.markup import NOTHING, Markup, joined, tag
 
+_LEGEND = {
+    EFFICIENT: "◆ no other row is surely better in one respect and surely worse in none",
+    BEATEN: "● beaten by another",
+    ALONE: "● without another proven row to compete with",
+    UNPROVEN: "✚ unproven",
+}
+_IN_THE_GROUPS = ("batch", "threads", "streams")
+"""Headings that the table's groups make superfluous."""
 _FEW = 8
 _CROWD = " A row whose name found no room is named in the figures below."
 MOST_DRAWN = 6
@@ -31,17 +39,23 @@ def results(benchmark: Benchmark, several: Sequence[Panel]) -> Section:
     """The bench table, grouped by circumstances, with its notes."""
     lines = [list(panel.cells[row.name].values()) for panel in several for row in panel.rows]
     found = report.without_empty(report.HEADINGS, lines, struck=frozenset(), droppable=())
-    figures = tables.numeric_columns(found.lines)
+    providers = list(dict.fromkeys(row.setting.where for row in benchmark.rows))
+    left_out = (*_IN_THE_GROUPS, *(["provider"] if len(providers) == 1 else []))
+    headings = [heading for heading in found.headings if heading not in left_out]
+    figures = tables.numeric_columns(
+        headings, [[panel.cell(row, heading) for heading in headings] for panel in several for row in panel.rows]
+    )
     bodies = []
     for panel in several:
-        head = tag("tr", tag("th", panel.title, scope="rowgroup", colspan=len(found.headings)), class_="group")
+        head = tag("tr", tag("th", panel.title, scope="rowgroup", colspan=len(headings)), class_="group")
         shown = []
         for row in panel.rows:
-            _, *others = (panel.cell(row, heading) for heading in found.headings)
+            _, *others = (panel.cell(row, heading) for heading in headings)
             name = _named(row, efficient=row.name in panel.efficient)
             shown.append(tables.line([name, *others], figures, struck=row.status == "unproven"))
         bodies.append(tag("tbody", head, *shown))
-    table = tables.framed(f"All rows, measured on {benchmark.data}", found.headings, bodies, figures=figures)
+    where = f" on {providers[0]}" if len(providers) == 1 else ""
+    table = tables.framed(f"All rows{where}, measured with {benchmark.data}", headings, bodies, figures=figures)
     said = [note for note in report.notes(benchmark) if note not in benchmark.warnings]
     notes = tag("ul", *(tag("li", note) for note in said), class_="notes")
     return Section(
@@ -79,9 +93,8 @@ def trade_off(several: Sequence[Panel]) -> Section:
     shares = any(row.accuracy for panel in several for row in panel.timed)
     what = "accuracy" if shares else "size"
     hint = "" if shares else " No row has an accuracy: bench on labelled data, with --samples or --data."
-    legend = "◆ no other row is surely better in all respects; ● beaten by another; ✚ unproven. "
-    legend += "The area of a mark is the size of the file."
-    legend += " Vertical lines are 95 % intervals." if shares else ""
+    scales = " The area of a mark is the size of the file; files too small to see share one smallest mark."
+    scales += " Vertical lines are 95 % intervals." if shares else ""
 
     def figure(panel: Panel) -> Markup | None:
         bubbles = _bubbles(panel, shares=shares)
@@ -110,7 +123,7 @@ def trade_off(several: Sequence[Panel]) -> Section:
             name=f"trade-off-{panel.key}",
             title=f"{what} against latency, {panel.title.lower()}",
             finding=finding,
-            caption=legend + (_CROWD if len(bubbles) > _FEW else ""),
+            caption=_legend(bubbles) + scales + (_CROWD if len(bubbles) > _FEW else ""),
             data=data,
         )
 
@@ -123,6 +136,12 @@ def trade_off(several: Sequence[Panel]) -> Section:
         intro=tag("p", intro + hint),
         body=_panelled(several, figure),
     )
+
+
+def _legend(bubbles: Sequence[Bubble]) -> str:
+    """What the marks that are there mean."""
+    kinds = {bubble.kind for bubble in bubbles}
+    return "; ".join(text for kind, text in _LEGEND.items() if kind in kinds) + "."
 
 
 def _plotted(panel: Panel, *, shares: bool) -> list[Row]:
@@ -138,10 +157,18 @@ def _bubbles(panel: Panel, *, shares: bool) -> list[Bubble]:
             Bubble(
                 name=panel.called[row.name], latency_ms=row.latency_ms(50) or 0.0, value=value, low=low, high=high,
                 size_bytes=row.candidate.size_bytes,
-                kind=UNPROVEN if row.status != "ok" else EFFICIENT if row.name in panel.efficient else BEATEN,
+                kind=_kind(row, panel),
             )
         )  # fmt: skip
     return bubbles
+
+
+def _kind(row: Row, panel: Panel) -> str:
+    if row.status != "ok":
+        return UNPROVEN
+    if not panel.efficient:
+        return ALONE
+    return EFFICIENT if row.name in panel.efficient else BEATEN
 
 
 def latency(several: Sequence[Panel]) -> Section:
@@ -180,20 +207,22 @@ def latency(several: Sequence[Panel]) -> Section:
             data=tables.table(f"Latencies, {panel.title.lower()}", headings, lines),
         )
 
-    intro = "Every hill is all runs of a row, its line the median. The slowest 1 % of the runs lie outside the picture."
+    intro = "A hill is where a row's runs lie, its line their median: of each round up to 1,000 runs, evenly spaced; "
+    intro += "cut at the slowest row's 99th percentile."
     return Section(key="latency", title="Latency", intro=tag("p", intro), body=_panelled(several, figure))
 
 
 def weight(several: Sequence[Panel]) -> Section:
     """Sizes of the files, and memory of the processes."""
-    files = {row.candidate.label: row.candidate for panel in several for row in panel.rows}
-    smallest = min(candidate.size_bytes for candidate in files.values())
+    files = {row.candidate.label: row for panel in several for row in panel.rows}
+    bytes_of = {label: row.candidate.size_bytes for label, row in files.items()}
+    smallest, largest = min(bytes_of.values()), max(bytes_of.values())
     sizes = [
         Bar(
-            name=label, value=float(candidate.size_bytes), text=f"{report.megabytes(candidate.size_bytes)} MB",
-            strong=candidate.size_bytes == smallest,
+            name=label, value=float(bytes_of[label]), text=size(row),
+            strong=bytes_of[label] == smallest < largest,
         )
-        for label, candidate in files.items()
+        for label, row in files.items()
     ]  # fmt: skip
     size_figure = _bar_figure(sizes, key="size", title="size of the files", unit="size", heading="size")
 
@@ -220,11 +249,14 @@ def weight(several: Sequence[Panel]) -> Section:
 
 def _bar_figure(bars: Sequence[Bar], *, key: str, title: str, unit: str, heading: str) -> Markup:
     least, most = min(bars, key=lambda bar: bar.value), max(bars, key=lambda bar: bar.value)
+    finding = f"The least {unit} has {least.name} with {least.text}, the most {most.name} with {most.text}."
+    if least.text == most.text:
+        finding = f"All have {least.text}."
     return drawing.figure(
         lambda layout: bench_charts.bars(bars, layout),
         name=key,
         title=title,
-        finding=f"The least {unit} has {least.name} with {least.text}, the most {most.name} with {most.text}.",
+        finding=finding,
         data=tables.table(title.capitalize(), ["row", heading], [[bar.name, bar.text] for bar in bars]),
     )
 

@@ -13,7 +13,7 @@ def table(
     caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, hide_caption: bool = False
 ) -> Markup:
     """Rows whose first cell names them, in a box of its own that scrolls sideways where the page is narrow."""
-    figures = numeric_columns(rows)
+    figures = numeric_columns(headings, rows)
     body = tag("tbody", *(line(row, figures) for row in rows))
     return framed(caption, headings, [body], figures=figures, hide_caption=hide_caption)
 
@@ -49,13 +49,11 @@ def line(cells: Sequence[str], figures: Sequence[bool], *, struck: bool = False)
     )
 
 
-def numeric_columns(rows: Sequence[Sequence[str]]) -> list[bool]:
-    """Which columns hold figures: those of whose first words most are."""
-    if not rows:
-        return []
+def numeric_columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns but the first, of names, hold figures: those of whose first words most are."""
     found = [False]
-    for column in list(zip(*rows, strict=True))[1:]:
-        written = [cell for cell in column if cell not in ("", "–")]
+    for column in range(1, len(headings)):
+        written = [row[column] for row in rows if row[column] not in ("", "–")]
         found.append(bool(written) and sum(_is_figure(cell) for cell in written) * 2 > len(written))
     return found
 
