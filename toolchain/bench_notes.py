@@ -102,7 +102,7 @@ def _backends(rows: Sequence[Row]) -> list[str]:
         modes: dict[str, dict[str, None]] = {}
         for row in rows:
             if row.rounds_ms and fact in row.facts:
-                modes.setdefault(row.facts[fact], {})[_called(row, rows)] = None
+                modes.setdefault(row.facts[fact], {})[called(row, rows)] = None
         if modes:
             lines.append(f"{title}: " + "; ".join(f"{mode} in {_listed(names)}" for mode, names in modes.items()) + ".")
     elsewhere = {row.setting.where: row.setting.python for row in rows if row.setting.python and row.rounds_ms}
