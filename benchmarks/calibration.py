@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from benchmarks import quantizers
 from benchmarks.results import OUT, data_option, keep
-from toolchain.report import markdown_table
+from toolchain.bench.report import markdown_table
 from toolchain.stats import ratio_of_medians
 
 NET, INPUT = "resnet18", "image"

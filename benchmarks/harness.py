@@ -89,10 +89,10 @@ def measure(name: str, *, quick: bool) -> Any:
     """Eager, compiled and ONNX Runtime on one net, each twice; the Benchmark and, by runtime, nnx over the twin."""
     from benchmarks import models
     from runtimes.registry import PROVIDERS, available
-    from toolchain import benchmark
     from toolchain.artifacts_folder import of_file
-    from toolchain.bench_record import Candidate, Setting
-    from toolchain.benchmark import Effort
+    from toolchain.bench import benchmark
+    from toolchain.bench.benchmark import Effort
+    from toolchain.bench.record import Candidate, Setting
     from toolchain.console import LiveProgress
     from toolchain.samples import Samples
     from toolchain.turns import Turn
@@ -149,7 +149,7 @@ def main() -> int:
     from dataclasses import asdict
 
     from benchmarks.results import OUT, keep
-    from toolchain.report import markdown_table
+    from toolchain.bench.report import markdown_table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short rounds: does it work?")

@@ -26,7 +26,7 @@ from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
 from toolchain import accuracy, checkpoint
-from toolchain.report import markdown_table
+from toolchain.bench.report import markdown_table
 from toolchain.sources import recipe_named
 from toolchain.stats import sqnr_db
 

@@ -23,13 +23,14 @@ from benchmarks import models, quantizers
 from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
-from toolchain import benchmark, judging, settings_search
+from toolchain import settings_search
 from toolchain.artifacts_folder import of_file
-from toolchain.bench_group import Contestant
-from toolchain.bench_record import Benchmark, Candidate, Row, Setting
-from toolchain.benchmark import Effort
+from toolchain.bench import benchmark, judging
+from toolchain.bench.benchmark import Effort
+from toolchain.bench.group import Contestant
+from toolchain.bench.record import Benchmark, Candidate, Row, Setting
+from toolchain.bench.report import markdown_table
 from toolchain.console import LiveProgress
-from toolchain.report import markdown_table
 from toolchain.samples import Samples
 from toolchain.stats import ratio_of_medians
 from toolchain.turns import Turn

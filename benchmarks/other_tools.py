@@ -1,7 +1,7 @@
 """OpenVINO and NNCF, in an environment of their own (`make openvino`), asked over a pipe.
 
 Both ends are here. :class:`OtherTool` starts this very file with the other environment's Python, which has neither
-PyTorch nor nnx, so that an OpenVINO row takes its turn in :mod:`toolchain.benchmark` beside the rest.
+PyTorch nor nnx, so that an OpenVINO row takes its turn in :mod:`toolchain.bench.benchmark` beside the rest.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A process beside nnx's own that takes its turns in :mod:`toolchain.benchmark`, asked over a pipe.
+"""A process beside nnx's own that takes its turns in :mod:`toolchain.bench.benchmark`, asked over a pipe.
 
 :class:`Piped` is the parent's end. The child's is :func:`serve`, which needs the standard library alone: the child may
 be another environment's Python, or a script that knows nothing of nnx.
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Piped:
-    """``command`` answers on its pipe; a contestant as :mod:`toolchain.benchmark` knows them. It has no time-out."""
+    """``command`` answers on its pipe; a contestant as :mod:`toolchain.bench.group` knows them. It has no time-out."""
 
     def __init__(self, command: Sequence[str | Path], spec: dict[str, Any], *, threads: int) -> None:
         self._spec = spec

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toolchain.bench_record import Benchmark, Row
-from toolchain.report import markdown_table
+from toolchain.bench.record import Benchmark, Row
+from toolchain.bench.report import markdown_table
 
 # What the documents report: on a GPU of 2022 for the training loop, on a CPU for the sentiment model.
 SOURCE_STEP_MS = {"plain": 350, "all switches": 140}

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from exporters.atomic_file import write_text
-from toolchain import machine, report, sources
+from toolchain import machine, sources
 from toolchain.artifacts_folder import ABLATION
-from toolchain.bench_group import Contestant
+from toolchain.bench import report
+from toolchain.bench.group import Contestant
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import CheckFailed
 from toolchain.progress import Progress

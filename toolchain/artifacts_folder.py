@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporters.atomic_file import sha256_of
-from toolchain.bench_record import Candidate
+from toolchain.bench.record import Candidate
 from toolchain.errors import BadUsage
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from exporters.atomic_file import remove_leftovers, sha256_of, staged
 from exporters.errors import NotApplicable, WrongResult
 from exporters.thresholds import Method
 from toolchain import gate, overlap, parity, proof
+from toolchain.bench.judging import MAX_DROP
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.gate import Outcome, Requirement, Verdict
-from toolchain.judging import MAX_DROP
 from toolchain.progress import Progress
 from toolchain.proof import Proven
 from toolchain.samples import Samples

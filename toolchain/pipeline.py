@@ -13,12 +13,10 @@ from exporters.errors import NotApplicable
 from toolchain import (
     __version__,
     artifacts_folder,
-    benchmark,
     checkpoint,
     conversion,
     explain,
     exporting,
-    judging,
     machine,
     manifest,
     proof,
@@ -28,8 +26,9 @@ from toolchain import (
     training,
 )
 from toolchain.artifacts_folder import BENCH, EXPLANATION, HISTORY, MODELS, REPORT
-from toolchain.bench_record import Benchmark, Setting
-from toolchain.benchmark import Effort, Extras
+from toolchain.bench import benchmark, judging
+from toolchain.bench.benchmark import Effort, Extras
+from toolchain.bench.record import Benchmark, Setting
 from toolchain.datasets.dataset import Dataset
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress

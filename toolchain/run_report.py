@@ -4,8 +4,9 @@ import shlex
 from dataclasses import fields
 from typing import Any
 
-from toolchain import machine, report
-from toolchain.bench_record import Benchmark
+from toolchain import machine
+from toolchain.bench import report
+from toolchain.bench.record import Benchmark
 
 
 def render(name: str, facts: dict[str, dict[str, Any]], measured: Benchmark) -> str:

@@ -15,9 +15,10 @@ import onnx
 from exporters import calibration_data, onnx_file, provenance
 from exporters.artifact import Artifact
 from runtimes.session_settings import KEY, SessionSettings, code
-from toolchain import artifacts_folder, benchmark, machine, parity, samples
-from toolchain.bench_record import Benchmark, Row, Setting
-from toolchain.benchmark import Effort, Judge, Outputs
+from toolchain import artifacts_folder, machine, parity, samples
+from toolchain.bench import benchmark
+from toolchain.bench.benchmark import Effort, Judge, Outputs
+from toolchain.bench.record import Benchmark, Row, Setting
 from toolchain.errors import CheckFailed
 from toolchain.progress import SILENT, Progress
 from toolchain.proof import Proven
@@ -68,7 +69,7 @@ def best(
 
     The defaults stay unless other settings are surely faster by :data:`MIN_GAIN` and give the same outputs within
     ``precision``'s tolerance. Settings that ``model`` already holds are not looked at, and the file is not changed:
-    see :func:`store`. ``measure`` is :func:`toolchain.benchmark.run`, or that with scripted contestants.
+    see :func:`store`. ``measure`` is :func:`toolchain.bench.benchmark.run`, or that with scripted contestants.
 
     Raises CheckFailed when the model does not run with the defaults.
     """

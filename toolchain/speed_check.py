@@ -6,9 +6,10 @@ from pathlib import Path
 from exporters import calibration_data, onnx_file
 from runtimes import ort_profile
 from runtimes.ort_profile import Unfused
-from toolchain import artifacts_folder, benchmark, machine
-from toolchain.bench_record import Setting
-from toolchain.benchmark import Effort
+from toolchain import artifacts_folder, machine
+from toolchain.bench import benchmark
+from toolchain.bench.benchmark import Effort
+from toolchain.bench.record import Setting
 from toolchain.progress import Progress
 from toolchain.samples import Samples
 from toolchain.stats import Interval

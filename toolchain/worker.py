@@ -16,7 +16,7 @@ import traceback
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-JOBS = {"bench": "toolchain.bench_row", "ablation": "toolchain.ablation_variant"}
+JOBS = {"bench": "toolchain.bench.row", "ablation": "toolchain.ablation_variant"}
 
 
 def main() -> None:

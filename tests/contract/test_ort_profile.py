@@ -21,7 +21,7 @@ from runtimes.ort_profile import NodeTime
 from runtimes.ort_session import start
 from runtimes.session_settings import SessionSettings
 from tests.contract.tiny_models import MODELS
-from toolchain import bench_profile
+from toolchain.bench import profile as bench_profile
 
 Exported = Callable[[str], Path]
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import onnx_file
 from runtimes.session_settings import stored_in
 from tests.end_to_end.command import start_nnx
-from toolchain.bench_record import Benchmark
+from toolchain.bench.record import Benchmark
 
 Nnx = Callable[..., tuple[int, str, str]]
 BRIEF = ["--batch", "2", "--threads", "1", "--max-time", "1ms"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toolchain.bench_record import Benchmark, Candidate, NodeShare, Profile, Row, Setting, Unfused
+from toolchain.bench.record import Benchmark, Candidate, NodeShare, Profile, Row, Setting, Unfused
 from toolchain.stats import Interval
 
 EVIL = "<script>alert('&')</script>"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from toolchain.bench_record import Benchmark, Candidate, NodeShare, Profile, Row, Setting, Unfused
+from toolchain.bench.record import Benchmark, Candidate, NodeShare, Profile, Row, Setting, Unfused
 from toolchain.stats import Interval
 
 SIZES = {"fp32": 10_930_000, "fp16": 5_470_000, "int8-static": 900_123}

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from runtimes.node_time import NodeTime, is_compiled, middle_mean, with_shares
 from runtimes.ort_profile import Unfused
-from toolchain import bench_profile, profile_table
-from toolchain.bench_profile import profile_of
-from toolchain.bench_record import Candidate, Profile, Row, Setting
+from toolchain.bench import profile as bench_profile
+from toolchain.bench import profile_table
+from toolchain.bench.profile import profile_of
+from toolchain.bench.record import Candidate, Profile, Row, Setting
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

@@ -9,8 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from tests.unit.scripted_bench import PROFILE, benchmark, candidate, setting, timed
-from toolchain import bench_record, machine, report
-from toolchain.bench_record import Benchmark, Row
+from toolchain import machine
+from toolchain.bench import record as bench_record
+from toolchain.bench import report
+from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage
 from toolchain.stats import Interval
 

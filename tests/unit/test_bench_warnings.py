@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolchain.bench_group import Effort
-from toolchain.bench_record import Candidate, Row, Setting
-from toolchain.bench_warnings import Given, noise_floor, warnings
+from toolchain.bench.cautions import Given, noise_floor, warnings
+from toolchain.bench.group import Effort
+from toolchain.bench.record import Candidate, Row, Setting
 from toolchain.stats import Interval
 
 SETTING = Setting(provider="cpu", batch=1, threads=2)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.unit.fake_contestant import FakeContestant, starter
-from toolchain import benchmark, judging, machine
-from toolchain.bench_record import Benchmark, Candidate, Row, Setting
-from toolchain.benchmark import Effort, Extras
+from toolchain import machine
+from toolchain.bench import benchmark, judging
+from toolchain.bench.benchmark import Effort, Extras
+from toolchain.bench.record import Benchmark, Candidate, Row, Setting
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.samples import Samples
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.unit.scripted_bench import MACHINE, benchmark, candidate, rounds, setting, timed
-from toolchain import compare_report
-from toolchain.bench_record import Benchmark, Row
-from toolchain.compare import Change, compare, of_another_machine, read, require_no_slowdown
+from toolchain.bench import compare_table
+from toolchain.bench.compare import Change, compare, of_another_machine, read, require_no_slowdown
+from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -55,11 +55,11 @@ def test_each_row_is_judged_by_its_interval() -> None:
 
 
 def test_the_markdown_is_the_golden_one() -> None:
-    assert compare_report.markdown(compare(OLD, NEW)) == (GOLDEN / "compare.md").read_text(encoding="utf-8")
+    assert compare_table.markdown(compare(OLD, NEW)) == (GOLDEN / "compare.md").read_text(encoding="utf-8")
 
 
 def test_the_json_is_the_golden_one() -> None:
-    text = compare_report.to_json(compare(OLD, NEW))
+    text = compare_table.to_json(compare(OLD, NEW))
     rounded = json.loads(text, parse_float=lambda number: float(f"{float(number):.4g}"))
     assert json.dumps(rounded, indent=1) + "\n" == (GOLDEN / "compare.json").read_text(encoding="utf-8")
 
@@ -86,14 +86,14 @@ def test_with_streams_it_is_of_throughput() -> None:
     assert change.slowdown is not None
     assert change.slowdown.estimate == pytest.approx(2.0)
     assert change.verdict == "slower"
-    assert any("by throughput" in line for line in compare_report.notes(found))
+    assert any("by throughput" in line for line in compare_table.notes(found))
 
 
 def test_one_round_shows_nothing_and_writes_no_infinity() -> None:
     single = benchmark(timed("a", 3.0, None, rounds_ms=((3.0,),), rounds_s=(0.003,), rounds_runs=(1,)))
     found = compare(benchmark(timed("a", 1.0, None)), single)
     assert found.changes[0].verdict == "no difference shown"
-    assert json.loads(compare_report.to_json(found))["rows"][0]["slowdown"]["high"] is None
+    assert json.loads(compare_table.to_json(found))["rows"][0]["slowdown"]["high"] is None
     require_no_slowdown(found)
 
 
@@ -199,7 +199,7 @@ def test_the_gate_says_what_it_compared_and_what_it_could_not() -> None:
         ),
     )  # fmt: skip
     where = "on cpu, batch 1, 2 threads"
-    assert compare_report.gate(found, max_slowdown=0.05) == [
+    assert compare_table.gate(found, max_slowdown=0.05) == [
         "Against the baseline, with 5 % allowed: 1 passed, 1 cannot tell, 1 too slow, 1 now unproven.",
         f"same {where}: 1.00x (0.99–1.01) the time, passed.",
         f"near {where}: 1.05x (1.04–1.06) the time, cannot tell.",
@@ -245,5 +245,5 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 def test_all_intervals_of_a_json_are_numbers_or_null() -> None:
-    for row in json.loads(compare_report.to_json(compare(OLD, NEW)))["rows"]:
+    for row in json.loads(compare_table.to_json(compare(OLD, NEW)))["rows"]:
         assert row["slowdown"] is None or all(math.isfinite(end) for end in row["slowdown"].values())

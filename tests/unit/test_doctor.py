@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolchain import conditions, doctor, doctor_facts, machine
+from toolchain import conditions, machine
 from toolchain.conditions import Conditions
-from toolchain.doctor_checks import MISSING, OK, WARN, Check, judge
-from toolchain.doctor_facts import Facts, Need, Trial, last_words, parse_need
-from toolchain.doctor_probe import RELU
+from toolchain.doctor import diagnosis
+from toolchain.doctor import facts as doctor_facts
+from toolchain.doctor.checks import MISSING, OK, WARN, Check, judge
+from toolchain.doctor.facts import Facts, Need, Trial, last_words, parse_need
+from toolchain.doctor.probe import RELU
 from toolchain.errors import NotAvailable
 from toolchain.machine import Gpu, Gpus, Machine
 
@@ -101,13 +103,13 @@ def test_names_are_told_once_and_what_is_not_well_has_a_mend(facts: Facts) -> No
 
 def test_the_text_and_the_json_are_the_golden_ones() -> None:
     checks = judge(SICK)
-    assert "\n".join(doctor.lines(checks, 80)) + "\n" == (GOLDEN / "doctor.txt").read_text(encoding="utf-8")
-    assert doctor.to_json(checks) == (GOLDEN / "doctor.json").read_text(encoding="utf-8")
+    assert "\n".join(diagnosis.lines(checks, 80)) + "\n" == (GOLDEN / "doctor.txt").read_text(encoding="utf-8")
+    assert diagnosis.to_json(checks) == (GOLDEN / "doctor.json").read_text(encoding="utf-8")
 
 
 def test_a_pipe_gets_a_line_a_check() -> None:
     checks = judge(SICK)
-    lines = doctor.lines(checks)
+    lines = diagnosis.lines(checks)
     assert len(lines) == len(checks) + 2
     assert "✗ missing  onnxruntime" in "\n".join(lines)
     assert lines[-1] == "15 checks: 2 missing, 8 warnings."
@@ -116,7 +118,7 @@ def test_a_pipe_gets_a_line_a_check() -> None:
 @given(st.integers(60, 200))
 def test_a_terminal_breaks_lines_between_words(width: int) -> None:
     checks = judge(SICK)
-    lines = doctor.lines(checks, width)
+    lines = diagnosis.lines(checks, width)
     assert max(map(len, lines)) <= width
     words = " ".join(lines).split()
     assert all(word in words for each in checks for word in each.found.split())
@@ -215,9 +217,9 @@ def test_a_plugin_that_finds_no_device_says_so_itself() -> None:
 
 
 def test_only_what_is_missing_ends_in_an_error() -> None:
-    doctor.require_essentials([Check("load", WARN, "busy", "wait")])
+    diagnosis.require_essentials([Check("load", WARN, "busy", "wait")])
     with pytest.raises(NotAvailable, match=r"^Missing: onnxruntime, torch\.$"):
-        doctor.require_essentials([Check("onnxruntime", MISSING, "", ""), Check("torch", MISSING, "", "")])
+        diagnosis.require_essentials([Check("onnxruntime", MISSING, "", ""), Check("torch", MISSING, "", "")])
 
 
 @pytest.mark.parametrize(
@@ -258,7 +260,7 @@ def test_the_model_without_onnx_is_what_onnx_would_write() -> None:
 
 
 def test_asking_does_not_load_what_may_be_broken() -> None:
-    code = "import sys, toolchain.doctor as d; d.diagnose(); print(*sys.modules)"
+    code = "import sys, toolchain.doctor.diagnosis as d; d.diagnose(); print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "onnxruntime", "onnx", "numpy"} & set(ended.stdout.split())
 
@@ -376,5 +378,7 @@ def test_a_quota_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_tells_the_worst() -> None:
-    worst = [json.loads(doctor.to_json(judge(facts)))["status"] for facts in (HEALTHY, of_conditions(busy=1.0), SICK)]
+    worst = [
+        json.loads(diagnosis.to_json(judge(facts)))["status"] for facts in (HEALTHY, of_conditions(busy=1.0), SICK)
+    ]
     assert worst == [OK, WARN, MISSING]

@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolchain.bench_record import Candidate, Row, Setting
-from toolchain.pareto import efficient
+from toolchain.bench.pareto import efficient
+from toolchain.bench.record import Candidate, Row, Setting
 from toolchain.stats import Interval
 
 SETTING = Setting(provider="cpu", batch=2, threads=1)

@@ -7,10 +7,11 @@ import pytest
 
 from runtimes.registry import PROVIDERS
 from tests.unit.scripted_bench import MACHINE, PROFILE, benchmark, candidate, setting, timed
-from toolchain import report, run_report
-from toolchain.bench_figures import efficient, provider_share, throughput
-from toolchain.bench_notes import unsuccessful, verdict
-from toolchain.bench_record import Benchmark, Row
+from toolchain import run_report
+from toolchain.bench import report
+from toolchain.bench.figures import efficient, provider_share, throughput
+from toolchain.bench.notes import unsuccessful, verdict
+from toolchain.bench.record import Benchmark, Row
 from toolchain.stats import Interval
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

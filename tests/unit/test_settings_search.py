@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import onnx_file, provenance
 from runtimes.session_settings import SessionSettings, stored_in
 from tests.unit.fake_contestant import FakeContestant
-from toolchain import benchmark, settings_search
-from toolchain.bench_record import Setting
-from toolchain.benchmark import Effort
+from toolchain import settings_search
+from toolchain.bench import benchmark
+from toolchain.bench.benchmark import Effort
+from toolchain.bench.record import Setting
 from toolchain.errors import CheckFailed
 from toolchain.samples import Samples
 from toolchain.settings_search import Found, best, candidates, every_switch, store, thorough

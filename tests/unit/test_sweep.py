@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from runtimes.errors import RuntimesError, UnknownProvider
-from toolchain.bench_record import Setting
+from toolchain.bench.record import Setting
+from toolchain.bench.sweep import Sweep
 from toolchain.errors import BadUsage
-from toolchain.sweep import Sweep
 
 
 def test_every_combination_with_the_providers_side_by_side() -> None:

@@ -9,8 +9,8 @@ from click.core import ParameterSource
 from toolchain.cli import options
 
 if TYPE_CHECKING:
-    from toolchain.bench_record import Benchmark
-    from toolchain.bench_warnings import Given
+    from toolchain.bench.cautions import Given
+    from toolchain.bench.record import Benchmark
 
 
 _NOT_FOR_SETTINGS = (
@@ -98,11 +98,12 @@ def command(
     """
     from dataclasses import asdict
 
-    from toolchain import bench_targets, compare, judging, machine, report
-    from toolchain.benchmark import Effort, Extras
+    from toolchain import machine
+    from toolchain.bench import compare, judging, report, target_rows
+    from toolchain.bench.benchmark import Effort, Extras
+    from toolchain.bench.sweep import Sweep
     from toolchain.cli.compare import show_gate
     from toolchain.console import LiveProgress, print_result
-    from toolchain.sweep import Sweep
 
     if as_json + as_csv + as_markdown > 1:
         raise click.UsageError("Choose one of --json, --csv and --markdown.")
@@ -112,7 +113,7 @@ def command(
         options.refuse_overwriting(output, targets)
         options.writable(output)
     if context.get_parameter_source("batches") is not ParameterSource.COMMANDLINE:
-        batches = bench_targets.batches(targets)[: 1 if session_options else None]
+        batches = target_rows.batches(targets)[: 1 if session_options else None]
     earlier = None if baseline is None else compare.baseline(baseline)
     progress = LiveProgress()
     warnings: tuple[str, ...] = ()
@@ -132,7 +133,7 @@ def command(
 
         tuning.find(targets, sweep.settings(), effort, samples, data, as_json=as_json)
         return
-    measured = bench_targets.bench(
+    measured = target_rows.bench(
         targets,
         sweep.settings(),
         samples_source=samples,
@@ -163,7 +164,7 @@ def command(
 
 def _given(context: click.Context) -> "Given":
     """Which options were typed: advice does not name what was done already."""
-    from toolchain.bench_warnings import Given
+    from toolchain.bench.cautions import Given
 
     typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     return Given(
@@ -174,7 +175,7 @@ def _given(context: click.Context) -> "Given":
 
 def show(measured: "Benchmark", *, title: str, profiles: bool = False) -> None:
     """The table with its notes, and where the time of each row goes if that was asked, for a person."""
-    from toolchain import report
+    from toolchain.bench import report
     from toolchain.console import print_result, print_table, print_text
 
     table = report.table(measured.rows)
@@ -188,7 +189,7 @@ def show(measured: "Benchmark", *, title: str, profiles: bool = False) -> None:
 
 def show_profiles(measured: "Benchmark") -> None:
     """Where the time of each row goes."""
-    from toolchain import profile_table
+    from toolchain.bench import profile_table
     from toolchain.console import print_result, print_table, print_text
 
     for row in measured.rows:

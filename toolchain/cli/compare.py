@@ -8,7 +8,7 @@ import click
 from toolchain.cli import options
 
 if TYPE_CHECKING:
-    from toolchain.compare import Comparison
+    from toolchain.bench.compare import Comparison
 
 BENCH = click.Path(path_type=Path)
 
@@ -30,26 +30,26 @@ def command(old: Path, new: Path, as_json: bool, as_markdown: bool) -> None:
       nnx compare before.json after.json
       nnx compare laptop/bench.json artifacts/digits --markdown
     """
-    from toolchain import compare, compare_report
+    from toolchain.bench import compare, compare_table
     from toolchain.console import print_result
 
     if as_json and as_markdown:
         raise click.UsageError("Choose one of --json and --markdown.")
     found = compare.compare(compare.read(old), compare.read(new))
     if as_json:
-        print_result(compare_report.to_json(found))
+        print_result(compare_table.to_json(found))
     elif as_markdown:
-        print_result(compare_report.markdown(found))
+        print_result(compare_table.markdown(found))
     else:
         show(found, title=f"{old} → {new}")
 
 
 def show_gate(found: "Comparison", *, max_slowdown: float, aside: bool) -> None:
     """What was compared with a baseline; ``aside`` on stderr, where stdout is for machines."""
-    from toolchain import compare_report
+    from toolchain.bench import compare_table
     from toolchain.console import LiveProgress, print_result, print_text
 
-    lines = compare_report.gate(found, max_slowdown=max_slowdown)
+    lines = compare_table.gate(found, max_slowdown=max_slowdown)
     if not aside:
         print_result("")
     for line in lines:
@@ -58,11 +58,11 @@ def show_gate(found: "Comparison", *, max_slowdown: float, aside: bool) -> None:
 
 def show(found: "Comparison", *, title: str) -> None:
     """The table with its notes, for a person."""
-    from toolchain import compare_report
+    from toolchain.bench import compare_table
     from toolchain.console import print_result, print_table, print_text
 
-    table = compare_report.table(found)
+    table = compare_table.table(found)
     print_table(title, table.headings, table.lines, struck=table.struck, droppable=table.droppable)
     print_result("")
-    for note in compare_report.notes(found):
+    for note in compare_table.notes(found):
         print_text(note)

@@ -7,7 +7,7 @@ import click
 from toolchain.cli import options
 
 if TYPE_CHECKING:
-    from toolchain.doctor_checks import Check
+    from toolchain.doctor.checks import Check
 
 
 @click.command("doctor")
@@ -23,15 +23,15 @@ def command(as_json: bool) -> None:
       nnx doctor
       nnx doctor --json
     """
-    from toolchain import doctor
     from toolchain.console import print_result
+    from toolchain.doctor import diagnosis
 
-    checks = doctor.diagnose()
+    checks = diagnosis.diagnose()
     if as_json:
-        print_result(doctor.to_json(checks))
+        print_result(diagnosis.to_json(checks))
     else:
         show(checks)
-    doctor.require_essentials(checks)
+    diagnosis.require_essentials(checks)
 
 
 def show(checks: "tuple[Check, ...]") -> None:
@@ -39,8 +39,8 @@ def show(checks: "tuple[Check, ...]") -> None:
     import shutil
     import sys
 
-    from toolchain import doctor
     from toolchain.console import print_result
+    from toolchain.doctor import diagnosis
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_result("\n".join(doctor.lines(checks, width)))
+    print_result("\n".join(diagnosis.lines(checks, width)))

@@ -55,11 +55,12 @@ def command(
       nnx run digits
       nnx run cifar10 --data ~/cifar10 --batch 1,8,64
     """
-    from toolchain import judging, pipeline, sources, training_options
-    from toolchain.benchmark import Effort
+    from toolchain import pipeline, sources, training_options
+    from toolchain.bench import judging
+    from toolchain.bench.benchmark import Effort
+    from toolchain.bench.sweep import Sweep
     from toolchain.cli.bench import show
     from toolchain.console import LiveProgress, print_result
-    from toolchain.sweep import Sweep
 
     progress = LiveProgress()
     settings = Sweep(providers=providers, batches=batches, threads=threads or ()).settings()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from toolchain.bench_record import Setting
-    from toolchain.benchmark import Effort
+    from toolchain.bench.benchmark import Effort
+    from toolchain.bench.record import Setting
 
 
 def find(
@@ -24,7 +24,8 @@ def find(
     from dataclasses import asdict
 
     from runtimes.session_settings import code
-    from toolchain import report, settings_search
+    from toolchain import settings_search
+    from toolchain.bench import report
     from toolchain.console import LiveProgress, print_json, print_result, print_table, print_text
 
     if len(targets) != 1 or targets[0].is_dir() or len(settings) != 1 or settings[0].where != "cpu":

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from toolchain import bench_figures, report
-from toolchain.bench_leader import called, fastest, level_with
-from toolchain.bench_record import Benchmark, Circumstances, Row
+from toolchain.bench import figures as bench_figures
+from toolchain.bench import report
+from toolchain.bench.leader import called, fastest, level_with
+from toolchain.bench.record import Benchmark, Circumstances, Row
 
 _NAMED = 3
 _LEAST_MEGABYTES = 10_000

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from toolchain import manifest
 from toolchain.artifacts_folder import ABLATION, BENCH, EXPLANATION, HISTORY
-from toolchain.bench_record import Benchmark
+from toolchain.bench.record import Benchmark
 from toolchain.errors import BadUsage
 from toolchain.stats import Interval
 

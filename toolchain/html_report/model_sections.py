@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolchain.bench_record import Benchmark, Profile
+from toolchain.bench.record import Benchmark, Profile
 from toolchain.html_report import commands, drawing, model_charts, tables
 from toolchain.html_report.finding import Panel
 from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, Training

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from toolchain import report
-from toolchain.bench_record import Benchmark, Row
+from toolchain.bench import report
+from toolchain.bench.record import Benchmark, Row
 from toolchain.html_report import bench_charts, drawing, tables
 from toolchain.html_report.bench_charts import ALONE, BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
 from toolchain.html_report.finding import Panel, size

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain import machine
-from toolchain.bench_group import Effort
-from toolchain.bench_record import Row
+from toolchain.bench.group import Effort
+from toolchain.bench.record import Row
 from toolchain.stats import Interval, percentile, ratio_of_medians, shown_ratio
 
 _BUSY_SHARE = 0.1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtimes.node_time import CONVERSIONS, COPIES, PYTHON, NodeTime, is_compiled
 from runtimes.registry import Options, short_name
-from toolchain.bench_record import NodeShare, Profile, Unfused
+from toolchain.bench.record import NodeShare, Profile, Unfused
 
 if TYPE_CHECKING:
     import numpy as np

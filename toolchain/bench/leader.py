@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from toolchain.bench_figures import is_proven
-from toolchain.bench_group import speedup
-from toolchain.bench_record import Row
+from toolchain.bench.figures import is_proven
+from toolchain.bench.group import speedup
+from toolchain.bench.record import Row
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
-from toolchain.bench_figures import efficient, is_proven
-from toolchain.bench_leader import called, fastest, level_with
-from toolchain.bench_record import Benchmark, Circumstances, Row
+from toolchain.bench.figures import efficient, is_proven
+from toolchain.bench.leader import called, fastest, level_with
+from toolchain.bench.record import Benchmark, Circumstances, Row
 
 _NAMED = 5
 _HALVES = ("fp16", "bf16")

@@ -1,6 +1,6 @@
-"""Run by :mod:`toolchain.doctor` in a process of its own, since a broken backend crashes or prints: what starts here.
+"""What starts here, tried in a process of its own, since a broken backend crashes or prints.
 
-``python -m toolchain.doctor_probe onnxruntime PROVIDER``, or ``torch``, writes one JSON object to stdout; whatever the
+``python -m toolchain.doctor.probe onnxruntime PROVIDER``, or ``torch``, writes one JSON object to stdout; whatever the
 backends print goes to stderr. What they raise ends the process with a traceback, whose last line the parent reads.
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
 def ask_onnxruntime(name: str) -> dict[str, Any]:
     """Start the provider of that short name on a one-node model.
 
-    ``trial`` has fields of :class:`toolchain.doctor_facts.Trial`, ``offered`` are the providers built into this
+    ``trial`` has fields of :class:`toolchain.doctor.facts.Trial`, ``offered`` are the providers built into this
     onnxruntime or installed beside it, ``cuda`` is the CUDA that it was built with.
     """
     import onnxruntime

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from toolchain import accuracy, parity
-from toolchain.bench_record import Benchmark, Row
-from toolchain.benchmark import Judge, Outputs
+from toolchain.bench.benchmark import Judge, Outputs
+from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.samples import Samples
 

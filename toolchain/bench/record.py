@@ -20,7 +20,7 @@ _LEAST_MS = 1e-5
 @functools.cache
 def schema() -> str:
     """The JSON Schema of :meth:`Benchmark.to_json`, which ``nnx bench`` writes."""
-    return (resources.files("toolchain") / "bench.schema.json").read_text(encoding="utf-8")
+    return (resources.files("toolchain.bench") / "bench.schema.json").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from toolchain import __version__, doctor_facts
-from toolchain.doctor_checks import MISSING, OK, WARN, Check, judge
+from toolchain import __version__
+from toolchain.doctor import facts
+from toolchain.doctor.checks import MISSING, OK, WARN, Check, judge
 from toolchain.errors import NotAvailable
 
 SCHEMA_VERSION = 1
@@ -16,7 +17,7 @@ _STATUS_WIDTH = max(map(len, GLYPHS))
 
 def diagnose() -> tuple[Check, ...]:
     """Look at this machine and judge it; about a second, a few more where there is CUDA to start."""
-    return judge(doctor_facts.read())
+    return judge(facts.read())
 
 
 def require_essentials(checks: Sequence[Check]) -> None:

@@ -5,8 +5,8 @@ import io
 import math
 from collections.abc import Mapping
 
-from toolchain.bench_figures import efficient, provider_share, throughput
-from toolchain.bench_record import Benchmark, Row
+from toolchain.bench.figures import efficient, provider_share, throughput
+from toolchain.bench.record import Benchmark, Row
 from toolchain.stats import Interval, percentile_interval
 
 

@@ -5,11 +5,12 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from toolchain import report, strict_json
-from toolchain.bench_notes import conditions, unsuccessful
-from toolchain.bench_record import Row
-from toolchain.compare import CANNOT_TELL, Change, Comparison
-from toolchain.report import NOTHING, Table, accuracy, megabytes, unproven, without_empty
+from toolchain import strict_json
+from toolchain.bench import report
+from toolchain.bench.compare import CANNOT_TELL, Change, Comparison
+from toolchain.bench.notes import conditions, unsuccessful
+from toolchain.bench.record import Row
+from toolchain.bench.report import NOTHING, Table, accuracy, megabytes, unproven, without_empty
 from toolchain.stats import Interval, percentile_interval, shown, shown_ratio
 
 SCHEMA_VERSION = 1

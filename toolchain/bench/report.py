@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toolchain.bench_csv import to_csv
-from toolchain.bench_figures import efficient, provider_share, throughput
-from toolchain.bench_notes import EFFICIENT, notes
-from toolchain.bench_record import Row, schema
+from toolchain.bench.csv_file import to_csv
+from toolchain.bench.figures import efficient, provider_share, throughput
+from toolchain.bench.notes import EFFICIENT, notes
+from toolchain.bench.record import Row, schema
 from toolchain.stats import percentile_interval, shown, shown_ratio
 
 __all__ = [

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toolchain.bench_record import Benchmark
+from toolchain.bench.record import Benchmark
 
 _KEPT_BY_KERNELS = 0.03
 

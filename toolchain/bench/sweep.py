@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtimes.registry import available, parse_provider, provider_named
 from toolchain import machine
-from toolchain.bench_record import Setting
+from toolchain.bench.record import Setting
 from toolchain.conditions import allowed_processors
 from toolchain.errors import BadUsage
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from runtimes.base import Placement
 from runtimes.registry import short_name
-from toolchain import pareto
-from toolchain.bench_record import Row
+from toolchain.bench import pareto
+from toolchain.bench.record import Row
 from toolchain.stats import Interval, percentile_interval
 
 
@@ -25,7 +25,7 @@ def provider_share(row: Row) -> float | None:
 
 
 def efficient(rows: Sequence[Row]) -> frozenset[int]:
-    """The places of the rows that no other row in the same circumstances surely beats (:mod:`toolchain.pareto`).
+    """The places of the rows that no other row in the same circumstances surely beats (:mod:`toolchain.bench.pareto`).
 
     None where a row had nothing to compete with."""
     found: set[int] = set()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.artifacts_folder import BENCH
-from toolchain.bench_record import Benchmark, Row
-from toolchain.differences import Difference, differing, listed, of_machines, of_surroundings
+from toolchain.bench.differences import Difference, differing, listed, of_machines, of_surroundings
+from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.stats import Interval, ratio_of_unpaired_medians
 

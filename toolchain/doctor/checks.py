@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from exporters import targets
 from runtimes.registry import PROVIDERS
-from toolchain.doctor_facts import Facts, Need, Trial
+from toolchain.doctor.facts import Facts, Need, Trial
 from toolchain.machine import BF16_FLAGS
 
 OK, WARN, MISSING = "ok", "warn", "missing"

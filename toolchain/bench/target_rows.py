@@ -6,9 +6,10 @@ from pathlib import Path
 
 from exporters import calibration_data, onnx_file
 from exporters.atomic_file import write_text
-from toolchain import artifacts_folder, benchmark, judging, manifest, samples, sources
-from toolchain.bench_record import Benchmark, Candidate, Setting
-from toolchain.benchmark import Effort, Extras
+from toolchain import artifacts_folder, manifest, samples, sources
+from toolchain.bench import benchmark, judging
+from toolchain.bench.benchmark import Effort, Extras
+from toolchain.bench.record import Benchmark, Candidate, Setting
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.samples import Samples

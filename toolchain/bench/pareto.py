@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from toolchain.bench_record import Row
+from toolchain.bench.record import Row
 from toolchain.stats import Interval, ratio_of_medians, ratio_of_unpaired_medians
 
 _NOTHING_LOST = Interval(0.0, 0.0, 0.0)

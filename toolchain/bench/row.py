@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from runtimes.base import Runtime, TensorSpec
 from runtimes.registry import provider_named
-from toolchain import bench_profile
+from toolchain.bench import profile as bench_profile
 
 Call = Callable[[], object]
 
@@ -110,7 +110,7 @@ class BenchRow:
         return np.stack(parts)
 
     def profile(self, *, latency_ms: float) -> dict[str, Any]:
-        """Where the time goes, as :class:`toolchain.bench_record.Profile` in plain types; ``latency_ms`` is a run's."""
+        """Where the time goes, as :class:`toolchain.bench.record.Profile` in plain types; ``latency_ms`` is a run's."""
         feeds = self._feeds(0)
         if self._is_file:
             found = bench_profile.of_file(

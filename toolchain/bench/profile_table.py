@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from runtimes.registry import short_name
-from toolchain.bench_profile import counted
-from toolchain.bench_record import Profile, Row
+from toolchain.bench.profile import counted
+from toolchain.bench.record import Profile, Row
 
 OPERATOR_HEADINGS = ("operator", "nodes", "in", "µs", "share")
 NODE_HEADINGS = ("node", "operator", "in", "on", "µs", "share")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.registry import available, provider_named
-from toolchain.bench_record import Circumstances, Row, profile_from
+from toolchain.bench.record import Circumstances, Row, profile_from
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.stats import Interval, ratio_of_medians

@@ -1,4 +1,4 @@
-"""What :mod:`toolchain.doctor_checks` judges: facts on machine, libraries and backends, read without importing them."""
+"""What :mod:`toolchain.doctor.checks` judges: facts on machine, libraries and backends, read without importing them."""
 
 import contextlib
 import importlib.metadata
@@ -201,8 +201,8 @@ def _trial(answer: Mapping[str, Any] | None, said: str) -> Trial:
 
 
 def _ask(*question: str) -> tuple[dict[str, Any] | None, str]:
-    """The answer of :mod:`toolchain.doctor_probe`, None when it died, and its last words."""
-    command = [sys.executable, "-m", "toolchain.doctor_probe", *question]
+    """The answer of :mod:`toolchain.doctor.probe`, None when it died, and its last words."""
+    command = [sys.executable, "-m", "toolchain.doctor.probe", *question]
     try:
         # `python -m` imports from its folder first: our own, not the user's
         ended = subprocess.run(

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.registry import provider_named
-from toolchain import bench_warnings, conditions, machine
-from toolchain.bench_group import Effort, Group, Judge, Outputs, Start, Verdicts
-from toolchain.bench_record import Benchmark, Candidate, Circumstances, Row, Setting
-from toolchain.bench_warnings import Given
+from toolchain import conditions, machine
+from toolchain.bench import cautions
+from toolchain.bench.cautions import Given
+from toolchain.bench.group import Effort, Group, Judge, Outputs, Start, Verdicts
+from toolchain.bench.record import Benchmark, Candidate, Circumstances, Row, Setting
 from toolchain.progress import SILENT, Progress
 from toolchain.samples import Samples
 from toolchain.turns import Turn
@@ -126,7 +127,7 @@ class _Record:
     def finished(self) -> Benchmark:
         rows = self._in_order()
         spent = [after - before for before, after in zip(self._times, conditions.processor_times(), strict=True)]
-        warnings = bench_warnings.warnings(
+        warnings = cautions.warnings(
             rows,
             given=self._extras.given,
             busy=max(self._busy, machine.busy_share()),
