@@ -134,10 +134,11 @@ def _in_nncf(nncf: OtherTool, *, form: str = "openvino", **settings: Any) -> Qua
         seconds = nncf.ask("quantize", model=str(task.model), inputs=calibration, out=str(written), **settings)
         if form == "onnx":
             return seconds, quantizers.outputs(written, task.tests)
-        outputs = folder / "outputs.npy"
+        outputs = folder / "outputs.npz"
         nncf.ask("open", model=str(written), inputs=_saved(task.tests, folder, "tests"), batch=1)
         nncf.ask("outputs", path=str(outputs))
-        return seconds, np.load(outputs)
+        with np.load(outputs) as arrays:
+            return seconds, arrays["arr_0"]
 
     return run
 

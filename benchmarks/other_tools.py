@@ -117,13 +117,13 @@ class OpenVino:
         return plain_turn(self._call, **effort)
 
     def outputs(self, *, path: str) -> None:
-        """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``."""
+        """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``, an ``.npz``."""
         total = len(next(iter(self._samples.values())))
         results = []
         for start in range(0, total, self._batch):
             self._feeds = self._batch_from(start)
             results.append(self._call().copy())
-        np.save(path, np.concatenate(results)[:total])
+        np.savez(path, np.concatenate(results)[:total])
 
     def memory(self) -> dict[str, int | None]:
         return peak_memory()

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from toolchain.bench.notes import EFFICIENT
+from toolchain.bench.report import HEADINGS
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
@@ -35,6 +38,14 @@ def test_every_linked_file_exists() -> None:
 
 
 def test_the_demo_output_is_real() -> None:
-    first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:40])
+    first_screen = "\n".join(README.read_text(encoding="utf-8").splitlines()[:45])
     for label in ("eager", "compiled", "ort fp32", "ort fp16", "ort int8-dynamic", "ort int8-static"):
-        assert re.search(rf"^{label} +cpu +\d", first_screen, re.MULTILINE), label
+        assert re.search(rf"^{label}( {EFFICIENT})? +cpu +\d", first_screen, re.MULTILINE), label
+    (headings,) = re.findall(r"^row .*$", first_screen, re.MULTILINE)
+    assert re.split(r" {2,}", headings) == [name for name in HEADINGS if name in headings]
+    assert {"speed-up", "accuracy", "load ms"} <= set(re.split(r" {2,}", headings))
+    assert re.search(r"^batch \d+, \d+ threads: the fastest is ", first_screen, re.MULTILINE)
+
+
+def test_no_placeholder_was_forgotten() -> None:
+    assert not re.findall(r"^[A-Z]+_[A-Z_]+$", README.read_text(encoding="utf-8"), re.MULTILINE)
