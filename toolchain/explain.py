@@ -69,6 +69,7 @@ def inputs(model: Path, source: str | None, data_folder: Path | None, progress: 
     """What to explain ``model`` on: samples of ``source``, a file or a recipe's test split; without it from a seed."""
     if source is not None:
         return samples.named(source, data_folder, split="test", count=proof.SAMPLES, model=model)
+    onnx_file.load(model)  # says better than a runtime what is wrong with a file
     progress.warn("No real inputs given: errors and times are those on seeded random values.")
     return samples.random_for_model(model, 8)
 

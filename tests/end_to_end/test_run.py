@@ -25,7 +25,7 @@ def test_it_leaves_everything_and_one_table(work: Path, digits: Path) -> None:
     for label in LABELS:
         assert table.count(f"{label} ") >= 2
     assert "the fastest is" in table
-    assert "fp16 on a CPU saves bytes, not time" in table
+    assert "fp16 is computed in fp32 on this CPU" in table
 
 
 def test_its_figures_hold(digits: Path) -> None:

@@ -197,7 +197,7 @@ def test_long_lists_are_cut() -> None:
 def test_of_half_precision_only_what_is_known_is_said(precision: str) -> None:
     row = timed("a", 1.0, None, nodes={})
     half = replace(row, candidate=replace(row.candidate, precision=precision))
-    expected = f"{precision} on a CPU may be computed in fp32 with casts around it: --profile shows whether it is."
+    expected = f"{precision} on a CPU may be computed in fp32 with casts around it: --profile shows whether."
     assert [line for line in report.notes(benchmark(half)) if "CPU" in line] == [expected]
     for other in (row, replace(half, profile=PROFILE), replace(half, setting=setting("cuda"))):
         assert not any("CPU" in line for line in report.notes(benchmark(other)))

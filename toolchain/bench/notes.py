@@ -110,13 +110,16 @@ def _backends(rows: Sequence[Row]) -> list[str]:
 
 
 def _half_precision(rows: Sequence[Row]) -> list[str]:
-    """What a row in half the bits on a CPU may be in truth, where no profile has shown it."""
-    precisions = dict.fromkeys(
-        row.candidate.precision
+    """What a row in half the bits on a CPU is in truth: as its profile found, or else what it may be."""
+    halves = [
+        row
         for row in rows
-        if row.candidate.precision in _HALVES and row.setting.provider == "cpu" and row.rounds_ms and not row.profile
-    )
-    return [
-        f"{precision} on a CPU may be computed in fp32 with casts around it: --profile shows whether it is."
-        for precision in precisions
+        if row.candidate.precision in _HALVES and row.setting.provider == "cpu" and row.rounds_ms and not row.repeats
     ]
+    found = [row.profile.advice for row in halves if row.profile and "is computed in fp32" in row.profile.advice]
+    unknown = [
+        f"{row.candidate.precision} on a CPU may be computed in fp32 with casts around it: --profile shows whether."
+        for row in halves
+        if row.profile is None
+    ]
+    return list(dict.fromkeys([*found, *unknown]))
