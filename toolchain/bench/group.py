@@ -136,7 +136,7 @@ class Group:
                     bar.advance(row=name)
             if noise_floor and (first := self._baseline(reference)):
                 again = replace(self._rows[first], repeats=True)
-                self._rows[again.name] = replace(again, rounds_ms=())
+                self._rows[again.name] = again
                 self._open(again.name)
             self._take_turns(reference, seen)
             self._look_closer(judge, verdicts, reference, profile)
