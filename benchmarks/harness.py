@@ -22,7 +22,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.piped import Piped, peak_memory, plain_turn, serve
+from benchmarks.piped import Piped, PlainRow, serve
 
 PLAIN = "plain loop: "
 SMALL = "sst2"
@@ -38,7 +38,7 @@ class PlainLoop(Piped):
         super().__init__([sys.executable, Path(__file__).resolve(), "--twin"], spec, threads=threads)
 
 
-class Script:
+class Script(PlainRow):
     """What a user's own script would do: load the model, feed it the first batch over and over."""
 
     def __init__(self, threads: int) -> None:
@@ -81,14 +81,6 @@ class Script:
         self._results = results
         return call
 
-    def start(self) -> dict[str, Any]:
-        started = time.perf_counter_ns()
-        self._call()
-        return {"load_ms": self._load_ms, "first_run_ms": (time.perf_counter_ns() - started) / 1e6}
-
-    def turn(self, **effort: Any) -> dict[str, Any]:
-        return plain_turn(self._call, **effort)
-
     def outputs(self, *, path: str) -> None:
         """All samples, one by one: the twin must compute what nnx's row does."""
         results = [
@@ -96,9 +88,6 @@ class Script:
             for row in range(len(next(iter(self._samples.values()))))
         ]
         np.savez(path, np.concatenate(results))
-
-    def memory(self) -> dict[str, int | None]:
-        return peak_memory()
 
 
 def measure(name: str, *, quick: bool) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 if __name__ == "__main__":  # the other environment's Python looks beside this file, not beside nnx
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.piped import Piped, peak_memory, plain_turn, serve
+from benchmarks.piped import Piped, PlainRow, serve
 
 PYTHON = Path(__file__).resolve().parent.parent / ".venv-openvino" / "bin" / "python"
 
@@ -28,7 +28,7 @@ class OtherTool(Piped):
         super().__init__([PYTHON, Path(__file__).resolve()], spec or {}, threads=threads)
 
 
-class OpenVino:
+class OpenVino(PlainRow):
     """What the process can be asked; paths come as text, inputs as a map of names to ``.npy`` files."""
 
     def __init__(self, threads: int) -> None:
@@ -108,14 +108,6 @@ class OpenVino:
         self._request = compiled.create_infer_request()
         self._feeds = self._batch_from(0)
 
-    def start(self) -> dict[str, Any]:
-        started = time.perf_counter_ns()
-        self._call()
-        return {"load_ms": self._load_ms, "first_run_ms": (time.perf_counter_ns() - started) / 1e6}
-
-    def turn(self, **effort: Any) -> dict[str, Any]:
-        return plain_turn(self._call, **effort)
-
     def outputs(self, *, path: str) -> None:
         """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``, an ``.npz``."""
         total = len(next(iter(self._samples.values())))
@@ -124,9 +116,6 @@ class OpenVino:
             self._feeds = self._batch_from(start)
             results.append(self._call().copy())
         np.savez(path, np.concatenate(results)[:total])
-
-    def memory(self) -> dict[str, int | None]:
-        return peak_memory()
 
     def _call(self) -> Any:
         # inputs are not copied in, and the output is a view, as in the rows beside

@@ -73,7 +73,27 @@ def serve(job: object) -> None:
             print(json.dumps(answer), file=pipe, flush=True)
 
 
-def plain_turn(
+class PlainRow:
+    """What a row is asked but for opening and outputs; whoever opens it sets ``_call`` and ``_load_ms``."""
+
+    _call: Callable[[], Any]
+    _load_ms: float
+
+    def start(self) -> dict[str, float]:
+        started = time.perf_counter_ns()
+        self._call()
+        return {"load_ms": self._load_ms, "first_run_ms": (time.perf_counter_ns() - started) / 1e6}
+
+    def turn(self, **effort: Any) -> dict[str, Any]:
+        return _timed(self._call, **effort)
+
+    def memory(self) -> dict[str, int | None]:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        peak = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
+        return {"peak_memory_bytes": peak}
+
+
+def _timed(
     call: Callable[[], object], *, min_runs: int, most_kept: int, seconds: float, warm_up_s: float
 ) -> dict[str, Any]:
     """What anybody would write to time ``call``, as the answer to ``turn``."""
@@ -90,13 +110,6 @@ def plain_turn(
     spent = clock() - started
     kept = samples[:: max(1, -(-len(samples) // most_kept))]
     return {"runs_ms": [sample / 1e6 for sample in kept], "runs": len(samples), "seconds": spent / 1e9}
-
-
-def peak_memory() -> dict[str, int | None]:
-    """The answer to ``memory``."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
-    return {"peak_memory_bytes": peak}
 
 
 @contextlib.contextmanager

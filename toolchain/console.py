@@ -83,23 +83,33 @@ class _DrawnBoard(Board):
         return table
 
 
+class _PlainLines:
+    """Where nothing can be drawn over: a line about ``title`` every few seconds at most, and one at the end."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title, self._shown_at = console, title, time.monotonic()
+
+    def say_seldom(self, state: str) -> None:
+        if time.monotonic() - self._shown_at > _PLAIN_LINE_EVERY_S:
+            self.say(state)
+
+    def say(self, state: str) -> None:
+        self._shown_at = time.monotonic()
+        self._console.print(escape(f"  {self._title}: {state}".rstrip()), soft_wrap=True)
+
+
 class _PlainBoard(Board):
     def __init__(self, console: Console, title: str) -> None:
-        self._console, self._title, self._shown_at, self._state = console, title, time.monotonic(), "no row runs"
+        self._lines, self._state = _PlainLines(console, title), "no row runs"
 
     def advance(self, done: int, planned: int, left_s: float) -> None:
         self._state = _rounds(done, planned, left_s)
-        if time.monotonic() - self._shown_at > _PLAIN_LINE_EVERY_S:
-            self._print()
+        self._lines.say_seldom(self._state)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._print()
-
-    def _print(self) -> None:
-        self._shown_at = time.monotonic()
-        self._console.print(escape(f"  {self._title}: {self._state}"), soft_wrap=True)
+        self._lines.say(self._state)
 
 
 def _rounds(done: int, planned: int, left_s: float) -> str:
@@ -130,24 +140,21 @@ class _DrawnBar(Bar):
 
 class _PlainBar(Bar):
     def __init__(self, console: Console, title: str, total: int) -> None:
-        self._console, self._title, self._total = console, title, total
-        self._done, self._shown_at, self._latest = 0, time.monotonic(), ""
+        self._lines, self._total, self._done, self._latest = _PlainLines(console, title), total, 0, ""
 
     def advance(self, amount: int = 1, **figures: str) -> None:
         self._done += amount
         self._latest = _figures(figures) or self._latest
-        if time.monotonic() - self._shown_at > _PLAIN_LINE_EVERY_S:
-            self._print()
+        self._lines.say_seldom(self._state)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._print()
+        self._lines.say(self._state)
 
-    def _print(self) -> None:
-        self._shown_at = time.monotonic()
-        text = f"  {self._title}: {self._done}/{self._total} {self._latest}".rstrip()
-        self._console.print(escape(text), soft_wrap=True)
+    @property
+    def _state(self) -> str:
+        return f"{self._done}/{self._total} {self._latest}"
 
 
 def _figures(figures: dict[str, str]) -> str:

@@ -136,9 +136,8 @@ def thorough(
     it. ``setting`` is on the CPU provider. Otherwise as :func:`best`.
     """
     loaded = onnx_file.load(model)
-    first = _measured(
-        loaded, every_switch(loaded, precision=precision), feeds, setting, precision, effort, progress, measure
-    )
+    switches = every_switch(loaded, precision=precision)
+    first = _measured(loaded, switches, feeds, setting, precision, effort, progress, measure)
     _require_default(first, model)
     gained = sorted(
         (row for row in first[1:] if row.status == "ok" and row.speedup is not None and row.speedup.low > 1),
@@ -146,7 +145,6 @@ def thorough(
     )
     if not gained:
         return Found(settings=SessionSettings(), speedup=None, rows=first)
-    switches = every_switch(loaded, precision=precision)
     finalists = {DEFAULT: switches[DEFAULT], gained[0].candidate.label: switches[gained[0].candidate.label]}
     together = _together([switches[row.candidate.label] for row in gained])
     if together not in finalists.values():
