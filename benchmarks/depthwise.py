@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toolchain.augmentation import random_affine
 from toolchain.datasets.cifar10 import Cifar10
-from toolchain.recipe import Recipe
+from toolchain.recipes.augmentation import random_affine
+from toolchain.recipes.recipe import Recipe
 
 _EXPANSION = 6
 _GAIN_SPREAD = 1.2

@@ -93,16 +93,16 @@ class Script(PlainRow):
 def measure(name: str, *, quick: bool) -> Any:
     """Eager, compiled and ONNX Runtime on one net, each twice; the Benchmark and, by runtime, nnx over the twin."""
     from benchmarks import models
-    from exporters import int8_dynamic
+    from exporters.int8 import dynamic as int8_dynamic
     from runtimes.registry import PROVIDERS, available
-    from toolchain import conversion
-    from toolchain.artifacts_folder import of_file
     from toolchain.bench import benchmark, judging
     from toolchain.bench.benchmark import Effort
+    from toolchain.bench.candidates import of_file
     from toolchain.bench.record import Candidate, Setting
     from toolchain.console import LiveProgress
-    from toolchain.samples import Samples
-    from toolchain.turns import Turn
+    from toolchain.conversion import precisions as conversion
+    from toolchain.inputs.samples import Samples
+    from toolchain.processes.turns import Turn
 
     with tempfile.TemporaryDirectory() as folder:
         model = models.export(name, Path(folder))

@@ -25,10 +25,11 @@ from benchmarks import models, quantizers
 from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
-from toolchain import accuracy, checkpoint
+from toolchain.accuracy import metrics
 from toolchain.bench.report import markdown_table
-from toolchain.sources import recipe_named
+from toolchain.inputs.sources import recipe_named
 from toolchain.stats import sqnr_db
+from toolchain.training import checkpoint
 
 Array = npt.NDArray[np.generic]
 
@@ -152,7 +153,7 @@ def _saved(arrays: dict[str, Array], folder: Path, stem: str) -> dict[str, str]:
 
 
 def _accuracy(scores: Array, task: Task) -> dict[str, float] | None:
-    return asdict(accuracy.top1(scores, task.labels)) if task.labels is not None else None
+    return asdict(metrics.top1(scores, task.labels)) if task.labels is not None else None
 
 
 def untrained_task(data: Path | None, folder: Path, counts: tuple[int, int]) -> Task:

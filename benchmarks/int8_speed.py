@@ -23,17 +23,17 @@ from benchmarks import models, quantizers
 from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
-from toolchain import settings_search
-from toolchain.artifacts_folder import of_file
 from toolchain.bench import benchmark, judging
 from toolchain.bench.benchmark import Effort
+from toolchain.bench.candidates import of_file
 from toolchain.bench.group import Contestant
 from toolchain.bench.record import Benchmark, Candidate, Row, Setting
 from toolchain.bench.report import markdown_table
 from toolchain.console import LiveProgress
-from toolchain.samples import Samples
+from toolchain.conversion import settings_search
+from toolchain.inputs.samples import Samples
+from toolchain.processes.turns import Turn
 from toolchain.stats import ratio_of_medians
-from toolchain.turns import Turn
 
 EAGER, ORT_FP32, ORT_DEFAULTS, OPENVINO = "eager", "ort fp32", "ort quantize_static", "openvino nncf"
 OPENVINO_OWN = "openvino nncf, opset 23"

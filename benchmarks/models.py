@@ -24,7 +24,7 @@ from exporters import torch_onnx
 from toolchain.datasets import image_tree
 from toolchain.datasets.dataset import DataSource
 from toolchain.errors import BadUsage
-from toolchain.recipe import Recipe
+from toolchain.recipes.recipe import Recipe
 from toolchain.recipes.sst2 import sentiment_mlp
 
 Array = npt.NDArray[np.generic]

@@ -34,7 +34,7 @@ class Piped:
 
     def ask(self, operation: str, *, extra_s: float = 0.0, **arguments: Any) -> Any:
         """Give the turn to the process; raise JobFailed with what went wrong there."""
-        from toolchain.turns import JobFailed
+        from toolchain.processes.turns import JobFailed
 
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -16,10 +16,14 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from exporters import calibration, int8_dynamic, int8_preparation, int8_static, targets
+from exporters.calibration.statistics import collect
 from exporters.errors import ExporterError
+from exporters.int8 import dynamic as int8_dynamic
+from exporters.int8 import preparation as int8_preparation
+from exporters.int8 import static as int8_static
+from exporters.int8 import targets
 from toolchain import machine
-from toolchain.turns import JobFailed
+from toolchain.processes.turns import JobFailed
 
 Samples = Mapping[str, npt.NDArray[np.generic]]
 
@@ -35,7 +39,7 @@ ORT_METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMeth
 
 def int8_format() -> targets.Int8Format:
     """The format that nnx chooses on this machine."""
-    # not toolchain.conversion's: that loads PyTorch, which would count as memory of the calibration
+    # not toolchain.conversion.precisions's: that loads PyTorch, which would count as memory of the calibration
     facts = machine.describe()
     return targets.format_for(architecture=facts.architecture, isa=facts.isa)
 
@@ -51,7 +55,7 @@ def nnx_dynamic(src: Path, dst: Path) -> None:
 
 def nnx_calibrate(ready: Path, samples: Samples) -> None:
     """Statistics of every activation and the ranges that follow, nothing kept; ``ready`` is pre-processed."""
-    calibration.collect(onnx.load(ready), samples, data_sha256="").ranges()
+    collect(onnx.load(ready), samples, data_sha256="").ranges()
 
 
 def ort_calibrate(ready: Path, samples: Samples, method: str) -> None:

@@ -21,7 +21,7 @@ from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, BadOption, NotApplicable, WrongResult
-from exporters.int8_preparation import quiet
+from exporters.library_output import quiet
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 ACCURACY_LEVELS = (0, 1, 4)

@@ -1,14 +1,4 @@
-"""What lies in ``artifacts/<recipe>/``, and which rows a benchmark makes of it."""
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from exporters.atomic_file import sha256_of
-from toolchain.bench.record import Candidate
-from toolchain.errors import BadUsage
-
-if TYPE_CHECKING:
-    from toolchain.recipe import Recipe
+"""The names of what lies in ``artifacts/<recipe>/``."""
 
 MODELS = {
     "fp32": "model.onnx",
@@ -22,45 +12,3 @@ EXPLANATION = "explain.json"
 HISTORY = "training.json"
 ABLATION = "ablation.json"
 REPORT = "report.md"
-
-
-def candidates(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidate]:
-    """Eager and compiled PyTorch, and every model file that is there, in the order of the table."""
-    from toolchain import checkpoint  # loads torch, which those who want a name need not wait for
-
-    weights = folder / checkpoint.BEST
-    found = []
-    if weights.is_file():
-        found = [
-            Candidate(
-                label=runtime,
-                runtime=runtime,
-                precision="fp32",
-                model=recipe_name,
-                weights=str(weights.resolve()),
-                sha256=sha256_of(weights),
-                size_bytes=weights.stat().st_size,
-                output=recipe.output_name,
-            )
-            for runtime in ("eager", "compiled")
-        ]
-    found += [
-        of_file(folder / name, label=f"ort {precision}", precision=precision)
-        for precision, name in MODELS.items()
-        if (folder / name).is_file()
-    ]
-    if not found:
-        raise BadUsage(f"{folder} holds no checkpoint and no model.", "Make them with `nnx run RECIPE`.")
-    return found
-
-
-def of_file(path: Path, *, label: str, precision: str) -> Candidate:
-    """One ``.onnx`` file as a row."""
-    return Candidate(
-        label=label,
-        runtime="ort",
-        precision=precision,
-        model=str(path.resolve()),
-        sha256=sha256_of(path),
-        size_bytes=path.stat().st_size,
-    )

@@ -6,34 +6,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from exporters import fp16, int8_dynamic, int8_static, torch_onnx
+from exporters import torch_onnx
 from exporters.artifact import Artifact
 from exporters.atomic_file import remove_leftovers, sha256_of, write_text
 from exporters.errors import NotApplicable
-from toolchain import (
-    __version__,
-    artifacts_folder,
-    checkpoint,
-    conversion,
-    explain,
-    exporting,
-    machine,
-    manifest,
-    proof,
-    run_report,
-    samples,
-    sources,
-    training,
-)
+from exporters.half import fp16
+from exporters.int8 import dynamic as int8_dynamic
+from exporters.int8 import static as int8_static
+from toolchain import __version__, machine, manifest, run_report
+from toolchain.accuracy import parity
 from toolchain.artifacts_folder import BENCH, EXPLANATION, HISTORY, MODELS, REPORT
-from toolchain.bench import benchmark, judging
+from toolchain.bench import benchmark, candidates, judging
 from toolchain.bench.benchmark import Effort, Extras
 from toolchain.bench.record import Benchmark, Setting
+from toolchain.conversion import exporting, proof
+from toolchain.conversion import precisions as conversion
+from toolchain.conversion.proof import Proven
 from toolchain.datasets.dataset import Dataset
+from toolchain.inputs import samples, sources
+from toolchain.layers import explain
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
-from toolchain.proof import Proven
-from toolchain.training_options import TrainingOptions
+from toolchain.training import checkpoint, loop
+from toolchain.training.options import TrainingOptions
 
 CALIBRATION_SAMPLES = 256
 
@@ -80,12 +75,12 @@ class Pipeline:
     def train(self, options: TrainingOptions, *, resume: bool | None = None) -> dict[str, Any]:
         """Leave ``checkpoint.pt``.
 
-        A training with the same inputs that was stopped is resumed; ``resume`` is as in :func:`training.train`.
+        A training with the same inputs that was stopped is resumed; ``resume`` is as in :func:`loop.train`.
         """
         inputs = self._inputs("torch", "numpy", "scikit-learn", options=options.as_json(), data=self._data_digest)
 
         def step() -> tuple[list[Path], dict[str, Any]]:
-            result = training.train(
+            result = loop.train(
                 self.recipe,
                 self.data,
                 options,
@@ -101,7 +96,7 @@ class Pipeline:
                 "seconds": result.seconds,
                 "switched_on": list(result.switched_on),
                 "validation_accuracy": result.best.validation_accuracy,
-                "test_accuracy": training.accuracy_of(model, self.data, self.data.test, "cpu"),
+                "test_accuracy": loop.accuracy_of(model, self.data, self.data.test, "cpu"),
             }
             preprocessing = self._source.save_preprocessing(self.folder)
             return [result.checkpoint, self.folder / HISTORY, *preprocessing], facts
@@ -182,7 +177,7 @@ class Pipeline:
         )  # fmt: skip
 
         def step() -> tuple[list[Path], dict[str, Any]]:
-            test = samples.of_test_split(self.recipe, self.data, proof.SAMPLES)
+            test = samples.of_test_split(self.recipe, self.data, parity.SAMPLES)
             found = explain.explain(
                 model, test, reference=reference, threads=machine.usable_cores(), progress=self._progress
             )
@@ -195,9 +190,9 @@ class Pipeline:
 
     def bench(self, settings: list[Setting], effort: Effort) -> Benchmark:
         """Leave ``bench.json``: every row of the folder in every setting, judged on the whole test split."""
-        candidates = artifacts_folder.candidates(self.folder, self.recipe_name, self.recipe)
+        rows = candidates.of_folder(self.folder, self.recipe_name, self.recipe)
         inputs = self._inputs(
-            "torch", "onnxruntime", "onnxruntime-gpu", candidates=[asdict(candidate) for candidate in candidates],
+            "torch", "onnxruntime", "onnxruntime-gpu", candidates=[asdict(row) for row in rows],
             settings=[asdict(setting) for setting in settings], effort=asdict(effort),
             machine=asdict(machine.describe()), data=self._data_digest,
         )  # fmt: skip
@@ -206,7 +201,7 @@ class Pipeline:
         def step() -> tuple[list[Path], dict[str, Any]]:
             test = samples.of_test_split(self.recipe, self.data)
             measured = benchmark.run(
-                candidates,
+                rows,
                 settings,
                 test,
                 judge=judging.judge_with(test),
@@ -246,7 +241,7 @@ class Pipeline:
         """A step that makes another precision from the fp32 file, proven on test samples."""
 
         def convert() -> Proven:
-            test = samples.of_test_split(self.recipe, self.data, proof.SAMPLES)
+            test = samples.of_test_split(self.recipe, self.data, parity.SAMPLES)
             return proof.convert(
                 self.path("fp32"),
                 self.path(precision),

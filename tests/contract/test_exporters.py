@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from exporters import fp16, int8_dynamic, int8_static, onnx_file, provenance, torch_onnx
+from exporters import onnx_file, provenance, torch_onnx
 from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile
-from exporters.targets import format_for
+from exporters.half import fp16
+from exporters.int8 import dynamic as int8_dynamic
+from exporters.int8 import static as int8_static
+from exporters.int8.targets import format_for
 from tests.contract.tiny_models import MODELS
-from toolchain import machine, parity
+from toolchain import machine
+from toolchain.accuracy import parity
 
 INT8 = format_for(architecture=machine.describe().architecture, isa=machine.describe().isa)
 CONVERTERS: dict[str, Callable[[Path, Path, str], Artifact]] = {

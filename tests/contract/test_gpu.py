@@ -12,8 +12,10 @@ from runtimes import registry
 from runtimes.base import run
 from runtimes.ort import OrtRuntime
 from tests.contract.tiny_models import MODELS
-from toolchain import sources, training, training_options
+from toolchain.inputs import sources
 from toolchain.progress import SILENT
+from toolchain.training import loop
+from toolchain.training import options as training_options
 
 CUDA = registry.PROVIDERS["cuda"]
 torch_sees_one = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
@@ -28,9 +30,9 @@ def test_training_on_cuda_learns_and_resumes(amp: str, tmp_path: Path) -> None:
     data = recipe.data(None).load()
     chosen = training_options.resolve(recipe, progress=SILENT, epochs=8, device="cuda", amp=amp, compile=False)
     assert chosen.switches.async_copy
-    result = training.train(recipe, data, chosen, tmp_path, progress=SILENT)
+    result = loop.train(recipe, data, chosen, tmp_path, progress=SILENT)
     assert result.best.validation_accuracy > 0.9
-    again = training.train(recipe, data, chosen, tmp_path, resume=True, progress=SILENT)
+    again = loop.train(recipe, data, chosen, tmp_path, resume=True, progress=SILENT)
     assert again.best == result.best
 
 

@@ -12,13 +12,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from exporters import bf16, fp16, int4, onnx_file, provenance, torch_onnx
+from exporters import int4, onnx_file, provenance, torch_onnx
 from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, BadOption, NotApplicable
+from exporters.half import bf16, fp16
 from runtimes.ort import OrtRuntime
 from tests.contract.tiny_models import MODELS
-from toolchain import parity
+from toolchain.accuracy import parity
 
 Exported = Callable[[str], Path]
 RANDOM = np.random.default_rng(0)

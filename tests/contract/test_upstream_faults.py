@@ -13,12 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxconverter_common import float16
 from torch import nn
 
-from exporters import fp16, onnx_file, torch_onnx
+from exporters import onnx_file, torch_onnx
 from exporters.errors import BadOption, NotExportable, WrongResult
+from exporters.half import fp16
 from runtimes import registry
 from runtimes.errors import NotLoadable, ProviderUnavailable
 from runtimes.ort import OrtRuntime
-from toolchain import parity
+from toolchain.accuracy import parity
 
 Exported = Callable[[str], Path]
 

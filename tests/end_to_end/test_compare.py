@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.command import run_nnx
-from tests.unit.scripted_bench import MACHINE, benchmark, timed
+from tests.unit.bench.scripted_bench import MACHINE, benchmark, timed
 
 ONE_ROW = ["--batch", "1", "--threads", "1", "--max-time", "3"]  # eight rounds: two may show nothing, truthfully
 

@@ -10,7 +10,7 @@ import pytest
 
 from runtimes.ort_profile import Unfused
 from tests.end_to_end.command import run_nnx
-from toolchain.explain import HEADINGS, ExplainedLayer, advice, cells
+from toolchain.layers.explain import HEADINGS, ExplainedLayer, advice, cells
 
 Nnx = Callable[..., tuple[int, str, str]]
 

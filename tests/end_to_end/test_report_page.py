@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.command import run_nnx
-from tests.unit.report_data import folder_with
+from tests.unit.html_report.report_data import folder_with
 
 pytest.importorskip("altair", reason="altair, of the extra 'report', is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

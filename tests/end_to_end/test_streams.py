@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.scripted_bench import MACHINE, benchmark, timed
+from tests.unit.bench.scripted_bench import MACHINE, benchmark, timed
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from tests.end_to_end.command import run_nnx
-from toolchain import checkpoint, sources, training, training_options
 from toolchain.datasets.dataset import Split
 from toolchain.errors import BadUsage
+from toolchain.inputs import sources
 from toolchain.progress import SILENT, Progress
-from toolchain.recipe import Recipe
-from toolchain.training_options import TrainingOptions
+from toolchain.recipes.recipe import Recipe
+from toolchain.training import checkpoint, loop
+from toolchain.training import options as training_options
+from toolchain.training.options import TrainingOptions
 
 Nnx = Callable[..., tuple[int, str, str]]
 
@@ -40,10 +42,10 @@ def test_a_resumed_training_ends_in_the_same_weights(amp: str, tmp_path: Path) -
     data = recipe.data(None).load()
     data = replace(data, train=Split(data.train.inputs[:256], data.train.labels[:256]))
     chosen = options(recipe, amp=amp)
-    unbroken = training.train(recipe, data, chosen, tmp_path / "a", progress=SILENT)
+    unbroken = loop.train(recipe, data, chosen, tmp_path / "a", progress=SILENT)
     with pytest.raises(KeyboardInterrupt):
-        training.train(recipe, data, chosen, tmp_path / "b", progress=StopAfter(3))
-    resumed = training.train(recipe, data, chosen, tmp_path / "b", resume=True, progress=SILENT)
+        loop.train(recipe, data, chosen, tmp_path / "b", progress=StopAfter(3))
+    resumed = loop.train(recipe, data, chosen, tmp_path / "b", resume=True, progress=SILENT)
     first, second = (checkpoint.load(folder / checkpoint.RESUME) for folder in (tmp_path / "a", tmp_path / "b"))
     for name, value in first["trainer"]["model"].items():
         assert torch.equal(value, second["trainer"]["model"][name]), name
@@ -57,24 +59,24 @@ def test_a_state_of_another_training_is_not_resumed(tmp_path: Path) -> None:
     recipe = sources.recipe_named("digits")
     data = recipe.data(None).load()
     chosen = options(recipe, epochs=1)
-    training.train(recipe, data, chosen, tmp_path, made_from="old data", progress=SILENT)
-    again = training.train(recipe, data, chosen, tmp_path, made_from="old data", progress=StopAfter(1))
+    loop.train(recipe, data, chosen, tmp_path, made_from="old data", progress=SILENT)
+    again = loop.train(recipe, data, chosen, tmp_path, made_from="old data", progress=StopAfter(1))
     assert len(again.epochs) == 1
     with pytest.raises(KeyboardInterrupt):
-        training.train(recipe, data, chosen, tmp_path, made_from="new data", progress=StopAfter(1))
+        loop.train(recipe, data, chosen, tmp_path, made_from="new data", progress=StopAfter(1))
     with pytest.raises(BadUsage, match="data set or code"):
-        training.train(recipe, data, chosen, tmp_path, made_from="new data", resume=True, progress=SILENT)
+        loop.train(recipe, data, chosen, tmp_path, made_from="new data", resume=True, progress=SILENT)
 
 
 def test_the_checkpoint_is_the_best_epochs(tmp_path: Path) -> None:
     recipe = sources.recipe_named("digits")
     data = recipe.data(None).load()
-    result = training.train(recipe, data, options(recipe, epochs=6), tmp_path, progress=SILENT)
+    result = loop.train(recipe, data, options(recipe, epochs=6), tmp_path, progress=SILENT)
     kept = checkpoint.load(result.checkpoint)
     assert kept["validation_accuracy"] == max(epoch.validation_accuracy for epoch in result.epochs)
     module = recipe.model()
     checkpoint.load_weights(module, result.checkpoint)
-    assert training.accuracy_of(module, data, data.validation, "cpu") == pytest.approx(kept["validation_accuracy"])
+    assert loop.accuracy_of(module, data, data.validation, "cpu") == pytest.approx(kept["validation_accuracy"])
 
 
 def test_the_command_trains_resumes_and_refuses_other_options(nnx: Nnx, tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_compiled_training_works(tmp_path: Path) -> None:
     chosen = training_options.resolve(recipe, progress=SILENT, epochs=3, device="cpu")
     if not chosen.switches.compile:
         pytest.skip("no compiler")
-    result = training.train(recipe, recipe.data(None).load(), chosen, tmp_path, progress=SILENT)
+    result = loop.train(recipe, recipe.data(None).load(), chosen, tmp_path, progress=SILENT)
     assert result.epochs[-1].train_accuracy > result.epochs[0].train_accuracy
 
 
@@ -122,7 +124,7 @@ def test_a_compiler_that_breaks_is_said_once_and_training_goes_on(
     recipe = sources.recipe_named("digits")
     notes = Notes()
     chosen = training_options.resolve(recipe, progress=SILENT, epochs=2, device="cpu")
-    training.train(recipe, recipe.data(None).load(), chosen, tmp_path, progress=notes)
+    loop.train(recipe, recipe.data(None).load(), chosen, tmp_path, progress=notes)
     assert len([text for text in notes.warnings if "torch.compile" in text]) == int(chosen.switches.compile)
 
 

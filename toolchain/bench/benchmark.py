@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.registry import provider_named
-from toolchain import conditions, machine
+from toolchain import machine
 from toolchain.bench import cautions
 from toolchain.bench.cautions import Given
-from toolchain.bench.group import Effort, Group, Judge, Outputs, Start, Verdicts
+from toolchain.bench.effort import Effort
+from toolchain.bench.group import Group, Judge, Outputs, Start, Verdicts
 from toolchain.bench.record import Benchmark, Candidate, Circumstances, Row, Setting
+from toolchain.inputs.samples import Samples
+from toolchain.machine import conditions
+from toolchain.processes.turns import Turn
 from toolchain.progress import SILENT, Progress
-from toolchain.samples import Samples
-from toolchain.turns import Turn
 
 __all__ = ["Effort", "Extras", "Judge", "Outputs", "run"]
 _KEEP_EVERY_S = 2.0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain import machine
-from toolchain.bench.group import Effort
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Row
 from toolchain.stats import Interval, percentile, ratio_of_medians, shown_ratio
 

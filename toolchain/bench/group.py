@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,62 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.registry import available, provider_named
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Circumstances, Row, profile_from
-from toolchain.errors import BadUsage
+from toolchain.processes.turns import JobFailed
 from toolchain.progress import Progress
 from toolchain.stats import Interval, ratio_of_medians
-from toolchain.turns import JobFailed
 
 _MOST_KEPT = 1000
 """Raw latencies kept of a turn, evenly spaced: the median of so many is as good as the round's own drift allows."""
 _FEWEST_ROUNDS = 2
 """One round gives no interval."""
-_SPIN_S = 0.06
-"""How long ONNX Runtime's threads wait busily after a row's last run (40 to 50 ms; PyTorch's 12): the next row warms up
-at least as long, so that no idle row holds a processor while another is timed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effort:
-    """How long to measure.
-
-    At least ``min_rounds`` rounds, in each at least ``min_runs`` runs and ``seconds`` a row after ``warm_up_s``; then
-    on until each speed-up's interval is within ``precision`` either way, or ``max_time_s`` is over for the rows that
-    take turns. Where that many rounds would not fit in ``max_time_s``, turns are shorter, and where ``min_runs`` do not
-    allow that, rounds are fewer, two at least. A row that takes longer than ``timeout_s`` to load, to run once, or for
-    its runs beyond ``seconds``, is given up.
-
-    Planned from 5 rounds, intervals covered up to a point less often than from 8 (see
-    :func:`toolchain.stats.ratio_of_medians`).
-    """
-
-    min_rounds: int = 8
-    min_runs: int = 10
-    seconds: float = 1.0
-    warm_up_s: float = 0.1
-    precision: float = 0.02
-    max_time_s: float = 60.0
-    timeout_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        least = {"min_rounds": 1, "min_runs": 1, "seconds": 0, "warm_up_s": 0, "max_time_s": 0}
-        for name, bound in least.items():
-            if not bound <= getattr(self, name) < math.inf:
-                raise BadUsage(f"{name} is {getattr(self, name)}.", f"Give a number from {bound} on.")
-        for name in ("precision", "timeout_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise BadUsage(f"{name} is {getattr(self, name)}.", "Give a number above 0.")
-
-    def for_rows(self, count: int) -> "Effort":
-        """With turns short enough for ``min_rounds`` rounds of ``count`` rows in ``max_time_s``."""
-        whole = count * self.min_rounds * (self.seconds + self.warm_up_s)
-        share = min(1.0, self.max_time_s / whole) if whole else 1.0
-        warm_up_s = max(self.warm_up_s * share, min(self.warm_up_s, _SPIN_S))
-        return replace(self, seconds=self.seconds * share, warm_up_s=warm_up_s)
 
 
 class Contestant(Protocol):
-    """What takes turns; :class:`toolchain.turns.Turn` is one."""
+    """What takes turns; :class:`toolchain.processes.turns.Turn` is one."""
 
     def open(self) -> None: ...
 
@@ -174,7 +132,7 @@ class Group:
         }
         try:
             self._running[name] = contestant = self._start(
-                "bench", spec, threads=setting.threads, cpus=setting.cpus, python=setting.python,
+                "toolchain.bench.row", spec, threads=setting.threads, cpus=setting.cpus, python=setting.python,
                 timeout_s=self._effort.timeout_s,
             )  # fmt: skip
             contestant.open()

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from toolchain import accuracy, parity
+from toolchain.accuracy import metrics, parity
 from toolchain.bench.benchmark import Judge, Outputs
 from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
-from toolchain.samples import Samples
+from toolchain.inputs.samples import Samples
 
 MAX_DROP = 0.02
 """The accuracy, as a share, that a row may lose against its baseline before it counts as unproven."""
@@ -21,7 +21,7 @@ def judge_with(samples: Samples, *, max_drop: float = MAX_DROP) -> Judge:
         scores = outputs[0]
         if samples.labels is not None:
             try:
-                verdict["accuracy"] = accuracy.top1(scores, samples.labels)
+                verdict["accuracy"] = metrics.top1(scores, samples.labels)
             except BadUsage as misfit:  # hours of other rows must not be lost for it
                 return {"status": "failed", "reason": f"{misfit.what} {misfit.do}"}
         if baseline is None:
@@ -37,7 +37,7 @@ def judge_with(samples: Samples, *, max_drop: float = MAX_DROP) -> Judge:
                 "reason": f"Its outputs differ from {other.candidate.label}'s: {compared}.",
             }
         if samples.labels is not None:
-            verdict["drop"] = lost = accuracy.drop(expected[0], scores, samples.labels)
+            verdict["drop"] = lost = metrics.drop(expected[0], scores, samples.labels)
             if lost.estimate > max_drop and verdict.get("status") is None:
                 verdict |= {
                     "status": "unproven" if lost.low > max_drop else "undecided",

@@ -143,8 +143,8 @@ class BenchRow:
             )
         from runtimes.torch_compiled import TorchCompiled
         from runtimes.torch_eager import TorchEager
-        from toolchain.checkpoint import load_weights
-        from toolchain.sources import recipe_named
+        from toolchain.inputs.sources import recipe_named
+        from toolchain.training.checkpoint import load_weights
 
         module = recipe_named(model).model()
         if weights is not None:

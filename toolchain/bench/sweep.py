@@ -10,8 +10,8 @@ from pathlib import Path
 from runtimes.registry import available, parse_provider, provider_named
 from toolchain import machine
 from toolchain.bench.record import Setting
-from toolchain.conditions import allowed_processors
 from toolchain.errors import BadUsage
+from toolchain.machine.conditions import allowed_processors
 
 COPIES = ("include", "exclude")
 

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exporters import calibration_data, onnx_file
+from exporters import onnx_file
 from exporters.atomic_file import write_text
-from toolchain import artifacts_folder, manifest, samples, sources
-from toolchain.bench import benchmark, judging
+from exporters.calibration import data as calibration_data
+from toolchain import manifest
+from toolchain.artifacts_folder import MODELS
+from toolchain.bench import benchmark, candidates, judging
 from toolchain.bench.benchmark import Effort, Extras
 from toolchain.bench.record import Benchmark, Candidate, Setting
 from toolchain.errors import BadUsage
+from toolchain.inputs import samples, sources
+from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
-from toolchain.samples import Samples
 
 DEFAULT_BATCHES = (1, 32)
 _MOST_RANDOM = 256
@@ -47,24 +50,24 @@ def bench(
             known = manifest.of_existing(target)
             name = known.fact("recipe") or ""
             recipe = sources.recipe_named(name)
-            found = artifacts_folder.candidates(target, name, recipe)
+            found = candidates.of_folder(target, name, recipe)
             if given is None:
                 folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
                 given = samples.of_test_split(recipe, recipe.data(folder).load())
         else:
             precision = onnx_file.precision_of(onnx_file.load(target))
-            found = [artifacts_folder.of_file(target, label=target.stem, precision=precision)]
+            found = [candidates.of_file(target, label=target.stem, precision=precision)]
         named.append((target, found))
-    candidates = _distinct(named)
-    labels = [candidate.label for candidate in candidates]
+    rows = _distinct(named)
+    labels = [row.label for row in rows]
     if extras.reference is not None and extras.reference not in labels:
         raise BadUsage(f"There is no row '{extras.reference}'.", f"Choose one of: {', '.join(labels)}.")
     if given is None:
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
-        given = samples.random_for_model(Path(candidates[0].model), most)
+        given = samples.random_for_model(Path(rows[0].model), most)
     return benchmark.run(
-        candidates,
+        rows,
         settings,
         given,
         judge=judging.judge_with(given, max_drop=max_drop),
@@ -84,7 +87,7 @@ def batches(targets: Sequence[Path]) -> tuple[int, ...]:
 
 def _first_model(targets: Sequence[Path]) -> Path | None:
     """A file that tells what the samples are inputs of."""
-    files = (target / artifacts_folder.MODELS["fp32"] if target.is_dir() else target for target in targets)
+    files = (target / MODELS["fp32"] if target.is_dir() else target for target in targets)
     return next((file for file in files if file.is_file()), None)
 
 

@@ -47,9 +47,9 @@ def command(
     Example:
       nnx convert artifacts/digits/model.onnx --fp16 --calibration digits
     """
-    from toolchain import conversion
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
+    from toolchain.conversion import precisions as conversion
 
     if fp16 == bf16:
         raise click.UsageError("Choose one: add --fp16 or --bf16.")

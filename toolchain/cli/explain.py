@@ -8,7 +8,7 @@ import click
 from toolchain.cli import options
 
 if TYPE_CHECKING:
-    from toolchain.explain import Explanation
+    from toolchain.layers.explain import Explanation
 
 
 @click.command("explain")
@@ -43,8 +43,8 @@ def command(
       nnx explain model.onnx --threads 1 --json
     """
     from toolchain.console import LiveProgress, print_result
-    from toolchain.explain import explain, inputs
-    from toolchain.machine import usable_cores
+    from toolchain.layers.explain import explain, inputs
+    from toolchain.machine.description import usable_cores
 
     progress = LiveProgress()
     found = explain(
@@ -62,8 +62,8 @@ def command(
 
 def show(found: "Explanation") -> None:
     """The table and the advice, for a person."""
-    from toolchain import explain
     from toolchain.console import print_result, print_table, print_text
+    from toolchain.layers import explain
 
     print_table(
         f"{found.model} ({found.precision})",

@@ -43,10 +43,13 @@ def command(
       nnx export digits
       nnx export net.py:make --weights best.pt --input image=float32[1,3,224,224] -o net.onnx
     """
-    from toolchain import exporting, pipeline, sources, training_options
+    from toolchain import pipeline
     from toolchain.artifacts_folder import MODELS
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
+    from toolchain.conversion import exporting
+    from toolchain.inputs import sources
+    from toolchain.training import options as training_options
 
     progress = LiveProgress()
     folder = options.artifacts_folder(model, None) if output is None else output.parent

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from toolchain.console import print_json, print_result, print_text
 
 if TYPE_CHECKING:
-    from toolchain.proof import Proven
-    from toolchain.speed_check import Speed
+    from toolchain.conversion.proof import Proven
+    from toolchain.conversion.speed_check import Speed
 
 
 def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str = "") -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from toolchain.conditions import processors_in
 from toolchain.errors import BadUsage
+from toolchain.machine.conditions import processors_in
 
 if TYPE_CHECKING:
-    from toolchain.fitting import Goal
-    from toolchain.search import Plan
+    from toolchain.conversion.fitting import Goal
+    from toolchain.conversion.search import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -247,9 +247,9 @@ def goal(
     exclude: tuple[str, ...],
 ) -> "Goal":
     """What the options of :func:`gate` ask for; UsageError for those that would do nothing."""
-    from toolchain.fitting import Goal
-    from toolchain.gate import Requirement
-    from toolchain.search import Plan
+    from toolchain.accuracy.gate import Requirement
+    from toolchain.conversion.fitting import Goal
+    from toolchain.conversion.search import Plan
 
     wanted = {"max_drop_points": max_drop, "min_sqnr_db": min_sqnr, "min_cosine": min_cosine}
     required = any(limit is not None for limit in wanted.values())
@@ -277,7 +277,7 @@ def goal(
 def keep_plan(plan: "Plan | None", goal: "Goal", path: Path | None) -> None:
     """Write the plan that a search found, or that nothing more than ``goal`` says was needed, if it is wanted."""
     from exporters.atomic_file import write_text
-    from toolchain.search import Plan
+    from toolchain.conversion.search import Plan
 
     if path is not None:
         write_text(path, (plan or Plan(exclude=goal.exclude, methods=goal.methods)).to_json())

@@ -10,7 +10,7 @@ from toolchain.cli import options
 
 def _list_targets(context: click.Context, parameter: click.Parameter, value: str) -> str:
     if value == "list":
-        from exporters.targets import TARGETS
+        from exporters.int8.targets import TARGETS
         from toolchain.console import print_result, print_table
 
         rows = []
@@ -123,11 +123,12 @@ def command(
       nnx quantize mlp.onnx --int8 --mode dynamic -o mlp.int8.onnx
       nnx quantize --target list
     """
-    from exporters.int8_static import StaticOptions
-    from exporters.thresholds import DEFAULT_PERCENTILE
-    from toolchain import conversion, settings_search, speed_check
+    from exporters.calibration.thresholds import DEFAULT_PERCENTILE
+    from exporters.int8.static import StaticOptions
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
+    from toolchain.conversion import precisions as conversion
+    from toolchain.conversion import settings_search, speed_check
 
     if int8 == int4:
         raise click.UsageError("Choose one: add --int8 or --int4.")

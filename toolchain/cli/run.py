@@ -55,12 +55,14 @@ def command(
       nnx run digits
       nnx run cifar10 --data ~/cifar10 --batch 1,8,64
     """
-    from toolchain import pipeline, sources, training_options
+    from toolchain import pipeline
     from toolchain.bench import judging
     from toolchain.bench.benchmark import Effort
     from toolchain.bench.sweep import Sweep
     from toolchain.cli.bench import show
     from toolchain.console import LiveProgress, print_result
+    from toolchain.inputs import sources
+    from toolchain.training import options as training_options
 
     progress = LiveProgress()
     settings = Sweep(providers=providers, batches=batches, threads=threads or ()).settings()

@@ -24,9 +24,9 @@ def find(
     from dataclasses import asdict
 
     from runtimes.session_settings import code
-    from toolchain import settings_search
     from toolchain.bench import report
     from toolchain.console import LiveProgress, print_json, print_result, print_table, print_text
+    from toolchain.conversion import settings_search
 
     if len(targets) != 1 or targets[0].is_dir() or len(settings) != 1 or settings[0].where != "cpu":
         raise click.UsageError(

@@ -52,8 +52,11 @@ def command(
     """
     import json
 
-    from toolchain import ablation, pipeline, sources, training_options
+    from toolchain import pipeline
+    from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
+    from toolchain.inputs import sources
+    from toolchain.training import options as training_options
 
     progress = LiveProgress()
     if ablate and resume:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exporters import targets
+from exporters.int8 import targets
 from runtimes.registry import PROVIDERS
 from toolchain.doctor.facts import Facts, Need, Trial
-from toolchain.machine import BF16_FLAGS
+from toolchain.machine.description import BF16_FLAGS
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 _BUSY_SHARE, _STOLEN_SHARE = 0.1, 0.01

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from runtimes import registry, torch_compiler
-from toolchain import conditions, machine
-from toolchain.conditions import Conditions
-from toolchain.machine import Gpus, Machine
+from toolchain import machine
+from toolchain.machine import conditions
+from toolchain.machine.conditions import Conditions
+from toolchain.machine.description import Gpus, Machine
 
 DISTRIBUTION = "nnx-toolchain"
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent

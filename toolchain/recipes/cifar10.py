@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toolchain.augmentation import random_affine
 from toolchain.datasets.cifar10 import Cifar10
-from toolchain.recipe import Recipe
+from toolchain.recipes.augmentation import random_affine
+from toolchain.recipes.recipe import Recipe
 
 
 class Cifar10Net(nn.Module):

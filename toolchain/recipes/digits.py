@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from toolchain.augmentation import random_affine
 from toolchain.datasets.digits import Digits
-from toolchain.recipe import Recipe
+from toolchain.recipes.augmentation import random_affine
+from toolchain.recipes.recipe import Recipe
 
 
 class DigitsNet(nn.Module):

@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import nn
 
 from toolchain.datasets.sst2 import Sst2
-from toolchain.recipe import Recipe, adam
+from toolchain.recipes.recipe import Recipe, adam
 
 _WIDTHS = (5000, 512, 256, 128, 64, 2)
 

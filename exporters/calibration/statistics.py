@@ -1,0 +1,72 @@
+"""Calibration: what each activation of a model does on real data, in constant memory and one pass."""
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from exporters.calibration import activations, taps
+from exporters.calibration import cache as statistics_cache
+from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
+from exporters.calibration.data import Samples, count_of
+from exporters.calibration.histogram import Histogram
+from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method, Range, range_of
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was seen of every measured tensor, and which others follow from it."""
+
+    seen: dict[str, Histogram]
+    taps: taps.Taps
+    samples: int
+    from_cache: bool = False
+
+    def ranges(
+        self,
+        *,
+        method: Method = DEFAULT_METHOD,
+        percentile: float = DEFAULT_PERCENTILE,
+        symmetric: bool = False,
+        methods: Mapping[str, Method] | None = None,
+    ) -> dict[str, Range]:
+        """The range of every fp32 activation of the graph: by ``method``, or by that which ``methods`` give it."""
+        own = methods or {}
+        found = {
+            name: range_of(each, method=own.get(name, method), percentile=percentile, symmetric=symmetric)
+            for name, each in self.seen.items()
+        }
+        found |= {name: Range(-1.0 if symmetric else 0.0, 1.0) for name in self.taps.bounded}
+        return found | {name: found[root] for name, root in self.taps.same_as.items() if root in found}
+
+
+def collect(
+    model: onnx.ModelProto,
+    samples: Samples,
+    *,
+    data_sha256: str,
+    in_float: Collection[str] = (),
+    cache: Path | None = None,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Statistics:
+    """Statistics of ``model`` (shapes inferred) over all ``samples``; nodes ``in_float`` want none of their own.
+
+    With ``cache``, a folder, they are looked up there first, under a digest of the graph, its weights, the data and
+    the tools' versions, and kept there afterwards: no name decides, so a changed weight is a miss.
+    """
+    wanted = taps.of(model, in_float)
+    count = count_of(samples)
+    name = statistics_cache.key(model, data_sha256=data_sha256, tensors=wanted.measured) if cache else ""
+    if cache and (kept := statistics_cache.load(cache, name)) is not None:
+        advance(count)
+        return Statistics(kept, wanted, count, from_cache=True)
+    seen = activations.fold(
+        model, samples, tensors=wanted.measured, make=Histogram, memory_budget=memory_budget, advance=advance
+    )
+    if cache:
+        with contextlib.suppress(OSError):  # a read-only disk costs the next call its time
+            statistics_cache.save(cache, name, seen)
+    return Statistics(seen, wanted, count)

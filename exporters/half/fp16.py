@@ -1,0 +1,144 @@
+"""fp32 .onnx -> fp16 .onnx: half precision wherever the numbers fit it, fp32 where they do not.
+
+Half precision reaches 65504. A node with a constant beyond that, or with one that would vanish to zero altogether,
+stays in fp32; with ranges measured on calibration data so does each whose activations overflow or vanish.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from exporters import onnx_file, provenance
+from exporters.artifact import Artifact
+from exporters.atomic_file import sha256_of
+from exporters.errors import BadModelFile, BadOption, NotConvertible, WrongResult
+from exporters.half import graph as half_graph
+from exporters.half import ranges as half_ranges
+from exporters.half.ranges import MAX_HALF, HalfRange
+
+
+def convert(
+    src: Path,
+    dst: Path,
+    *,
+    keep_io_types: bool = True,
+    keep_fp32: Collection[str] = (),
+    ranges: Mapping[str, HalfRange] | None = None,
+) -> Artifact:
+    """Write ``src``'s fp16 version to ``dst``.
+
+    Inputs and outputs stay fp32 unless ``keep_io_types`` is false. ``keep_fp32`` names nodes to leave in fp32, beside
+    those whose constants half precision cannot hold and, given ``ranges`` (``half_ranges.measure``), those whose
+    activations it cannot. The artifact's notes say which and why.
+
+    Raises BadModelFile for a file that has nothing to convert, BadOption for a node that is not there
+    or half-precision inputs and outputs that would overflow, NotConvertible when the types in the graph cannot be told,
+    WrongResult when what was made is not a valid fp16 model.
+    """
+    model = onnx_file.load_to_convert(src)
+    interface = onnx_file.interface_of(model)
+    _refuse_converted(src, model)
+    onnx_file.require_nodes(model, keep_fp32, source=src)
+    if not keep_io_types:
+        _refuse_overflowing_interface(src, interface, ranges or {})
+    unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
+    half = _typed(model)
+    kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph)})
+    half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
+    parent = sha256_of(src)
+    facts = {"precision": "fp16", "parent_sha256": parent, "fp32_nodes": ", ".join(kept)}
+    provenance.write(half, {**facts, "tools": provenance.tool_versions()})
+    _verify(half, interface, keep_io_types)
+    onnx_file.save(half, dst)
+    notes = tuple(f"{name} stays in fp32: {why}" for name, why in sorted(unfit.items()))
+    return Artifact.of(dst, precision="fp16", opset=onnx_file.opset_of(half), parent_sha256=parent, notes=notes)
+
+
+def _reading_the_untyped(graph: onnx.GraphProto) -> set[str]:
+    """The nodes that read what operators outside ONNX made, whose type nothing tells: casting that would be a guess."""
+    typed = {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
+    typed |= {tensor.name for tensor in graph.initializer}
+    return {node.name for node in graph.node if any(name and name not in typed for name in node.input)}
+
+
+def _refuse_converted(src: Path, model: onnx.ModelProto) -> None:
+    precision = onnx_file.precision_of(model)
+    if precision != "fp32":
+        raise BadModelFile(f"{src} is {precision} already.", "Give the fp32 model.")
+    if not any(tensor.data_type == TensorProto.FLOAT for tensor in _constants(model.graph)):
+        raise BadModelFile(f"{src} has no fp32 weights to convert.", "Give the fp32 model.")
+
+
+def _refuse_overflowing_interface(
+    src: Path, interface: tuple[tuple[str, ...], tuple[str, ...]], ranges: Mapping[str, HalfRange]
+) -> None:
+    for name in (*interface[0], *interface[1]):
+        if name in ranges and ranges[name].overflows:
+            raise BadOption(
+                f"'{name}' reaches {ranges[name].largest:.4g} in {src}; half precision ends at {MAX_HALF:.0f}.",
+                "Keep the inputs and outputs in fp32.",
+            )
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise NotConvertible(
+            f"The types in the model could not be told: {onnx_file.one_line(error)}.",
+            "Run the fp32 model with `nnx bench` first; if it runs, report this with the model.",
+        ) from error
+
+
+def _nodes_half_cannot_hold(graph: onnx.GraphProto) -> dict[str, str]:
+    """Node name -> reason, for the nodes with a constant that overflows or wholly vanishes in half precision."""
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    unfit: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if why := _misfit(tensor):
+            unfit.update({node.name: f"its constant '{tensor.name}' {why}" for node in consumers.get(tensor.name, [])})
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t") and (why := _misfit(attribute.t)):
+                unfit[node.name] = f"its value {why}"
+                for output in node.output:
+                    unfit.update({user.name: f"its constant '{output}' {why}" for user in consumers.get(output, [])})
+    return unfit
+
+
+def _misfit(tensor: TensorProto) -> str | None:
+    if tensor.data_type != TensorProto.FLOAT:
+        return None
+    values = np.abs(numpy_helper.to_array(tensor))
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.max() > MAX_HALF:
+        return f"reaches {finite.max():.4g}, and half precision ends at {MAX_HALF:.0f}"
+    if finite.any() and not finite.astype(np.float16).any():
+        return f"is at most {finite.max():.2g}, which half precision rounds to 0"
+    return None
+
+
+def _constants(graph: onnx.GraphProto) -> list[TensorProto]:
+    in_nodes = [item.t for node in graph.node for item in node.attribute if item.HasField("t")]
+    return [*graph.initializer, *in_nodes]
+
+
+def _verify(model: onnx.ModelProto, interface: tuple[tuple[str, ...], tuple[str, ...]], keep_io_types: bool) -> None:
+    onnx_file.check(model, step="fp16")
+    if onnx_file.interface_of(model) != interface:
+        raise WrongResult("The fp16 model has other inputs or outputs.", "Report it with the model.")
+    if not any(tensor.data_type == TensorProto.FLOAT16 for tensor in _constants(model.graph)):
+        raise WrongResult(
+            "No weight could be converted to fp16.",
+            "Its numbers do not fit half precision: ship the fp32 model.",
+        )
+    if keep_io_types and any(
+        value.type.tensor_type.elem_type == TensorProto.FLOAT16 for value in (*model.graph.input, *model.graph.output)
+    ):
+        raise WrongResult("An input or output of the fp16 model is not fp32.", "Report it with the model.")

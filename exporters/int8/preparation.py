@@ -1,0 +1,127 @@
+"""What static and dynamic quantization share: the pre-process step before, the checks and provenance after."""
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+from exporters import onnx_file, provenance
+from exporters.artifact import Artifact
+from exporters.atomic_file import sha256_of
+from exporters.errors import BadModelFile, NotConvertible, WrongResult
+from exporters.library_output import quiet
+
+_ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
+MIN_OPSET = 13
+"""The first operator set whose QuantizeLinear and DequantizeLinear have a scale for each channel."""
+_INT8_TYPES = (TensorProto.INT8, TensorProto.UINT8)
+
+
+def preprocessed(src: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model``, read from ``src``, with shapes inferred, constants and batch norms folded, and every node named."""
+    if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
+        raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
+    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
+        given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
+        onnx.save(model, given)  # of a model in memory it loses the shapes that are constants
+        if not _has_attention(model):
+            onnx.save(_with_symbolic_shapes(model), given)
+        quant_pre_process(given, ready, skip_symbolic_shape=True)
+        found = onnx.shape_inference.infer_shapes(onnx.load(ready))
+    onnx_file.name_nodes(found.graph)
+    return found
+
+
+def _with_symbolic_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with the shapes that follow from its dynamic axes; as it is where an operator is not known.
+
+    ``SymbolicShapeInference.infer_shapes`` does the same, but leaves a file in the working folder when it gives up.
+    """
+    inference = SymbolicShapeInference(int_max=2**31 - 1, auto_merge=False, guess_output_rank=False, verbose=0)
+    inference._preprocess(model)
+    complete = True
+    while inference.run_:
+        complete = inference._infer_impl()
+    inference._update_output_from_vi()
+    return inference.out_mp_ if complete else model
+
+
+def successors(source: onnx.GraphProto, ready: onnx.GraphProto, names: Collection[str]) -> set[str]:
+    """The names of the nodes in ``ready``, made from ``source`` by fusions, that took the place of ``names``.
+
+    A node that was fused with those after it is found where its result, or else the first of theirs that is left, is
+    made.
+    """
+    makers = {output: node for node in ready.node for output in node.output if output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in source.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
+    found: set[str] = set()
+    pending = [output for node in source.node if node.name in names for output in node.output if output]
+    while pending:
+        tensor = pending.pop()
+        if (maker := makers.get(tensor)) is not None:
+            found.add(maker.name)
+        else:
+            pending += [output for reader in readers.get(tensor, []) for output in reader.output if output]
+    return found
+
+
+def _has_attention(model: onnx.ModelProto) -> bool:
+    """Whether there is an opset-23 Attention, on which ONNX Runtime's symbolic shape inference fails an assertion."""
+    return any(node.op_type == "Attention" and not node.domain for node in model.graph.node)
+
+
+@contextlib.contextmanager
+def translated(src: Path | str) -> Iterator[None]:
+    """Silence the library, and raise failures of the library inside the block as NotConvertible."""
+    try:
+        with quiet():
+            yield
+    except (ValueError, RuntimeError, AssertionError, KeyError, *_ONNX_ERRORS) as error:
+        raise NotConvertible(
+            f"{src} could not be quantized: {onnx_file.one_line(error)}.",
+            "Run the fp32 model with `nnx bench` first; if it runs, report this with the model.",
+        ) from error
+
+
+def refuse_quantized(src: Path, model: onnx.ModelProto) -> None:
+    """Raise BadModelFile for a model that is int8 or int4 already."""
+    if onnx_file.precision_of(model).startswith("int"):
+        raise BadModelFile(f"{src} is quantized already.", "Give the fp32 model.")
+
+
+def finish(
+    model: onnx.ModelProto,
+    *,
+    src: Path,
+    dst: Path,
+    precision: str,
+    wanted_op: str,
+    facts: dict[str, str],
+    interface: tuple[tuple[str, ...], tuple[str, ...]],
+    notes: tuple[str, ...] = (),
+) -> Artifact:
+    """Check the quantizer's output, add the provenance, save it to ``dst`` and describe it."""
+    onnx_file.check(model, step=precision)
+    if onnx_file.interface_of(model) != interface:
+        raise WrongResult(f"The {precision} model has other inputs or outputs.", "Report it with the model.")
+    has_op = any(node.op_type == wanted_op for node in model.graph.node)
+    if not has_op or not any(tensor.data_type in _INT8_TYPES for tensor in model.graph.initializer):
+        raise WrongResult(
+            f"Nothing in {src} could be quantized to {precision}.",
+            "It has no operator with constant weights that the quantizer knows: ship fp32 or fp16.",
+        )
+    parent = sha256_of(src)
+    provenance.write(
+        model,
+        {**facts, "precision": precision, "parent_sha256": parent, "tools": provenance.tool_versions()},
+    )
+    onnx_file.save(model, dst)
+    return Artifact.of(dst, precision=precision, opset=onnx_file.opset_of(model), parent_sha256=parent, notes=notes)

@@ -1,0 +1,81 @@
+"""Runs a graph piece by piece, so that what one node gave can be changed before the next one sees it."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from exporters.calibration import activations
+from exporters.calibration.data import Samples
+
+
+class Segments:
+    """One walk through ``model`` (nodes in topological order, types inferred) with ``samples`` as its input.
+
+    Each tensor is kept until the last node that reads it has run. A node runs at most once.
+    """
+
+    def __init__(self, model: onnx.ModelProto, samples: Samples) -> None:
+        self._model = model
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._kept: dict[str, npt.NDArray[Any]] = {name: np.asarray(array) for name, array in samples.items()}
+        self._maker = {name: index for index, node in enumerate(model.graph.node) for name in node.output}
+        self._types = {
+            value.name: value.type.tensor_type.elem_type
+            for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+        }
+        self._readers = Counter(name for node in model.graph.node for name in set(node.input))
+        self._done: set[int] = set()
+
+    def until(self, node: onnx.NodeProto) -> npt.NDArray[Any]:
+        """Run what ``node`` needs, and ``node``; its first output, which later nodes see as the caller leaves it."""
+        wanted = self._needed(node.output[0])
+        nodes = [self._model.graph.node[index] for index in wanted]
+        read = dict.fromkeys(name for each in nodes for name in each.input if name)
+        made = {name for each in nodes for name in each.output}
+        self._done.update(wanted)
+        for each in nodes:
+            self._readers.subtract(set(each.input))
+        outputs = [name for name in made if self._readers[name] > 0 or name == node.output[0]]
+        feeds = {name: self._kept[name] for name in read if name in self._kept and name not in made}
+        segment = self._segment(nodes, feeds, [name for name in read if name in self._weights], outputs)
+        session = activations.open_session(segment, threads=activations.usable_cores())
+        self._kept |= dict(zip(outputs, activations.run(session, outputs, feeds), strict=True))
+        self._kept = {name: array for name, array in self._kept.items() if self._readers[name] > 0 or name in outputs}
+        return self._kept[node.output[0]]
+
+    def _needed(self, tensor: str) -> list[int]:
+        """The nodes that must run for ``tensor``, in order."""
+        found: set[int] = set()
+        pending = [tensor]
+        while pending:
+            index = self._maker.get(pending.pop())
+            if index is None or index in found or index in self._done:
+                continue
+            found.add(index)
+            pending.extend(self._model.graph.node[index].input)
+        return sorted(found)
+
+    def _segment(
+        self, nodes: list[onnx.NodeProto], feeds: dict[str, npt.NDArray[Any]], weights: list[str], outputs: list[str]
+    ) -> onnx.ModelProto:
+        values = [
+            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in feeds.items()
+        ]
+        made = [onnx.helper.make_tensor_value_info(name, self._type_of(name), None) for name in outputs]
+        graph = onnx.helper.make_graph(nodes, "segment", values, made, [self._weights[name] for name in weights])
+        return onnx.helper.make_model(
+            graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version, functions=[]
+        )
+
+    def _type_of(self, name: str) -> int:
+        """Quantized activations are not in the graph's own list: the node that makes them tells."""
+        if name in self._types:
+            return int(self._types[name])
+        node = self._model.graph.node[self._maker[name]]
+        if node.op_type == "QuantizeLinear":
+            return int(self._weights[node.input[2]].data_type)
+        return int(onnx.TensorProto.FLOAT)

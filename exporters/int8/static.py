@@ -1,0 +1,269 @@
+"""fp32 .onnx + calibration samples -> static int8 .onnx in QDQ form."""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import onnx
+
+from exporters import onnx_file
+from exporters.artifact import Artifact
+from exporters.calibration import data as calibration_data
+from exporters.calibration import thresholds
+from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
+from exporters.calibration.channel_maxima import channel_maxima
+from exporters.calibration.data import Samples
+from exporters.calibration.statistics import Statistics, collect
+from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method
+from exporters.int8 import attention_form, bias_correction, equalization, qdq, stem_fold
+from exporters.int8.evidence import Evidence
+from exporters.int8.preparation import MIN_OPSET, finish, preprocessed, refuse_quantized, successors
+from exporters.int8.targets import Int8Format
+
+Step = Literal["attention-form", "stem-fold", "equalization", "gemm-per-tensor", "bias-correction"]
+STEPS: tuple[Step, ...] = get_args(Step)
+_CORRECTION_SAMPLES = range(16, 65)  # 64 are 0.3 dB better than 16 on a CIFAR-10 net; large images make do with fewer
+_CORRECTION_BYTES = 10**8  # of the widest activation
+_EVIDENCE_SAMPLES = 64
+_LOSS_FOR_SPEED_DB = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticOptions:
+    """``skip`` names steps to leave out.
+
+    attention-form and stem-fold are exact and are taken wherever they apply; equalization and bias-correction where the
+    outputs come nearer to those of fp32 on calibration data, gemm-per-tensor where it costs less than 1 dB. Raises
+    BadOption for what is no percentile.
+    """
+
+    method: Method = DEFAULT_METHOD
+    percentile: float = DEFAULT_PERCENTILE
+    skip: frozenset[Step] = frozenset()
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+
+    def __post_init__(self) -> None:
+        thresholds.check_percentile(self.percentile)
+
+
+class StaticInt8:
+    """A model made ready and calibrated once, from which int8 versions with more or fewer nodes in float are made.
+
+    ``samples`` map each input's name to ``(S, ...)`` real, preprocessed training data; ``source`` is what errors and
+    the provenance call them. ``cache`` is a folder for statistics, keyed by content.
+
+    Raises BadCalibrationData when the samples do not fit the model, BadModelFile when it is int8 already or has no
+    fp32 weights.
+    """
+
+    def __init__(
+        self,
+        src: Path,
+        *,
+        samples: Samples,
+        int8: Int8Format,
+        source: Path | str = "given",
+        options: StaticOptions | None = None,
+        cache: Path | None = None,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._src, self._samples, self._int8 = src, samples, int8
+        self._options = options or StaticOptions()
+        self._cache = cache
+        self.steps: list[str] = []
+        """What was done to the graph, and what it gained, one sentence each."""
+        model = onnx_file.load_to_convert(src)
+        refuse_quantized(src, model)
+        onnx_file.require_opset(model, MIN_OPSET, source=src)
+        self._original = model
+        self._interface = onnx_file.interface_of(model)
+        self._data_sha256 = calibration_data.check(samples, model, source=source)
+        if "attention-form" not in self._options.skip and (done := attention_form.flattened(model)):
+            model = done[0]
+            self.steps.append(f"attention-form: {done[1]}")
+        self._model = preprocessed(src, model)
+        if int8.stem_fold and "stem-fold" not in self._options.skip and (done := stem_fold.folded(self._model)):
+            self._model = onnx.shape_inference.infer_shapes(done[0])
+            self.steps.append(f"stem-fold: {done[1]}")
+        self._evidence = Evidence(self._model, self._some(_CORRECTION_SAMPLES[-1], _EVIDENCE_SAMPLES))
+        self._statistics = self._calibrate(self._model, advance)
+        self._gemm_per_tensor = False
+        self._equalize()
+        self._gemm_per_tensor = self._spares_gemm_scales()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes that :meth:`write` can leave in float."""
+        in_float = set(qdq.nodes_in_float(self._model, self._int8))
+        return tuple(node.name for node in self._model.graph.node if node.name not in in_float)
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the statistics were known from an earlier calibration."""
+        return self._statistics.from_cache
+
+    @property
+    def data_sha256(self) -> str:
+        """The digest of the calibration data."""
+        return self._data_sha256
+
+    def write_reference(self, path: Path) -> Path:
+        """Write the fp32 model that is quantized, after its steps, with which layers can be compared by name."""
+        onnx_file.save(self._model, path)
+        return path
+
+    @property
+    def method(self) -> Method:
+        """How ranges are chosen where nothing else is said."""
+        return self._options.method
+
+    def write_plain(self, path: Path, *, method: Method) -> Path:
+        """Write an int8 version by ``method`` without corrections: to be compared, not to be shipped."""
+        methods = dict.fromkeys(self._statistics.seen, method)
+        onnx_file.save(self._quantized(self._model, self._statistics, methods=methods), path)
+        return path
+
+    def write(
+        self, dst: Path, *, exclude: Collection[str] = (), methods: Mapping[str, Method] | None = None
+    ) -> Artifact:
+        """Write the int8 version to ``dst``: nodes of ``exclude`` in float, tensors of ``methods`` by their method."""
+        quantized, steps = self._corrected(self._nodes_now(exclude), methods)
+        chosen = [self._options.method, *(f"{name} by {method}" for name, method in sorted((methods or {}).items()))]
+        return finish(
+            quantized,
+            src=self._src,
+            dst=dst,
+            precision="int8-static",
+            wanted_op="QuantizeLinear",
+            facts={
+                "int8_format": str(self._int8),
+                "calibration_samples": str(self._statistics.samples),
+                "calibration_sha256": self._data_sha256,
+                "calibration_method": "; ".join(chosen),
+                "steps": "; ".join(steps),
+                "float_nodes": ", ".join(sorted(exclude)),
+            },
+            interface=self._interface,
+            notes=tuple(steps),
+        )
+
+    def _nodes_now(self, exclude: Collection[str]) -> set[str]:
+        """Those of the graph as it is now, where steps may have merged nodes that the user knows by another name."""
+        present = {node.name for node in self._model.graph.node}
+        merged = set(exclude) - present
+        onnx_file.require_nodes(self._original, merged, source=self._src)
+        return (set(exclude) & present) | successors(self._original.graph, self._model.graph, merged)
+
+    def _calibrate(self, model: onnx.ModelProto, advance: Callable[[int], None] = lambda count: None) -> Statistics:
+        return collect(
+            model,
+            self._samples,
+            data_sha256=self._data_sha256,
+            in_float=qdq.nodes_in_float(model, self._int8),
+            cache=self._cache,
+            memory_budget=self._options.memory_budget,
+            advance=advance,
+        )
+
+    def _quantized(
+        self,
+        model: onnx.ModelProto,
+        statistics: Statistics,
+        exclude: Collection[str] = (),
+        methods: Mapping[str, Method] | None = None,
+    ) -> onnx.ModelProto:
+        ranges = statistics.ranges(
+            method=self._options.method,
+            percentile=self._options.percentile,
+            symmetric=self._int8.symmetric,
+            methods=methods,
+        )
+        return qdq.inserted(model, ranges, int8=self._int8, exclude=exclude, gemm_per_tensor=self._gemm_per_tensor)
+
+    def _equalize(self) -> None:
+        """Scale channels between layers, and keep that when the outputs come nearer to those of fp32."""
+        pairs = [] if "equalization" in self._options.skip else equalization.pairs(self._model)
+        if not pairs:
+            return
+        few = self._some(0, _EVIDENCE_SAMPLES)
+        axes = {pair.tensor: pair.axis for pair in pairs}
+        maxima = channel_maxima(self._model, few, axes, memory_budget=self._options.memory_budget)
+        done = equalization.equalized(self._model, maxima)
+        if done is None:
+            return
+        model = onnx.shape_inference.infer_shapes(done[0])
+        statistics = self._calibrate(model)
+        before = self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
+        after = self._evidence.sqnr_db(self._quantized(model, statistics))
+        if after > before:
+            self._model, self._statistics = model, statistics
+            self.steps.append(f"equalization: {done[1]}, {after - before:+.1f} dB")
+
+    def _spares_gemm_scales(self) -> bool:
+        """Whether Gemms do with one scale for all their weights: the SST-2 perceptron is 10 % faster at batch 1."""
+        if "gemm-per-tensor" in self._options.skip or not self._int8.per_channel or not qdq.gemm_weights(self._model):
+            return False
+        before = self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
+        self._gemm_per_tensor = True
+        loss = before - self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
+        if not loss < _LOSS_FOR_SPEED_DB:
+            return False
+        self.steps.append(f"gemm-per-tensor: one scale for the weights of each Gemm, {-loss:+.1f} dB")
+        return True
+
+    def _corrected(
+        self, exclude: Collection[str], methods: Mapping[str, Method] | None
+    ) -> tuple[onnx.ModelProto, list[str]]:
+        """The quantized model, its biases corrected where that brings the outputs nearer to those of fp32."""
+        plain = self._quantized(self._model, self._statistics, exclude, methods)
+        if "bias-correction" in self._options.skip:
+            return plain, self.steps
+        correction = bias_correction.measure(
+            self._model,
+            plain,
+            self._some(0, self._correction_samples()),
+            memory_budget=self._options.memory_budget,
+        )
+        if not correction.shifts:
+            return plain, self.steps
+        corrected = self._quantized(correction.applied_to(self._model), self._statistics, exclude, methods)
+        gain = self._evidence.sqnr_db(corrected) - self._evidence.sqnr_db(plain)
+        if not gain > 0:  # nor where neither can be told
+            return plain, self.steps
+        return corrected, [*self.steps, f"bias-correction: {len(correction.shifts)} layers, {gain:+.1f} dB"]
+
+    def _correction_samples(self) -> int:
+        """As many as keep the widest activation within _CORRECTION_BYTES."""
+        widest = max(map(_bytes_per_sample, self._model.graph.value_info), default=1)
+        return min(max(_CORRECTION_BYTES // widest, _CORRECTION_SAMPLES[0]), _CORRECTION_SAMPLES[-1])
+
+    def _some(self, start: int, count: int) -> Samples:
+        """``count`` samples from ``start`` on, or as many of the last as there are; whole batches of a fixed size."""
+        fixed = calibration_data.fixed_batch(self._original) or 1
+        count = max(count // fixed, 1) * fixed
+        start = max(0, min(start, calibration_data.count_of(self._samples) - count))
+        return {name: array[start : start + count] for name, array in self._samples.items()}
+
+
+def _bytes_per_sample(value: onnx.ValueInfoProto) -> int:
+    """Of an fp32 tensor whose first axis is the batch; axes of unknown length count as 1."""
+    return 4 * int(math.prod(axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim[1:]))
+
+
+def convert(
+    src: Path,
+    dst: Path,
+    *,
+    samples: Samples,
+    int8: Int8Format,
+    source: Path | str = "given",
+    options: StaticOptions | None = None,
+    exclude: Collection[str] = (),
+    cache: Path | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Artifact:
+    """Write ``src``'s static int8 version to ``dst``: :class:`StaticInt8` in one call."""
+    ready = StaticInt8(src, samples=samples, int8=int8, source=source, options=options, cache=cache, advance=advance)
+    return ready.write(dst, exclude=exclude)

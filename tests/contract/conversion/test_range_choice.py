@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporters import onnx_file
+from exporters.int8 import targets
+from exporters.int8.evidence import Evidence
+from exporters.int8.static import StaticInt8, StaticOptions
+from tests.contract.tiny_models import MODELS
+from toolchain.conversion.range_choice import methods_by_tensor
+
+Exported = Callable[[str], Path]
+
+
+@pytest.fixture
+def outlier() -> dict[str, np.ndarray]:
+    """Samples of which one holds a value that stretches every range, and tells the net nothing."""
+    samples = dict(MODELS["residual"].samples(64))
+    samples["x"] = samples["x"].copy()
+    samples["x"][0] *= 40
+    return samples
+
+
+def test_a_better_method_is_found_for_the_tensors_that_need_it(
+    outlier: dict[str, np.ndarray], exported: Exported, tmp_path: Path
+) -> None:
+    ready = StaticInt8(
+        exported("residual"), samples=outlier, int8=targets.named("x86-vnni"), options=StaticOptions(method="minmax")
+    )
+    reference = ready.write_reference(tmp_path / "reference.onnx")
+    few = {"x": outlier["x"][1:]}
+    chosen = methods_by_tensor(ready, reference, few)
+    assert chosen
+    assert "minmax" not in chosen.values()
+    plain = Evidence(onnx_file.load(exported("residual")), few)
+    before, after = ready.write(tmp_path / "a.onnx"), ready.write(tmp_path / "b.onnx", methods=chosen)
+    assert plain.sqnr_db(onnx_file.load(after.path)) > plain.sqnr_db(onnx_file.load(before.path))
+
+
+def test_what_is_best_already_stays(exported: Exported, tmp_path: Path) -> None:
+    samples = MODELS["mlp"].samples(64)
+    ready = StaticInt8(exported("mlp"), samples=samples, int8=targets.named("x86-vnni"))
+    reference = ready.write_reference(tmp_path / "reference.onnx")
+    assert len(methods_by_tensor(ready, reference, samples)) <= 1

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from toolchain.cli import COMMANDS, nnx
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_help_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "toolchain", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "click" in loaded
+    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "rich"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_an_example(name: str) -> None:
+    shown = CliRunner().invoke(nnx, [name, "--help"])
+    assert shown.exit_code == 0
+    assert "Example:" in shown.output
+    assert f"nnx {name} " in shown.output
+    options = [line for line in shown.output.splitlines() if line.startswith("  -")]
+    assert options
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_help(name: str) -> None:
+    command = nnx.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert parameter.help, f"nnx {name} {parameter.opts}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"nnx {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_opsets_offered_are_those_that_are_honoured() -> None:
+    from exporters.torch_onnx import DEFAULT_OPSET, OPSETS
+    from toolchain.cli.export import command
+    from toolchain.cli.options import OPSET
+
+    assert range(OPSET.min, OPSET.max + 1) == OPSETS
+    assert next(parameter for parameter in command.params if parameter.name == "opset").default == DEFAULT_OPSET
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    assert CliRunner().invoke(nnx, ["fly"]).exit_code == 2

@@ -1,0 +1,1 @@
+"""What each training switch gains: :mod:`.measure` lets every :mod:`.variant` of the loop take turns."""

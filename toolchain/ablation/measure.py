@@ -1,0 +1,226 @@
+"""What each training switch gains over the loop that a newcomer writes: one process each, in turns."""
+
+import json
+import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.atomic_file import write_text
+from toolchain import machine
+from toolchain.artifacts_folder import ABLATION
+from toolchain.bench import report
+from toolchain.bench.group import Contestant
+from toolchain.datasets.dataset import Dataset
+from toolchain.errors import CheckFailed
+from toolchain.inputs import sources
+from toolchain.processes.turns import JobFailed, Turn
+from toolchain.progress import Progress
+from toolchain.stats import Interval, ratio_of_medians
+from toolchain.training.options import Switches, TrainingOptions
+
+HEADINGS = ("training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation", "first step s")
+PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
+_TURN_LIMIT_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One loop's figures. ``steps_ms`` and ``parts_s`` hold one entry a round; gains are over the plain loop."""
+
+    name: str
+    switched_on: tuple[str, ...]
+    steps_ms: tuple[tuple[float, ...], ...]
+    parts_s: tuple[float, ...]
+    epochs: int
+    validation_accuracy: float
+    first_step_s: float
+    step_gain: Interval
+    epoch_gain: Interval
+
+    @property
+    def step_ms(self) -> float:
+        """The median over all steps."""
+        return float(np.median([step for block in self.steps_ms for step in block]))
+
+    @property
+    def epoch_s(self) -> float:
+        """Wall time of one epoch, data included, validation apart."""
+        return sum(self.parts_s) / self.epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """All loops of one run on one machine; the options are those of every loop but for the switches."""
+
+    recipe: str
+    options: dict[str, Any]
+    machine: dict[str, Any]
+    variants: tuple[Variant, ...]
+    dropped: dict[str, str]
+
+    def to_json(self) -> str:
+        entries = [
+            {**asdict(variant), "step_ms": variant.step_ms, "epoch_s": variant.epoch_s} for variant in self.variants
+        ]
+        return json.dumps({"schema_version": 1, **asdict(self), "variants": entries}) + "\n"
+
+
+def measure(
+    recipe_name: str,
+    data: Dataset,
+    options: TrainingOptions,
+    folder: Path,
+    *,
+    rounds: int,
+    progress: Progress,
+    start: Callable[..., Contestant] = Turn,
+) -> Ablation:
+    """Train every variant for ``options.epochs`` in ``rounds`` interleaved parts; leave ablation.json and ablation.md.
+
+    The plain loop is fp32, eager, default memory format, and transforms sample by sample in a DataLoader. A variant
+    that cannot run is left out and named; "all switches" are those that training uses by default on this device.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    dropped: dict[str, str] = {}
+    switches = variants_of(options.switches)
+    steps = _steps_per_round(data, options, rounds)
+    threads = machine.usable_cores()
+    with tempfile.TemporaryDirectory(prefix="nnx-ablation-") as temporary:
+        files = _save(data, Path(temporary))
+        running: dict[str, Contestant] = {}
+        try:
+            with progress.bar("start", len(switches)) as bar:
+                for name, chosen in switches.items():
+                    spec = {
+                        "recipe": sources.absolute(recipe_name),
+                        "options": replace(options, switches=chosen).as_json(),
+                        "files": files,
+                        "scale": asdict(data.scale),
+                        "threads": threads,
+                    }
+                    contestant = start("toolchain.ablation.variant", spec, threads=threads, timeout_s=_TURN_LIMIT_S)
+                    running[name] = contestant
+                    try:
+                        contestant.open()
+                        results[name] = {"first_step_s": contestant.ask("start"), "parts": []}
+                    except JobFailed as failure:
+                        _drop(name, failure, running, dropped, progress)
+                    bar.advance(loop=name)
+            _take_turns(running, results, dropped, steps, progress)
+            for name, contestant in list(running.items()):
+                try:
+                    results[name]["accuracy"] = contestant.ask("accuracy")
+                except JobFailed as failure:
+                    _drop(name, failure, running, dropped, progress)
+        finally:
+            for contestant in running.values():
+                contestant.close()
+    if PLAIN not in running:
+        raise CheckFailed(f"The plain loop could not run: {dropped.get(PLAIN)}", "Train the recipe first.")
+    found = Ablation(
+        recipe=recipe_name,
+        options=options.as_json(),
+        machine=asdict(machine.describe()),
+        variants=tuple(_variant(name, switches[name], results[name], results[PLAIN], options) for name in running),
+        dropped=dropped,
+    )
+    write_text(folder / ABLATION, found.to_json())
+    write_text(folder / "ablation.md", report.markdown_table(HEADINGS, cells(found)) + "\n")
+    return found
+
+
+def variants_of(full: Switches) -> dict[str, Switches]:
+    """The plain loop, each switch that matters alone, all that ``full`` has on together, and these with compile."""
+    plain = Switches(compile_mode=full.compile_mode)
+    compiled = replace(full, compile=True)
+    alone = {
+        (f"amp {full.amp}" if name == "amp" else name): replace(plain, **{name: value})
+        for name, value in asdict(compiled).items()
+        if value != getattr(plain, name)
+    }
+    together = {ALL: full} if full == compiled else {ALL: full, ALL_COMPILED: compiled}
+    return {PLAIN: plain, **alone, **together}
+
+
+def cells(found: Ablation) -> list[list[str]]:
+    """Rows under HEADINGS."""
+    return [
+        [
+            variant.name, f"{variant.step_ms:.1f}", _gain(variant.step_gain), f"{variant.epoch_s:.1f}",
+            _gain(variant.epoch_gain), f"{variant.validation_accuracy:.1%}", f"{variant.first_step_s:.1f}",
+        ]
+        for variant in found.variants
+    ]  # fmt: skip
+
+
+def _drop(
+    name: str, failure: JobFailed, running: dict[str, Contestant], dropped: dict[str, str], progress: Progress
+) -> None:
+    running.pop(name).close()
+    dropped[name] = failure.what
+    progress.warn(f"{name} is left out: {failure.what}")
+
+
+def _take_turns(
+    running: dict[str, Contestant],
+    results: dict[str, dict[str, Any]],
+    dropped: dict[str, str],
+    steps: list[int],
+    progress: Progress,
+) -> None:
+    order = random.Random(0)
+    with progress.bar("rounds", len(steps) * len(running)) as bar:
+        for count in steps:
+            for name in order.sample(list(running), len(running)):
+                try:
+                    results[name]["parts"].append(running[name].ask("part", steps=count))
+                except JobFailed as failure:
+                    _drop(name, failure, running, dropped, progress)
+                bar.advance(loop=name)
+
+
+def _variant(
+    name: str, switches: Switches, result: dict[str, Any], plain: dict[str, Any], options: TrainingOptions
+) -> Variant:
+    def steps_of(given: dict[str, Any]) -> list[list[float]]:
+        return [part["step_ms"] for part in given["parts"]]
+
+    def seconds_of(given: dict[str, Any]) -> list[list[float]]:
+        return [[part["seconds"]] for part in given["parts"]]
+
+    return Variant(
+        name=name,
+        switched_on=tuple(switches.on()),
+        steps_ms=tuple(tuple(block) for block in steps_of(result)),
+        parts_s=tuple(part["seconds"] for part in result["parts"]),
+        epochs=options.epochs,
+        validation_accuracy=result["accuracy"],
+        first_step_s=result["first_step_s"],
+        step_gain=ratio_of_medians(steps_of(plain), steps_of(result)),
+        epoch_gain=ratio_of_medians(seconds_of(plain), seconds_of(result)),
+    )
+
+
+def _steps_per_round(data: Dataset, options: TrainingOptions, rounds: int) -> list[int]:
+    """All steps of the run in ``rounds`` parts as equal as can be."""
+    total = options.epochs * max(1, len(data.train) // options.batch_size)
+    edges = np.linspace(0, total, min(rounds, total) + 1).astype(int)
+    return [int(count) for count in np.diff(edges)]
+
+
+def _save(data: Dataset, folder: Path) -> dict[str, str]:
+    files = {}
+    for name, split in (("train", data.train), ("validation", data.validation)):
+        for part in ("inputs", "labels"):
+            files[f"{name}_{part}"] = str(folder / f"{name}_{part}.npy")
+            np.save(files[f"{name}_{part}"], getattr(split, part))
+    return files
+
+
+def _gain(gain: Interval) -> str:
+    return f"{gain.estimate:.2f}x ({gain.low:.2f}–{gain.high:.2f})"

@@ -1,0 +1,54 @@
+"""The rows that a benchmark makes of an artifacts folder, or of one model file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporters.atomic_file import sha256_of
+from toolchain.artifacts_folder import MODELS
+from toolchain.bench.record import Candidate
+from toolchain.errors import BadUsage
+
+if TYPE_CHECKING:
+    from toolchain.recipes.recipe import Recipe
+
+
+def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidate]:
+    """Eager and compiled PyTorch, and every model file that is there, in the order of the table."""
+    from toolchain.training import checkpoint  # loads torch, which those who want a name need not wait for
+
+    weights = folder / checkpoint.BEST
+    found = []
+    if weights.is_file():
+        found = [
+            Candidate(
+                label=runtime,
+                runtime=runtime,
+                precision="fp32",
+                model=recipe_name,
+                weights=str(weights.resolve()),
+                sha256=sha256_of(weights),
+                size_bytes=weights.stat().st_size,
+                output=recipe.output_name,
+            )
+            for runtime in ("eager", "compiled")
+        ]
+    found += [
+        of_file(folder / name, label=f"ort {precision}", precision=precision)
+        for precision, name in MODELS.items()
+        if (folder / name).is_file()
+    ]
+    if not found:
+        raise BadUsage(f"{folder} holds no checkpoint and no model.", "Make them with `nnx run RECIPE`.")
+    return found
+
+
+def of_file(path: Path, *, label: str, precision: str) -> Candidate:
+    """One ``.onnx`` file as a row."""
+    return Candidate(
+        label=label,
+        runtime="ort",
+        precision=precision,
+        model=str(path.resolve()),
+        sha256=sha256_of(path),
+        size_bytes=path.stat().st_size,
+    )

@@ -1,0 +1,37 @@
+"""Which calibration method suits which tensor: every method's layers compared at once, the least noise wins."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.calibration.thresholds import Method
+from exporters.int8.static import StaticInt8
+from toolchain.layers import damage as layers
+
+_COMPARED: tuple[Method, ...] = ("mse", "minmax", "percentile")
+_WORTHWHILE_DB = 0.5  # below it the methods differ by the samples that they are compared on
+
+
+def methods_by_tensor(
+    ready: StaticInt8, reference: Path, inputs: Mapping[str, npt.NDArray[np.generic]]
+) -> dict[str, Method]:
+    """Tensor -> the method that serves the layer that makes it better than the model's own method does.
+
+    One quantized version for each method, and one pass over ``inputs`` ``(S, ...)`` for each: a layer's own error does
+    not depend on the others', so all are judged at once. ``reference`` is what ``ready`` wrote.
+    """
+    noise: dict[Method, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="nnx-methods-") as folder:
+        for method in dict.fromkeys((ready.method, *_COMPARED)):
+            made = ready.write_plain(Path(folder) / f"{method}.onnx", method=method)
+            errors = layers.damage(made, reference, inputs)
+            noise[method] = {each.output: -each.own_sqnr_db for each in errors if each.own_sqnr_db is not None}
+    chosen: dict[str, Method] = {}
+    for tensor, own in noise[ready.method].items():
+        best = min(noise, key=lambda method: noise[method].get(tensor, own))
+        if noise[best].get(tensor, own) < own - _WORTHWHILE_DB:
+            chosen[tensor] = best
+    return chosen

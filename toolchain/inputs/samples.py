@@ -1,0 +1,202 @@
+"""The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtimes.base import FEEDABLE, MEND_TYPE, TensorSpec
+from runtimes.ort import OrtRuntime
+from toolchain.datasets import arrays, image_folder
+from toolchain.datasets.dataset import Dataset
+from toolchain.errors import BadUsage
+from toolchain.inputs import overlap, sources
+from toolchain.recipes.recipe import Recipe
+
+LABELS = "labels"
+"""The array of an ``.npz`` that is no input but the right answers."""
+
+MOST_JUDGED = 10_000
+"""How many samples are taken at most where all are asked for, of a folder of images, of a factory that may go on for
+ever, and of what is left of a file: they are held in memory, and so take at most ``MOST_JUDGED_BYTES``."""
+MOST_JUDGED_BYTES = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """``inputs`` map names to ``(S, ...)`` as the model takes them; ``labels`` ``(S,)`` where there are any.
+
+    ``real`` is false for values made from a seed, on which int8 models, calibrated for real ones, cannot be judged.
+    """
+
+    inputs: Mapping[str, npt.NDArray[np.generic]]
+    labels: npt.NDArray[np.int64] | None
+    source: str
+    real: bool = True
+
+    def __post_init__(self) -> None:
+        counts = {name: len(array) if array.ndim else 0 for name, array in self.inputs.items()}
+        if self.labels is not None:
+            counts[LABELS] = len(self.labels) if self.labels.ndim else 0
+        if not self.inputs or len(set(counts.values())) != 1 or not all(counts.values()):
+            raise BadUsage(
+                f"{self.source} has these numbers of samples: {counts}.",
+                "Give every input, and the labels if any, the same number, at least one.",
+            )
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int, *, multiple: int = 1) -> "Samples":
+        """The first ``count``, rounded up to whole batches of ``multiple``, or all."""
+        return self.rows(np.arange(min(-(-count // multiple) * multiple, len(self))))
+
+    def rows(self, chosen: npt.NDArray[np.int64], source: str | None = None) -> "Samples":
+        """Only the chosen samples."""
+        return Samples(
+            inputs={name: array[chosen] for name, array in self.inputs.items()},
+            labels=None if self.labels is None else self.labels[chosen],
+            source=source or self.source,
+            real=self.real,
+        )
+
+
+def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
+    """The first ``count`` test samples, or all."""
+    rows = slice(count)
+    return Samples(
+        inputs={recipe.input_name: data.model_inputs(data.test, rows)},
+        labels=data.test.labels[rows],
+        source=f"the test split of {recipe.name}",
+    )
+
+
+def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) -> Samples:
+    """``count`` training samples drawn with ``seed``, not augmented: what calibration sees."""
+    chosen = arrays.choose(len(data.train), count, seed=seed)
+    return Samples(
+        inputs={recipe.input_name: data.model_inputs(data.train, chosen)},
+        labels=data.train.labels[chosen],
+        source=f"the training split of {recipe.name}",
+    )
+
+
+def named(
+    source: str, data_folder: Path | None, *, split: str, count: int | None = None, model: Path | None = None
+) -> Samples:
+    """What a user's ``source`` stands for, ``count`` of its samples or all:
+
+    a recipe (its ``train`` or ``test`` split), an ``.npz`` file (inputs by name, ``labels`` if any), an ``.npy`` file
+    (the one input), a folder of images, or ``file.py:factory``, called without arguments, that yields dicts of arrays
+    (its first samples; of the others a seed draws). Without ``count`` images and code give MOST_JUDGED. ``model`` tells
+    what an array or an image is an input of.
+    """
+    path = Path(source)
+    if sources.is_recipe(source):
+        recipe = sources.recipe_named(source)
+        data = recipe.data(data_folder).load()
+        return (
+            of_train_split(recipe, data, count or len(data.train))
+            if split == "train"
+            else of_test_split(recipe, data, count)
+        )
+    if path.is_dir():
+        spec = _specs(model, source)[0]
+        images, found = image_folder.load(path, spec.shape, count or _most(4 * _elements(spec)))
+        return Samples(inputs={spec.name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
+    if sources.is_code(source):
+        content = arrays.gather(_called(source), source, count or MOST_JUDGED)
+    else:
+        content = arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
+    labels = content.pop(LABELS, None)
+    if labels is not None and not np.issubdtype(labels.dtype, np.integer):
+        raise BadUsage(f"The labels in {source} are {labels.dtype}.", "Save them as whole numbers, one class a sample.")
+    given = Samples(inputs=content, labels=None if labels is None else labels.astype(np.int64), source=source)
+    return given if count is None or count >= len(given) else given.rows(arrays.choose(len(given), count))
+
+
+def for_calibration(
+    source: str, data_folder: Path | None, *, count: int, model: Path, evaluation: str | None = None
+) -> tuple[Samples, Samples]:
+    """(``count`` samples to calibrate on, others to judge the result on), which share none.
+
+    The others are those of ``evaluation``; without it a recipe's test split, or what is left of a file: one of not
+    more than ``count`` samples is split four fifths to one, and one of a single sample serves for both. BadUsage when
+    the user's own choice overlaps; what a data set has twice is left out of the calibration.
+    """
+    if evaluation is None and not sources.is_recipe(source):
+        return _split(named(source, data_folder, split="train", model=model), count)
+    judged = named(evaluation or source, data_folder, split="test", model=model)
+    chosen = named(source, data_folder, split="train", count=count, model=model)
+    if sources.is_recipe(source):
+        return chosen.rows(overlap.without(chosen.inputs, judged.inputs)), judged
+    overlap.refuse(chosen.inputs, judged.inputs)
+    return chosen, judged
+
+
+def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
+    total = len(given)
+    used = min(count, max(1, total - max(1, total // 5)))
+    order = np.random.default_rng(0).permutation(total)
+    most = _most(sum(array[:1].nbytes for array in given.inputs.values()))
+    chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used : used + most])
+    if not len(others):
+        return chosen, chosen
+    rest = given.rows(others, f"other samples of {given.source}")
+    return chosen.rows(overlap.without(chosen.inputs, rest.inputs)), rest
+
+
+def _most(bytes_per_sample: int) -> int:
+    return max(1, min(MOST_JUDGED, MOST_JUDGED_BYTES // max(bytes_per_sample, 1)))
+
+
+def _elements(spec: TensorSpec) -> int:
+    """Of one sample; axes of unknown length count as 1."""
+    return math.prod(axis for axis in spec.shape[1:] if isinstance(axis, int))
+
+
+def _specs(model: Path | None, source: str) -> Sequence[TensorSpec]:
+    """The inputs of ``model``."""
+    if model is None:
+        raise BadUsage(f"{source} does not say which input it is.", "Give an .npz file with one array per input.")
+    runtime = OrtRuntime(model)
+    runtime.open()
+    return runtime.inputs
+
+
+def _called(source: str) -> Iterator[Any]:
+    """What the user's code yields; whatever it raises is theirs to mend."""
+    factory = sources.attribute_named(source)
+    if not callable(factory):
+        raise BadUsage(f"{source} is a {type(factory).__name__}.", "Name a function that yields dicts of arrays.")
+    try:
+        yield from factory()
+    except Exception as error:
+        raise BadUsage(f"{source} failed: {type(error).__name__}: {error}.", "Run it with python first.") from error
+
+
+def random_for_model(path: Path, count: int) -> Samples:
+    """Seeded noise for the inputs of a model file."""
+    runtime = OrtRuntime(path)
+    runtime.open()
+    return random_for(runtime.inputs, count)
+
+
+def random_for(specs: Sequence[TensorSpec], count: int) -> Samples:
+    """Seeded noise in the shape of ``specs``, dynamic axes but the batch at 16: for when nothing real is given."""
+    random = np.random.default_rng(0)
+    inputs: dict[str, npt.NDArray[np.generic]] = {}
+    for spec in specs:
+        if spec.dtype not in FEEDABLE:
+            raise BadUsage(f"The model's input '{spec.name}' is {spec.dtype}, which nnx cannot feed.", MEND_TYPE)
+        batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else count
+        shape = (batch, *(axis if isinstance(axis, int) else 16 for axis in spec.shape[1:]))
+        if np.issubdtype(np.dtype(spec.dtype), np.floating):
+            inputs[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+        else:
+            inputs[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
+    return Samples(inputs=inputs, labels=None, source="seeded random values", real=False)

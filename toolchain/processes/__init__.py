@@ -1,0 +1,1 @@
+"""Who is asked over JSON lines: :mod:`.turns` is the asking side, :mod:`.worker` the process that answers."""
