@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from exporters.model_file import ModelFile
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -96,11 +98,11 @@ def measure(name: str, *, quick: bool) -> Any:
     from exporters.int8 import dynamic as int8_dynamic
     from runtimes.registry import PROVIDERS, available
     from toolchain.bench import benchmark, judging
-    from toolchain.bench.benchmark import Effort
     from toolchain.bench.candidates import of_file
+    from toolchain.bench.effort import Effort
     from toolchain.bench.record import Candidate, Setting
     from toolchain.console import LiveProgress
-    from toolchain.conversion import precisions as conversion
+    from toolchain.conversion import precisions
     from toolchain.inputs.samples import Samples
     from toolchain.processes.turns import Turn
 
@@ -115,11 +117,11 @@ def measure(name: str, *, quick: bool) -> Any:
             )
             for kind in ("eager", "compiled")
         ]  # fmt: skip
-        rows.append(of_file(model, label="ort", precision="fp32"))
+        rows.append(of_file(ModelFile(model), label="ort"))
         if name == SMALL:
             int8 = model.with_name("int8.onnx")
-            int8_dynamic.convert(model, int8, int8=conversion.format_for())
-            rows.append(of_file(int8, label="ort int8", precision="int8-dynamic"))
+            int8_dynamic.convert(ModelFile(model), int8, int8=precisions.format_for())
+            rows.append(of_file(ModelFile(int8), label="ort int8"))
         rows = [row for row in rows if available(row.runtime, PROVIDERS["cpu"])]
         twins = [replace(row, label=PLAIN + row.label) for row in rows]
         waiting = [twin for pair in zip(rows, twins, strict=True) for twin in pair]

@@ -13,7 +13,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from benchmarks import models, quantizers
 from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
+from exporters.atomic_file import sha256_of
+from exporters.model_file import ModelFile
 from toolchain.bench import benchmark, judging
-from toolchain.bench.benchmark import Effort
 from toolchain.bench.candidates import of_file
+from toolchain.bench.effort import Effort
 from toolchain.bench.group import Contestant
 from toolchain.bench.record import Benchmark, Candidate, Row, Setting
 from toolchain.bench.report import markdown_table
@@ -71,7 +73,7 @@ def candidates(name: str, folder: Path, inputs: dict[str, Path]) -> tuple[list[C
         makers[OPENVINO_OWN] = lambda path: _nncf(own, path, inputs, transformer=transformer)
     if name in MATMUL_NETS:
         makers[NNX_DYNAMIC] = lambda path: quantizers.nnx_dynamic(own, path)
-    rows = [_eager(name, plain.stat().st_size), of_file(plain, label=ORT_FP32, precision="fp32")]
+    rows = [_eager(name, plain.stat().st_size), of_file(ModelFile(plain), label=ORT_FP32)]
     left_out: dict[str, str] = {}
     for label, make in makers.items():
         path = folder / f"{label.replace(' ', '-')}.{'xml' if label.startswith(OPENVINO) else 'onnx'}"
@@ -82,23 +84,33 @@ def candidates(name: str, folder: Path, inputs: dict[str, Path]) -> tuple[list[C
             print(f"{name}: {label} is left out. {quantizers.why(failure)}", file=sys.stderr)
             left_out[label] = quantizers.why(failure)
             continue
-        precision = "int8-dynamic" if label == NNX_DYNAMIC else "int8-static"
         if label in (NNX_STATIC, NNX_DYNAMIC):
-            _tune(path, samples, precision)
-        row = of_file(path, label=label, precision=precision)
-        weights = path.with_suffix(".bin")  # OpenVINO's, beside its .xml
-        rows.append(replace(row, size_bytes=row.size_bytes + (weights.stat().st_size if weights.exists() else 0)))
+            _tune(ModelFile(path), samples)
+        rows.append(_openvino(path, label) if path.suffix == ".xml" else of_file(ModelFile(path), label=label))
     return rows, left_out
 
 
-def _tune(path: Path, samples: quantizers.Samples, precision: str) -> None:
+def _openvino(path: Path, label: str) -> Candidate:
+    """OpenVINO's file, with the weights beside it."""
+    files = (path, path.with_suffix(".bin"))
+    return Candidate(
+        label=label,
+        runtime="ort",
+        precision="int8-static",
+        model=str(path.resolve()),
+        sha256=sha256_of(path),
+        size_bytes=sum(file.stat().st_size for file in files if file.exists()),
+    )
+
+
+def _tune(model: ModelFile, samples: quantizers.Samples) -> None:
     """As `nnx quantize` does: the session settings that the file runs fastest with are found and stored in it."""
-    if settings_search.has_choices(path, precision=precision):
+    if settings_search.has_choices(model):
         one = Samples(inputs={key: array[:1] for key, array in samples.items()}, labels=None, source="calibration data")
-        found = settings_search.best(path, one, threads=1, precision=precision, effort=TUNING)
-        print(f"{path.stem}: {found}", file=sys.stderr)
+        found = settings_search.best(model, one, threads=1, precision=model.precision, effort=TUNING)
+        print(f"{model.path.stem}: {found}", file=sys.stderr)
         if found.speedup is not None:
-            settings_search.store(path, found.settings)
+            settings_search.store(model, found.settings)
 
 
 def _eager(name: str, size_bytes: int) -> Candidate:

@@ -16,12 +16,13 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from exporters import library_output
 from exporters.calibration.statistics import collect
 from exporters.errors import ExporterError
 from exporters.int8 import dynamic as int8_dynamic
-from exporters.int8 import preparation as int8_preparation
 from exporters.int8 import static as int8_static
 from exporters.int8 import targets
+from exporters.model_file import ModelFile
 from toolchain import machine
 from toolchain.processes.turns import JobFailed
 
@@ -46,11 +47,11 @@ def int8_format() -> targets.Int8Format:
 
 def nnx_static(src: Path, dst: Path, samples: Samples) -> None:
     """nnx at its defaults on this machine."""
-    int8_static.convert(src, dst, samples=samples, int8=int8_format())
+    int8_static.convert(ModelFile(src), dst, samples=samples, int8=int8_format())
 
 
 def nnx_dynamic(src: Path, dst: Path) -> None:
-    int8_dynamic.convert(src, dst, int8=int8_format())
+    int8_dynamic.convert(ModelFile(src), dst, int8=int8_format())
 
 
 def nnx_calibrate(ready: Path, samples: Samples) -> None:
@@ -60,7 +61,7 @@ def nnx_calibrate(ready: Path, samples: Samples) -> None:
 
 def ort_calibrate(ready: Path, samples: Samples, method: str) -> None:
     """The same by ONNX Runtime, one sample at a time; ``ready`` is pre-processed."""
-    with tempfile.TemporaryDirectory() as folder, int8_preparation.quiet():
+    with tempfile.TemporaryDirectory() as folder, library_output.quiet():
         calibrator = create_calibrator(
             ready, augmented_model_path=str(Path(folder) / "augmented.onnx"), calibrate_method=ORT_METHODS[method]
         )
@@ -86,12 +87,12 @@ def ort_static(src: Path, dst: Path, samples: Samples, *, method: str = "minmax"
 
 def ort_pre_process(src: Path, dst: Path) -> None:
     """Shapes inferred, constants and BatchNorm folded: what calibration starts from."""
-    with int8_preparation.quiet():
+    with library_output.quiet():
         quant_pre_process(src, dst)
 
 
 def _ort_static(src: Path, dst: Path, samples: Samples, chosen: dict[str, object]) -> None:
-    with tempfile.TemporaryDirectory() as folder, int8_preparation.quiet():
+    with tempfile.TemporaryDirectory() as folder, library_output.quiet():
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(src, ready)
         quantize_static(ready, dst, _OneByOne(samples), **chosen)

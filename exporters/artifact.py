@@ -1,9 +1,9 @@
-"""The record of one model file."""
+"""The record of one model file that nnx made."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.atomic_file import sha256_of
+from exporters.model_file import ModelFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +25,19 @@ class Artifact:
     @classmethod
     def of(
         cls,
-        path: Path,
+        file: ModelFile,
         *,
         precision: str,
-        opset: int,
         parent_sha256: str | None = None,
         notes: tuple[str, ...] = (),
     ) -> "Artifact":
-        """Measure the file at ``path``."""
+        """Measure ``file``."""
         return cls(
-            path=path,
+            path=file.path,
             precision=precision,
-            opset=opset,
-            size_bytes=path.stat().st_size,
-            sha256=sha256_of(path),
+            opset=file.opset,
+            size_bytes=file.size_bytes,
+            sha256=file.sha256,
             parent_sha256=parent_sha256,
             notes=notes,
         )

@@ -17,11 +17,12 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_file, provenance
+from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
-from exporters.atomic_file import sha256_of
-from exporters.errors import BadModelFile, BadOption, NotApplicable, WrongResult
+from exporters.errors import BadModelFile, BadOption, NotApplicable
+from exporters.finish import finish
 from exporters.library_output import quiet
+from exporters.model_file import ModelFile
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 ACCURACY_LEVELS = (0, 1, 4)
@@ -57,7 +58,7 @@ class Int4Format:
 
 
 def convert(
-    src: Path,
+    src: ModelFile,
     dst: Path,
     *,
     block_size: int = 32,
@@ -74,11 +75,9 @@ def convert(
     exist, NotApplicable when no product with a constant weight is left.
     """
     form = Int4Format(block_size=block_size, symmetric=symmetric, accuracy_level=accuracy_level)
-    model = onnx_file.load_to_convert(src)
-    interface = onnx_file.interface_of(model)
-    precision = onnx_file.precision_of(model)
-    if precision != "fp32":
-        raise BadModelFile(f"{src} is {precision} already.", "Give the fp32 model.")
+    if src.precision != "fp32":
+        raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
+    model = src.to_convert()
     onnx_file.require_nodes(model, exclude, source=src)
     count = _rewrite(model, form, exclude)
     if not count:
@@ -86,14 +85,8 @@ def convert(
             f"{src} has no MatMul or Gemm with a constant weight large enough for 4 bits.",
             "Use int8, or ship the fp32 model.",
         )
-    parent = sha256_of(src)
-    facts = {"precision": "int4", "parent_sha256": parent, "int4_format": str(form), "int4_nodes": str(count)}
-    provenance.write(model, {**facts, "fp32_nodes": ", ".join(sorted(exclude)), "tools": provenance.tool_versions()})
-    onnx_file.check(model, step="int4")
-    if onnx_file.interface_of(model) != interface:
-        raise WrongResult("The int4 model has other inputs or outputs.", "Report it with the model.")
-    onnx_file.save(model, dst)
-    return Artifact.of(dst, precision="int4", opset=onnx_file.opset_of(model), parent_sha256=parent)
+    facts = {"int4_format": str(form), "int4_nodes": str(count), "fp32_nodes": ", ".join(sorted(exclude))}
+    return finish(cleaning.without_dead_parts(model), dst, src=src, precision="int4", facts=facts)
 
 
 def _rewrite(model: onnx.ModelProto, form: Int4Format, exclude: Collection[str]) -> int:
@@ -115,7 +108,6 @@ def _rewrite(model: onnx.ModelProto, form: Int4Format, exclude: Collection[str])
         nodes.extend(_product(node, *packed[key], form))
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop_unused(model)
     if count and not any(entry.domain == _DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     return count
@@ -186,21 +178,6 @@ def _pack(weight: npt.NDArray[np.float32], form: Int4Format) -> tuple[npt.NDArra
     config = DefaultWeightOnlyQuantConfig(block_size=form.block_size, is_symmetric=form.symmetric, bits=4)
     packed: tuple[npt.NDArray[np.generic], ...] = DefaultWeightOnlyQuantizer(config).qbits_block_quant(weight)
     return packed
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    """Remove the fp32 weights that nobody reads any more, as initializers, inputs or Constant nodes."""
-    graph = model.graph
-    read = {value.name for inner in onnx_file.graphs_of(model) for value in inner.output}
-    read |= {name for inner in onnx_file.graphs_of(model) for node in inner.node for name in node.input}
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name in read or value.name not in weights]
-    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
-    nodes = [node for node in graph.node if node.op_type != "Constant" or node.output[0] in read]
-    del graph.input[:], graph.initializer[:], graph.node[:]
-    graph.input.extend(inputs)
-    graph.initializer.extend(tensors)
-    graph.node.extend(nodes)
 
 
 def _listed(values: tuple[int, ...]) -> str:

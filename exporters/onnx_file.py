@@ -1,71 +1,55 @@
-"""Loading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
+"""Reading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
 
-import itertools
-from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from exporters.atomic_file import staged
 from exporters.errors import BadModelFile, BadOption, WrongResult
 
-_MAX_PROTOBUF_BYTES = 2**31 - 1
+MAX_BYTES = 2**31 - 1
+"""What protobuf, and so one file, holds."""
 _NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
 _NORM_IN_PARTS = {"ReduceMean", "Sqrt", "Div"}
-_FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """Read a model; raise BadModelFile when ``path`` is missing, truncated or not ONNX."""
+def read(path: Path) -> onnx.ModelProto:
+    """The graph in a file, without the weights that lie beside it.
+
+    Raises BadModelFile when ``path`` is missing, truncated or not ONNX.
+    """
     if not path.exists():
         raise BadModelFile(f"There is no model file {path}.", "Check the path, or make one with `nnx export`.")
     if path.is_dir():
         raise BadModelFile(f"{path} is a folder, not a model file.", "Name the .onnx file inside it.")
     try:
-        model = onnx.load(path, format="protobuf")
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise BadModelFile(
             f"{path} is not an ONNX file, or it is truncated ({path.stat().st_size:,} bytes).",
             "Copy or export it again.",
-        ) from error
-    except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        raise BadModelFile(
-            f"{path} keeps weights in a file beside it that could not be read: {one_line(error)}.",
-            "Copy the external data file into the same folder.",
         ) from error
     if not model.graph.node or not model.opset_import:
         raise BadModelFile(f"{path} holds no ONNX graph.", "Copy or export it again.")
     return model
 
 
-def load_to_convert(path: Path) -> onnx.ModelProto:
-    """:func:`load`, with every weight an initializer and nothing else, and a name for each node.
-
-    Weights that stand in Constant nodes, or are listed as inputs too, as older exporters do, count as weights.
-    """
-    model = load(path)
-    graph = model.graph
-    constants = [node for node in graph.node if node.op_type == "Constant" and _value_of(node) is not None]
-    for node in constants:
-        tensor = graph.initializer.add()
-        tensor.CopyFrom(_value_of(node))
-        tensor.name = node.output[0]
-        graph.node.remove(node)
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) < len(graph.input):
-        del graph.input[:]
-        graph.input.extend(inputs)
-        model.ir_version = max(model.ir_version, _FIRST_IR_WITH_PLAIN_WEIGHTS)
-    name_nodes(graph)
-    return model
+def read_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Take the weights that lie beside ``path`` into ``model``, which :func:`read` found there."""
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (FileNotFoundError, onnx.checker.ValidationError) as error:
+        raise BadModelFile(
+            f"{path} keeps weights in a file beside it that could not be read: {one_line(error)}.",
+            "Copy the external data file into the same folder.",
+        ) from error
 
 
 def check(model: onnx.ModelProto, *, step: str) -> None:
-    """Run onnx's full checker; raise WrongResult, naming ``step``, when the model is not valid."""
+    """Run onnx's full checker; raise WrongResult, naming ``step``, when the model is not valid or too large for it."""
+    _require_one_file(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -77,13 +61,18 @@ def check(model: onnx.ModelProto, *, step: str) -> None:
 
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write ``model`` to ``path`` atomically, as one file."""
-    if model.ByteSize() > _MAX_PROTOBUF_BYTES:
+    _require_one_file(model)
+    with staged(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def _require_one_file(model: onnx.ModelProto) -> None:
+    """onnx's checker and its protobuf both end at 2 GB, each in a way of its own."""
+    if model.ByteSize() > MAX_BYTES:
         raise WrongResult(
             f"The model is {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2 GB.",
             "Models with external data are not supported yet: use a smaller one.",
         )
-    with staged(path) as temporary:
-        onnx.save(model, temporary)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -131,21 +120,15 @@ def interface_of(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ..
     return inputs, tuple(value.name for value in model.graph.output)
 
 
-def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give every node a name of its own: libraries, and users, tell nodes apart by it. Unique names stay."""
-    given = Counter(node.name for node in graph.node)
-    seen: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if node.name and node.name not in seen:
-            seen.add(node.name)
-            continue
-        free = (f"{node.op_type}_{number}" for number in itertools.count(index))
-        node.name = next(name for name in free if name not in given and name not in seen)
-        seen.add(node.name)
+def fixed_batch_of(model: onnx.ModelProto) -> int | None:
+    """The length of the model's batch axis, None where it is dynamic."""
+    inputs = set(interface_of(model)[0])
+    axes = (value.type.tensor_type.shape.dim[:1] for value in model.graph.input if value.name in inputs)
+    return next((axis.dim_value for first in axes for axis in first if axis.dim_value), None)
 
 
-def require_nodes(model: onnx.ModelProto, names: Collection[str], *, source: Path | str) -> None:
-    """Raise BadOption unless ``model`` has a node of each of ``names``."""
+def require_nodes(model: onnx.ModelProto, names: Collection[str], *, source: object) -> None:
+    """Raise BadOption unless ``model``, which errors call ``source``, has a node of each of ``names``."""
     if missing := sorted(set(names) - {node.name for node in model.graph.node}):
         raise BadOption(f"There is no node named {', '.join(missing)} in {source}.", "`nnx explain` lists the nodes.")
 
@@ -156,7 +139,7 @@ def one_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
 
 
-def require_opset(model: onnx.ModelProto, least: int, *, source: Path) -> None:
+def require_opset(model: onnx.ModelProto, least: int, *, source: object) -> None:
     """Raise BadModelFile for a model of an older operator set than ``least``."""
     if opset_of(model) < least:
         raise BadModelFile(
@@ -169,18 +152,6 @@ def has_layer_norms(model: onnx.ModelProto) -> bool:
     """Whether the graph normalises layers, in one operator or, before opset 17, in parts."""
     operators = {node.op_type for graph in graphs_of(model) for node in graph.node}
     return bool(operators & _NORMS) or operators >= _NORM_IN_PARTS
-
-
-def _value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """What a Constant node of floats or a tensor holds."""
-    for attribute in node.attribute:
-        if attribute.name == "value":
-            tensor: onnx.TensorProto = attribute.t
-            return tensor
-        if attribute.name in ("value_float", "value_floats"):
-            values = attribute.f if attribute.name == "value_float" else attribute.floats
-            return onnx.numpy_helper.from_array(np.array(values, np.float32))
-    return None
 
 
 def _plain(text: str) -> str:

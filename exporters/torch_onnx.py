@@ -13,6 +13,7 @@ import torch
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.errors import BadOption, NotExportable, WrongResult
+from exporters.model_file import ModelFile
 
 OPSETS = range(18, 27)
 """What torch.onnx honours: lower numbers it raises to 18 in silence, so they are refused here."""
@@ -49,7 +50,7 @@ def export(
     _verify(model, tuple(example_inputs), tuple(output_names), opset)
     onnx_file.check(model, step="export")
     onnx_file.save(model, dst)
-    return Artifact.of(dst, precision="fp32", opset=opset)
+    return Artifact.of(ModelFile.of(model, dst), precision="fp32")
 
 
 def _translate(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ class Placement:
 
 
 class Runtime(Protocol):
-    """One model made ready to run. Nothing heavy happens before :meth:`open`."""
+    """One model made ready to run, open inside a ``with`` block. Nothing heavy happens before :meth:`open`."""
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
@@ -86,6 +86,13 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self.close()
 
 
 def run(runtime: Runtime, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:

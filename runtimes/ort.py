@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from runtimes import nvidia_device, ort_device, plugin_providers
-from runtimes.base import FEEDABLE, Arrays, Placement, TensorSpec, check_feeds
+from runtimes.base import FEEDABLE, Arrays, Placement, Runtime, TensorSpec, check_feeds
 from runtimes.errors import BadProviderOption, NotLoadable, ProviderUnavailable
 from runtimes.ort_session import CPU, RUN_ERRORS, chosen_settings, own_threads, run_failed, start
 from runtimes.registry import Options, provider_of
@@ -19,7 +19,7 @@ _DTYPES = {**{f"tensor({name})": name for name in FEEDABLE}, "tensor(float)": "f
 _ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
 
 
-class OrtRuntime:
+class OrtRuntime(Runtime):
     """An ``.onnx`` file in an ``InferenceSession`` on ``provider`` (as onnxruntime names it) with its ``options``.
 
     ``threads`` is the size of the intra-op pool. Without ``settings`` the CPU provider, on which they are measured,

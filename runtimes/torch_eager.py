@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from runtimes import nvidia_device
-from runtimes.base import Arrays, Placement, TensorSpec, check_feeds
+from runtimes.base import Arrays, Placement, Runtime, TensorSpec, check_feeds
 from runtimes.errors import BadProviderOption, ProviderUnavailable, RunFailed, shortened
 from runtimes.registry import Options
 
@@ -17,7 +17,7 @@ _RUN_ERRORS = (RuntimeError, IndexError, KeyError, AttributeError, TypeError, Va
 """What PyTorch and a user's forward() raise for inputs that do not suit them."""
 
 
-class TorchEager:
+class TorchEager(Runtime):
     """``module`` on ``device`` (``cpu`` or ``cuda``); ``inputs`` in the order in which forward() takes them.
 
     Of the provider's ``options`` PyTorch has ``device_id`` and ``use_tf32``, on CUDA; any other is refused, since a

@@ -4,33 +4,44 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from exporters import torch_onnx
-from exporters.artifact import Artifact
 from exporters.atomic_file import remove_leftovers, sha256_of, write_text
 from exporters.errors import NotApplicable
-from exporters.half import fp16
-from exporters.int8 import dynamic as int8_dynamic
-from exporters.int8 import static as int8_static
+from exporters.model_file import ModelFile
 from toolchain import __version__, machine, manifest, run_report
 from toolchain.accuracy import parity
+from toolchain.accuracy.gate import Requirement
+from toolchain.accuracy.status import Status
 from toolchain.artifacts_folder import BENCH, EXPLANATION, HISTORY, MODELS, REPORT
 from toolchain.bench import benchmark, candidates, judging
-from toolchain.bench.benchmark import Effort, Extras
+from toolchain.bench.benchmark import Extras
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Benchmark, Setting
-from toolchain.conversion import exporting, proof
-from toolchain.conversion import precisions as conversion
+from toolchain.conversion import exporting, fitting, precisions, settings_search
+from toolchain.conversion.given import Given
+from toolchain.conversion.goal import Goal
+from toolchain.conversion.precisions import Fp16, Int8Dynamic, Int8Static, Precision
 from toolchain.conversion.proof import Proven
 from toolchain.datasets.dataset import Dataset
 from toolchain.inputs import samples, sources
 from toolchain.layers import explain
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
+from toolchain.steps import ModelStep, Said, TrainStep
 from toolchain.training import checkpoint, loop
 from toolchain.training.options import TrainingOptions
 
 CALIBRATION_SAMPLES = 256
+SEARCH_BUDGET_S = 600.0
+
+
+class _Facts(Protocol):
+    def facts(self) -> dict[str, Any]: ...
+
+
+_Kind = TypeVar("_Kind", bound=_Facts)
 
 
 class Pipeline:
@@ -72,14 +83,14 @@ class Pipeline:
         """Where the model of that precision lies."""
         return self.folder / MODELS[precision]
 
-    def train(self, options: TrainingOptions, *, resume: bool | None = None) -> dict[str, Any]:
+    def train(self, options: TrainingOptions, *, resume: bool | None = None) -> TrainStep:
         """Leave ``checkpoint.pt``.
 
         A training with the same inputs that was stopped is resumed; ``resume`` is as in :func:`loop.train`.
         """
         inputs = self._inputs("torch", "numpy", "scikit-learn", options=options.as_json(), data=self._data_digest)
 
-        def step() -> tuple[list[Path], dict[str, Any]]:
+        def step() -> tuple[list[Path], TrainStep]:
             result = loop.train(
                 self.recipe,
                 self.data,
@@ -91,19 +102,17 @@ class Pipeline:
             )
             model = self.recipe.model()
             checkpoint.load_weights(model, result.checkpoint)
-            facts = {
-                "epochs": [asdict(epoch) for epoch in result.epochs],
-                "seconds": result.seconds,
-                "switched_on": list(result.switched_on),
-                "validation_accuracy": result.best.validation_accuracy,
-                "test_accuracy": loop.accuracy_of(model, self.data, self.data.test, "cpu"),
-            }
+            trained = TrainStep(
+                epochs=result.epochs,
+                seconds=result.seconds,
+                switched_on=result.switched_on,
+                validation_accuracy=result.best.validation_accuracy,
+                test_accuracy=loop.accuracy_of(model, self.data, self.data.test, "cpu"),
+            )
             preprocessing = self._source.save_preprocessing(self.folder)
-            return [result.checkpoint, self.folder / HISTORY, *preprocessing], facts
+            return [result.checkpoint, self.folder / HISTORY, *preprocessing], trained
 
-        return self._step("train", inputs, step, lambda facts: (
-            f"test accuracy {facts['test_accuracy']:.2%}, {len(facts['epochs'])} epochs, {facts['seconds']:.0f} s"
-        ))  # fmt: skip
+        return self._step("train", inputs, step, TrainStep.of)
 
     def trained(self, options: TrainingOptions) -> Path:
         """The checkpoint in the folder, however it was trained; trained now with ``options`` when there is none."""
@@ -113,80 +122,69 @@ class Pipeline:
             self.train(options)
         return weights
 
-    def export(self, *, opset: int = torch_onnx.DEFAULT_OPSET) -> dict[str, Any]:
+    def export(self, *, opset: int = torch_onnx.DEFAULT_OPSET) -> ModelStep:
         """Leave ``model.onnx``, compared with PyTorch at batch 1, 2, 7 and on test samples."""
         weights = self.folder / checkpoint.BEST
         inputs = self._inputs("torch", "onnx", "onnxscript", opset=opset, weights=sha256_of(weights))
-
         return self._model_step(
             "export",
             inputs,
             lambda: exporting.export_recipe(self.recipe, self.data, weights, self.path("fp32"), opset=opset),
         )
 
-    def convert_fp16(self) -> dict[str, Any]:
-        """Leave ``model.fp16.onnx``, compared with the fp32 file."""
-        inputs = self._inputs("onnx", parent=sha256_of(self.path("fp32")))
-        return self._converted("fp16", inputs, lambda dst: fp16.convert(self.path("fp32"), dst))
+    def convert(
+        self,
+        precision: Precision,
+        *,
+        requirement: Requirement | None = None,
+        calibration_samples: int = CALIBRATION_SAMPLES,
+    ) -> ModelStep:
+        """Leave the fp32 file in another precision, by the road of ``nnx convert`` and ``nnx quantize``.
 
-    def quantize_dynamic(self) -> dict[str, Any]:
-        """Leave ``model.int8-dynamic.onnx``, compared with the fp32 file."""
-        int8 = conversion.format_for()
+        Calibrated on the training split, judged on the test split; with a ``requirement`` a search finds what must stay
+        in float for it. Raises NotApplicable for a model that has nothing to convert so.
+        """
+        model, name = ModelFile(self.path("fp32")), precision.name
         inputs = self._inputs(
-            "onnx", "onnxruntime", "onnxruntime-gpu", parent=sha256_of(self.path("fp32")), int8=asdict(int8)
-        )
-        return self._converted(
-            "int8-dynamic", inputs, lambda dst: int8_dynamic.convert(self.path("fp32"), dst, int8=int8)
-        )
+            "onnx", "onnxruntime", "onnxruntime-gpu", parent=model.sha256, precision=repr(precision),
+            requirement=repr(requirement), data=self._data_digest, calibration_samples=calibration_samples,
+        )  # fmt: skip
+        goal = Goal(requirement=requirement, budget_s=SEARCH_BUDGET_S)
 
-    def quantize_dynamic_if_applicable(self) -> dict[str, dict[str, Any]]:
-        """The facts of :meth:`quantize_dynamic` under its name; none for a model without anything to quantize so."""
-        try:
-            return {"int8-dynamic": self.quantize_dynamic()}
-        except NotApplicable as reason:
-            self._progress.note(f"int8-dynamic: left out. {reason.what}")
-            self.path("int8-dynamic").unlink(missing_ok=True)
-            return {}
-
-    def quantize_static(self, *, calibration_samples: int = CALIBRATION_SAMPLES) -> dict[str, Any]:
-        """Leave ``model.int8-static.onnx``, calibrated on the training split, compared with the fp32 file."""
-        int8 = conversion.format_for()
-        inputs = self._inputs(
-            "onnx",
-            "onnxruntime",
-            "onnxruntime-gpu",
-            parent=sha256_of(self.path("fp32")),
-            int8=asdict(int8),
-            data=self._data_digest,
-            calibration_samples=calibration_samples,
-        )
-
-        def make(dst: Path) -> Artifact:
+        def given(_: ModelFile) -> Given:
+            judged_on = samples.of_test_split(self.recipe, self.data)
             chosen = samples.of_train_split(self.recipe, self.data, calibration_samples)
-            return int8_static.convert(self.path("fp32"), dst, samples=chosen.inputs, int8=int8, source=chosen.source)
+            return Given(calibration=samples.apart(chosen, judged_on), judged_on=judged_on)
 
-        return self._converted("int8-static", inputs, make)
+        def make() -> Proven:
+            made = fitting.convert(model, self.path(name), precision, given=given, goal=goal, progress=self._progress)
+            return settings_search.tuned(made, progress=self._progress)[0]
 
-    def explain(self) -> dict[str, Any]:
+        return self._model_step(name, inputs, make)
+
+    def leave_out(self, precision: Precision, reason: NotApplicable) -> None:
+        """Say why there is no model of that precision, and see to it that there is none of an earlier run either."""
+        self._progress.note(f"{precision.name}: left out. {reason.what}")
+        self.path(precision.name).unlink(missing_ok=True)
+
+    def explain(self) -> None:
         """Leave ``explain.json``: what each layer of the static int8 file does to precision and time."""
         path = self.folder / EXPLANATION
-        model, reference = self.path("int8-static"), self.path("fp32")
+        model, reference = ModelFile(self.path("int8-static")), ModelFile(self.path("fp32"))
         inputs = self._inputs(
-            "onnx", "onnxruntime", "onnxruntime-gpu", model=sha256_of(model), reference=sha256_of(reference),
+            "onnx", "onnxruntime", "onnxruntime-gpu", model=model.sha256, reference=reference.sha256,
             machine=asdict(machine.describe()), data=self._data_digest,
         )  # fmt: skip
 
-        def step() -> tuple[list[Path], dict[str, Any]]:
+        def step() -> tuple[list[Path], Said]:
             test = samples.of_test_split(self.recipe, self.data, parity.SAMPLES)
             found = explain.explain(
                 model, test, reference=reference, threads=machine.usable_cores(), progress=self._progress
             )
             write_text(path, found.to_json())
-            return [path], {"layers": len(found.layers), "advice": list(found.advice)}
+            return [path], Said(" ".join(found.advice) or f"{len(found.layers)} layers")
 
-        return self._step("explain", inputs, step, lambda facts: (
-            " ".join(facts["advice"]) or f"{facts['layers']} layers"
-        ))  # fmt: skip
+        self._step("explain", inputs, step, Said.of)
 
     def bench(self, settings: list[Setting], effort: Effort) -> Benchmark:
         """Leave ``bench.json``: every row of the folder in every setting, judged on the whole test split."""
@@ -198,7 +196,7 @@ class Pipeline:
         )  # fmt: skip
         path = self.folder / BENCH
 
-        def step() -> tuple[list[Path], dict[str, Any]]:
+        def step() -> tuple[list[Path], Said]:
             test = samples.of_test_split(self.recipe, self.data)
             measured = benchmark.run(
                 rows,
@@ -211,16 +209,16 @@ class Pipeline:
                 keep=lambda so_far: write_text(path, so_far.to_json()),
             )
             # a row that failed or was not available may do better next time: only a sound run is reused
-            sound = all(row.status == "ok" for row in measured.rows)
-            return [path] if sound else [], {"rows": len(measured.rows)}
+            sound = all(row.status is Status.OK for row in measured.rows)
+            return [path] if sound else [], Said(f"{len(measured.rows)} rows in {path}")
 
-        self._step("bench", inputs, step, lambda facts: f"{facts['rows']} rows in {path}")
+        self._step("bench", inputs, step, Said.of)
         return Benchmark.from_json(path.read_text(encoding="utf-8"))
 
-    def report(self, facts: dict[str, dict[str, Any]], measured: Benchmark) -> Path:
+    def report(self, train: TrainStep, models: list[ModelStep], measured: Benchmark) -> Path:
         """Leave ``report.md``."""
         path = self.folder / REPORT
-        write_text(path, run_report.render(self.recipe.name, facts, measured))
+        write_text(path, run_report.render(self.recipe.name, train, models, measured))
         return path
 
     @cached_property
@@ -237,53 +235,33 @@ class Pipeline:
             **more,
         }
 
-    def _converted(self, precision: str, inputs: dict[str, Any], make: Callable[[Path], Artifact]) -> dict[str, Any]:
-        """A step that makes another precision from the fp32 file, proven on test samples."""
-
-        def convert() -> Proven:
-            test = samples.of_test_split(self.recipe, self.data, parity.SAMPLES)
-            return proof.convert(
-                self.path("fp32"),
-                self.path(precision),
-                precision=precision,
-                make=make,
-                inputs=test.inputs,
-                proven_on=test.source,
-            )
-
-        return self._model_step(precision, inputs, convert)
-
-    def _model_step(self, step: str, inputs: dict[str, Any], make: Callable[[], Proven]) -> dict[str, Any]:
-        def run() -> tuple[list[Path], dict[str, Any]]:
+    def _model_step(self, step: str, inputs: dict[str, Any], make: Callable[[], Proven]) -> ModelStep:
+        def run() -> tuple[list[Path], ModelStep]:
             made = make()
             for note in made.artifact.notes:
                 self._progress.note(note)
-            return [made.artifact.path], {
-                "precision": made.artifact.precision,
-                "size_bytes": made.artifact.size_bytes,
-                "opset": made.artifact.opset,
-                "parity": str(made.parity),
-            }
+            return [made.artifact.path], ModelStep.made(made)
 
-        return self._step(step, inputs, run, lambda facts: f"{facts['size_bytes'] / 1e6:.3f} MB; {facts['parity']}")
+        return self._step(step, inputs, run, ModelStep.of)
 
     def _step(
         self,
         name: str,
         inputs: dict[str, Any],
-        run: Callable[[], tuple[list[Path], dict[str, Any]]],
-        say: Callable[[dict[str, Any]], str],
-    ) -> dict[str, Any]:
-        facts = None if self._force else self.manifest.done(name, inputs)
-        if facts is not None:
-            self._progress.note(f"{name}: reused, {say(facts)}")
-            return facts
+        run: Callable[[], tuple[list[Path], _Kind]],
+        read: Callable[[dict[str, Any]], _Kind],
+    ) -> _Kind:
+        kept = None if self._force else self.manifest.done(name, inputs)
+        if kept is not None:
+            found = read(kept)
+            self._progress.note(f"{name}: reused, {found}")
+            return found
         self._progress.note(f"{name} ...")
-        outputs, facts = run()
+        outputs, found = run()
         if outputs:
-            self.manifest.record(name, inputs, outputs, facts)
-        self._progress.note(f"{name}: {say(facts)}")
-        return facts
+            self.manifest.record(name, inputs, outputs, found.facts())
+        self._progress.note(f"{name}: {found}")
+        return found
 
 
 def run(
@@ -293,17 +271,18 @@ def run(
     settings: list[Setting],
     opset: int = torch_onnx.DEFAULT_OPSET,
     calibration_samples: int = CALIBRATION_SAMPLES,
+    requirement: Requirement | None = None,
     effort: Effort | None = None,
 ) -> Benchmark:
-    """All steps; returns what ``bench.json`` holds."""
-    facts = {
-        "train": pipeline.train(options),
-        "export": pipeline.export(opset=opset),
-        "fp16": pipeline.convert_fp16(),
-        **pipeline.quantize_dynamic_if_applicable(),
-        "int8-static": pipeline.quantize_static(calibration_samples=calibration_samples),
-    }
+    """All steps; returns what ``bench.json`` holds. A precision that does not suit the model is left out, and said."""
+    train, models = pipeline.train(options), [pipeline.export(opset=opset)]
+    int8 = precisions.format_for()
+    for precision in (Fp16(), Int8Dynamic(int8=int8), Int8Static(int8=int8)):
+        try:
+            models.append(pipeline.convert(precision, requirement=requirement, calibration_samples=calibration_samples))
+        except NotApplicable as reason:
+            pipeline.leave_out(precision, reason)
     pipeline.explain()
     measured = pipeline.bench(settings, effort or Effort())
-    pipeline.report(facts, measured)
+    pipeline.report(train, models, measured)
     return measured

@@ -1,6 +1,8 @@
 """How the library tells whoever listens what it is doing; the commands listen with :mod:`toolchain.console`."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -49,6 +51,19 @@ class Progress:
     def bar(self, title: str, total: int) -> Bar:
         """A long step of ``total`` parts begins."""
         return Bar()
+
+    @contextmanager
+    def rated_bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar of ``total`` samples that also tells their rate; call what it gives with how many more are done."""
+        began, done = time.monotonic(), 0
+        with self.bar(title, total) as bar:
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                bar.advance(count, rate=f"{done / max(time.monotonic() - began, 1e-9):,.0f} samples/s")
+
+            yield advance
 
     def board(self, title: str, headings: Sequence[str], rows: Sequence[str]) -> Board:
         """Rounds begin in which ``rows`` take turns; ``headings`` name what is filled in for each."""

@@ -1,45 +1,43 @@
 """``report.md``: one page about a run, for people."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 from toolchain import machine
 from toolchain.bench import report
 from toolchain.bench.record import Benchmark
+from toolchain.steps import ModelStep, TrainStep
 
 
-def render(name: str, facts: dict[str, dict[str, Any]], measured: Benchmark) -> str:
-    """Training, model files, benchmark, machine, how to repeat it. ``facts`` are the steps' in order."""
-    train = facts["train"]
+def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Benchmark) -> str:
+    """Training, model files (the fp32 one first), benchmark, machine, how to repeat it."""
     curve = report.markdown_table(
         ["epoch", "loss", "train accuracy", "validation accuracy", "samples/s"],
         [
             [
-                str(epoch["number"]), f"{epoch['loss']:.4f}", f"{epoch['train_accuracy']:.2%}",
-                f"{epoch['validation_accuracy']:.2%}", f"{epoch['samples_per_s']:,.0f}",
+                str(epoch.number), f"{epoch.loss:.4f}", f"{epoch.train_accuracy:.2%}",
+                f"{epoch.validation_accuracy:.2%}", f"{epoch.samples_per_s:,.0f}",
             ]
-            for epoch in train["epochs"]
+            for epoch in train.epochs
         ],
     )  # fmt: skip
-    models = [step for step in facts.values() if "precision" in step]
-    whole = models[0]["size_bytes"]
     files = report.markdown_table(
         ["precision", "MB", "of fp32", "opset", "proof"],
         [
             [
-                model["precision"], f"{model['size_bytes'] / 1e6:.3f}", f"{model['size_bytes'] / whole:.2f}x",
-                str(model["opset"]), model["parity"],
+                model.precision, f"{model.size_bytes / 1e6:.3f}", f"{model.size_bytes / made[0].size_bytes:.2f}x",
+                str(model.opset), " ".join(filter(None, [f"{model.parity}.", model.verdict])),
             ]
-            for model in models
+            for model in made
         ],
     )  # fmt: skip
     return f"""# {name}
 
 ## Training
 
-Test accuracy {train["test_accuracy"]:.2%} (PyTorch, fp32), validation {train["validation_accuracy"]:.2%}, \
-{train["seconds"]:.0f} s of training with {", ".join(train["switched_on"]) or "nothing switched on"}.
+Test accuracy {train.test_accuracy:.2%} (PyTorch, fp32), validation {train.validation_accuracy:.2%}, \
+{train.seconds:.0f} s of training with {", ".join(train.switched_on) or "nothing switched on"}.
 
 {curve}
 

@@ -15,7 +15,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from exporters import onnx_file
-from exporters.calibration.data import Samples, count_of, fixed_batch
+from exporters.calibration.data import Samples, count_of
 from exporters.errors import NotConvertible
 
 DEFAULT_MEMORY_BUDGET = 2 * 10**9
@@ -61,10 +61,10 @@ def fold(
     given = [name for name in tensors if name in inputs]
     workers = usable_cores()
     sizes = _bytes_per_sample(model, samples, wanted) if wanted else {}
-    groups = _groups(sizes, memory_budget // workers // (fixed_batch(model) or 1)) or [[]]
+    groups = _groups(sizes, memory_budget // workers // (onnx_file.fixed_batch_of(model) or 1)) or [[]]
     kept: dict[str, A] = {}
     for index, group in enumerate(groups):
-        batch = fixed_batch(model) or _batch(sum(sizes[name] for name in group), memory_budget // workers)
+        batch = onnx_file.fixed_batch_of(model) or _batch(sum(sizes[name] for name in group), memory_budget // workers)
         kept |= _pass(
             model, samples, outputs=group, inputs=given if index == 0 else [], make=make, batch=batch,
             workers=workers, advance=advance if index == 0 else lambda count: None,
@@ -151,7 +151,7 @@ def _pass(
     advance: Callable[[int], None],
 ) -> dict[str, A]:
     session = open_session(tapped(model, outputs)) if outputs else None
-    source = batches(samples, batch, whole=fixed_batch(model) is not None)
+    source = batches(samples, batch, whole=onnx_file.fixed_batch_of(model) is not None)
     lock = threading.Lock()
     failures: list[BaseException] = []
     results = [{name: make() for name in (*inputs, *outputs)} for _ in range(workers)]
@@ -196,7 +196,7 @@ def _bytes_per_sample(model: onnx.ModelProto, samples: Samples, tensors: Sequenc
         if axes and all(axis.dim_value for axis in axes):
             sizes[name] = 4 * int(np.prod([axis.dim_value for axis in axes]))
     unknown = [name for name in tensors if name not in sizes]
-    size = fixed_batch(model) or 1
+    size = onnx_file.fixed_batch_of(model) or 1
     for start in range(0, len(unknown), _PROBED_AT_ONCE):
         group = unknown[start : start + _PROBED_AT_ONCE]
         found = run(open_session(tapped(model, group)), group, next(batches(samples, size)))

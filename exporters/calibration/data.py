@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from exporters import onnx_file
 from exporters.errors import BadCalibrationData
 
 Samples = Mapping[str, npt.NDArray[np.generic]]
@@ -18,17 +19,6 @@ _PART_BYTES = 16_000_000
 def count_of(samples: Samples) -> int:
     """How many samples there are."""
     return len(next(iter(samples.values())))
-
-
-def fixed_batch(model: onnx.ModelProto) -> int | None:
-    """The length of the model's batch axis, None where it is dynamic."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    fixed = [
-        value.type.tensor_type.shape.dim[0].dim_value
-        for value in model.graph.input
-        if value.name not in weights and value.type.tensor_type.shape.dim
-    ]
-    return next((size for size in fixed if size), None)
 
 
 def check(samples: Samples, model: onnx.ModelProto, *, source: Path | str) -> str:
@@ -50,7 +40,7 @@ def check(samples: Samples, model: onnx.ModelProto, *, source: Path | str) -> st
             f"The calibration data {source} has these numbers of samples: {counts}.",
             "Give every input the same number, at least one.",
         )
-    fixed, count = fixed_batch(model), count_of(samples)
+    fixed, count = onnx_file.fixed_batch_of(model), count_of(samples)
     if fixed is not None and count < fixed:
         raise BadCalibrationData(
             f"{source} has {count} samples, and the model takes {fixed} at a time.", "Give at least as many."

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_file, provenance
+from exporters import onnx_file
 from exporters.artifact import Artifact
-from exporters.atomic_file import sha256_of
-from exporters.errors import BadModelFile, NotApplicable, WrongResult
+from exporters.errors import BadModelFile, NotApplicable
+from exporters.finish import finish
+from exporters.model_file import ModelFile
 
 NOTE = "bf16 saves bytes; the weights are cast when a session opens and the arithmetic stays fp32"
 _MIN_OPSET = 13  # the first whose Cast takes bfloat16
@@ -26,7 +27,7 @@ _SUFFIX = ".bf16"
 _INFINITY = 0x7F800000
 
 
-def convert(src: Path, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifact:
+def convert(src: ModelFile, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifact:
     """Write ``src`` to ``dst`` with its weights in bfloat16, rounded to nearest even; inputs and outputs stay fp32.
 
     The weights of the nodes named in ``keep_fp32`` stay fp32, and so do weights of under 64 elements.
@@ -34,9 +35,8 @@ def convert(src: Path, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifac
     Raises BadModelFile for a file that is not fp32 or older than opset 13, BadOption for a node that is not there,
     NotApplicable when no weight is left to convert.
     """
-    model = onnx_file.load_to_convert(src)
-    interface = onnx_file.interface_of(model)
-    _require_fp32(src, model)
+    _require_fp32(src)
+    model = src.to_convert()
     onnx_file.require_nodes(model, keep_fp32, source=src)
     kept = {name for node in model.graph.node if node.name in keep_fp32 for name in node.input}
     chosen = [tensor for tensor in model.graph.initializer if tensor.name not in kept and _pays(tensor)]
@@ -48,15 +48,8 @@ def convert(src: Path, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifac
     nodes = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*casts, *nodes])
-    _drop_inputs(model.graph, {cast.output[0] for cast in casts})
-    parent = sha256_of(src)
-    facts = {"precision": "bf16", "parent_sha256": parent, "fp32_nodes": ", ".join(sorted(keep_fp32))}
-    provenance.write(model, {**facts, "tools": provenance.tool_versions()})
-    onnx_file.check(model, step="bf16")
-    if onnx_file.interface_of(model) != interface:
-        raise WrongResult("The bf16 model has other inputs or outputs.", "Report it with the model.")
-    onnx_file.save(model, dst)
-    return Artifact.of(dst, precision="bf16", opset=onnx_file.opset_of(model), parent_sha256=parent, notes=(NOTE,))
+    facts = {"fp32_nodes": ", ".join(sorted(keep_fp32))}
+    return finish(model, dst, src=src, precision="bf16", facts=facts, notes=(NOTE,))
 
 
 def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -67,14 +60,11 @@ def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     return np.where(is_nan, (bits >> 16) | 0x40, nearest).astype(np.uint16)
 
 
-def _require_fp32(src: Path, model: onnx.ModelProto) -> None:
-    precision = onnx_file.precision_of(model)
-    if precision != "fp32":
-        raise BadModelFile(f"{src} is {precision} already.", "Give the fp32 model.")
-    if onnx_file.opset_of(model) < _MIN_OPSET:
-        raise BadModelFile(
-            f"{src} has opset {onnx_file.opset_of(model)}; bfloat16 needs {_MIN_OPSET}.", "Export it at a newer opset."
-        )
+def _require_fp32(src: ModelFile) -> None:
+    if src.precision != "fp32":
+        raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
+    if src.opset < _MIN_OPSET:
+        raise BadModelFile(f"{src} has opset {src.opset}; bfloat16 needs {_MIN_OPSET}.", "Export it at a newer opset.")
 
 
 def _pays(tensor: TensorProto) -> bool:
@@ -92,10 +82,3 @@ def _store(tensor: TensorProto) -> onnx.NodeProto:
     stored = helper.make_tensor(name + _SUFFIX, TensorProto.BFLOAT16, dims, bits.tobytes(), raw=True)
     tensor.CopyFrom(stored)
     return helper.make_node("Cast", [stored.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT)
-
-
-def _drop_inputs(graph: onnx.GraphProto, names: Collection[str]) -> None:
-    """Before IR version 4 every weight was listed as an input with a default, too."""
-    listed = [value for value in graph.input if value.name not in names]
-    del graph.input[:]
-    graph.input.extend(listed)

@@ -11,17 +11,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from exporters import onnx_file, provenance
+from exporters import onnx_file
 from exporters.artifact import Artifact
-from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, BadOption, NotConvertible, WrongResult
+from exporters.finish import finish
 from exporters.half import graph as half_graph
 from exporters.half import ranges as half_ranges
 from exporters.half.ranges import MAX_HALF, HalfRange
+from exporters.model_file import ModelFile
 
 
 def convert(
-    src: Path,
+    src: ModelFile,
     dst: Path,
     *,
     keep_io_types: bool = True,
@@ -38,23 +39,18 @@ def convert(
     or half-precision inputs and outputs that would overflow, NotConvertible when the types in the graph cannot be told,
     WrongResult when what was made is not a valid fp16 model.
     """
-    model = onnx_file.load_to_convert(src)
-    interface = onnx_file.interface_of(model)
+    model = src.to_convert()
     _refuse_converted(src, model)
     onnx_file.require_nodes(model, keep_fp32, source=src)
     if not keep_io_types:
-        _refuse_overflowing_interface(src, interface, ranges or {})
+        _refuse_overflowing_interface(src, ranges or {})
     unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
     half = _typed(model)
     kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph)})
     half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
-    parent = sha256_of(src)
-    facts = {"precision": "fp16", "parent_sha256": parent, "fp32_nodes": ", ".join(kept)}
-    provenance.write(half, {**facts, "tools": provenance.tool_versions()})
-    _verify(half, interface, keep_io_types)
-    onnx_file.save(half, dst)
+    _verify(half, keep_io_types)
     notes = tuple(f"{name} stays in fp32: {why}" for name, why in sorted(unfit.items()))
-    return Artifact.of(dst, precision="fp16", opset=onnx_file.opset_of(half), parent_sha256=parent, notes=notes)
+    return finish(half, dst, src=src, precision="fp16", facts={"fp32_nodes": ", ".join(kept)}, notes=notes)
 
 
 def _reading_the_untyped(graph: onnx.GraphProto) -> set[str]:
@@ -64,21 +60,19 @@ def _reading_the_untyped(graph: onnx.GraphProto) -> set[str]:
     return {node.name for node in graph.node if any(name and name not in typed for name in node.input)}
 
 
-def _refuse_converted(src: Path, model: onnx.ModelProto) -> None:
-    precision = onnx_file.precision_of(model)
-    if precision != "fp32":
-        raise BadModelFile(f"{src} is {precision} already.", "Give the fp32 model.")
+def _refuse_converted(src: ModelFile, model: onnx.ModelProto) -> None:
+    if src.precision != "fp32":
+        raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in _constants(model.graph)):
         raise BadModelFile(f"{src} has no fp32 weights to convert.", "Give the fp32 model.")
 
 
-def _refuse_overflowing_interface(
-    src: Path, interface: tuple[tuple[str, ...], tuple[str, ...]], ranges: Mapping[str, HalfRange]
-) -> None:
-    for name in (*interface[0], *interface[1]):
-        if name in ranges and ranges[name].overflows:
+def _refuse_overflowing_interface(src: ModelFile, ranges: Mapping[str, HalfRange]) -> None:
+    for value in (*src.inputs, *src.outputs):
+        seen = ranges.get(value.name)
+        if seen is not None and seen.overflows:
             raise BadOption(
-                f"'{name}' reaches {ranges[name].largest:.4g} in {src}; half precision ends at {MAX_HALF:.0f}.",
+                f"'{value.name}' reaches {seen.largest:.4g} in {src}; half precision ends at {MAX_HALF:.0f}.",
                 "Keep the inputs and outputs in fp32.",
             )
 
@@ -129,10 +123,7 @@ def _constants(graph: onnx.GraphProto) -> list[TensorProto]:
     return [*graph.initializer, *in_nodes]
 
 
-def _verify(model: onnx.ModelProto, interface: tuple[tuple[str, ...], tuple[str, ...]], keep_io_types: bool) -> None:
-    onnx_file.check(model, step="fp16")
-    if onnx_file.interface_of(model) != interface:
-        raise WrongResult("The fp16 model has other inputs or outputs.", "Report it with the model.")
+def _verify(model: onnx.ModelProto, keep_io_types: bool) -> None:
     if not any(tensor.data_type == TensorProto.FLOAT16 for tensor in _constants(model.graph)):
         raise WrongResult(
             "No weight could be converted to fp16.",

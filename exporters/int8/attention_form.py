@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from exporters import onnx_file
+from exporters import cleaning, onnx_file
 
 _FIRST_OPSET = 23
 _SWAP_HEADS = [0, 2, 1, 3]
@@ -54,9 +54,9 @@ def flattened(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str] | None:
         copy.graph.node.remove(node)
     for attention, bridges in found:
         _rewire(attention, bridges)
-    _drop_dead(copy, {node.input[1] for node in removed.values() if node.op_type == "Reshape"})
     gone = sum(node.op_type == "Transpose" for node in removed.values())
-    return copy, f"fed the linear outputs to {len(found)} Attention nodes in 3-D form: {gone} Transposes are gone"
+    made = cleaning.without_dead_parts(copy)  # what computed the targets of the Reshapes
+    return made, f"fed the linear outputs to {len(found)} Attention nodes in 3-D form: {gone} Transposes are gone"
 
 
 class _Wiring:
@@ -143,29 +143,6 @@ def _rewire(attention: onnx.NodeProto, bridges: _Bridges) -> None:
     counts = [helper.make_attribute(name, bridge.heads) for name, bridge in zip(_HEADS, (query, key), strict=True)]
     del attention.attribute[:]
     attention.attribute.extend([*kept, *counts])
-
-
-def _drop_dead(model: onnx.ModelProto, tensors: set[str]) -> None:
-    """Take out what held or computed ``tensors``, the targets of the Reshapes that are gone, unless read elsewhere."""
-    graph = model.graph
-    makers = {output: node for node in graph.node for output in node.output}
-    pending = sorted(tensors)
-    while pending:
-        name = pending.pop()
-        if name in _read(model):
-            continue
-        index = next((index for index, tensor in enumerate(graph.initializer) if tensor.name == name), None)
-        if index is not None:
-            del graph.initializer[index]
-        elif (node := makers.pop(name, None)) is not None and not _read(model) & set(node.output):
-            graph.node.remove(node)
-            pending += node.input
-
-
-def _read(model: onnx.ModelProto) -> set[str]:
-    graphs = list(onnx_file.graphs_of(model))
-    inner = {name for graph in graphs for node in graph.node for name in node.input}
-    return inner | {value.name for graph in graphs for value in graph.output}
 
 
 def _inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

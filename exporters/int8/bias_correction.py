@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from exporters import onnx_file
 from exporters.calibration import activations
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
-from exporters.calibration.data import Samples, count_of, fixed_batch
+from exporters.calibration.data import Samples, count_of
 from exporters.int8.segments import Segments
 
 _CORRECTED = ("Conv", "Gemm")
@@ -98,7 +98,7 @@ def measure(
     right = activations.fold(
         model, samples, tensors=list(layers.values()), make=_ChannelMeans, memory_budget=memory_budget
     )
-    fixed = fixed_batch(model)
+    fixed = onnx_file.fixed_batch_of(model)
     walks = [
         Segments(quantized, part)
         for part in activations.batches(samples, fixed or count_of(samples), whole=fixed is not None)

@@ -23,19 +23,21 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from exporters import onnx_file
+from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
 from exporters.errors import BadModelFile, NotApplicable
+from exporters.finish import finish
 from exporters.int8 import attention_form
-from exporters.int8.preparation import MIN_OPSET, finish, refuse_quantized, successors, translated
+from exporters.int8.preparation import MIN_OPSET, refuse_quantized, require_int8, successors, translated
 from exporters.int8.targets import Int8Format
+from exporters.model_file import ModelFile
 
 _OP_TYPES = ("MatMul", "Gemm", "LSTM")
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _QUANTIZING_LSTM = "DynamicQuantizeLSTM"  # quantizes its input inside
 
 
-def convert(src: Path, dst: Path, *, int8: Int8Format, exclude: Collection[str] = ()) -> Artifact:
+def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[str] = ()) -> Artifact:
     """Write ``src``'s dynamic int8 version to ``dst``: MatMul, Gemm and LSTM weights in int8.
 
     ``exclude`` names nodes of ``src`` to leave in float. Attention is brought to its 3-D form first where it applies;
@@ -45,8 +47,8 @@ def convert(src: Path, dst: Path, *, int8: Int8Format, exclude: Collection[str] 
     weights, BadOption for a name that is not in the model, NotConvertible when the library fails, WrongResult when
     nothing could be quantized.
     """
-    model = onnx_file.load_to_convert(src)
-    refuse_quantized(src, model)
+    refuse_quantized(src)
+    model = src.to_convert()
     onnx_file.require_opset(model, MIN_OPSET, source=src)
     _refuse_unfit(src, model, exclude)
     with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
@@ -55,19 +57,12 @@ def convert(src: Path, dst: Path, *, int8: Int8Format, exclude: Collection[str] 
         quantized = _quantized(given, Path(folder), int8, exclude)
     facts = {"int8_format": str(int8), "steps": "; ".join(steps), "float_nodes": ", ".join(sorted(exclude))}
     in_lstm = any(node.op_type == _QUANTIZING_LSTM for node in quantized.graph.node)
-    return finish(
-        quantized,
-        src=src,
-        dst=dst,
-        precision="int8-dynamic",
-        wanted_op=_QUANTIZING_LSTM if in_lstm else "DynamicQuantizeLinear",
-        facts={name: fact for name, fact in facts.items() if fact},
-        interface=onnx_file.interface_of(model),
-        notes=steps,
-    )
+    wanted = _QUANTIZING_LSTM if in_lstm else "DynamicQuantizeLinear"
+    require_int8(quantized, wanted, src=src, precision="int8-dynamic")
+    return finish(quantized, dst, src=src, precision="int8-dynamic", facts=facts, notes=steps)
 
 
-def _refuse_unfit(src: Path, model: onnx.ModelProto, exclude: Collection[str]) -> None:
+def _refuse_unfit(src: ModelFile, model: onnx.ModelProto, exclude: Collection[str]) -> None:
     if not any(node.op_type in _OP_TYPES for node in model.graph.node):
         raise NotApplicable(
             f"{src} has no {', '.join(_OP_TYPES)} to quantize dynamically.",
@@ -81,9 +76,7 @@ def _refuse_unfit(src: Path, model: onnx.ModelProto, exclude: Collection[str]) -
 def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: Collection[str]) -> onnx.ModelProto:
     onnx.save(model, folder / "given.onnx")  # of a model in memory it loses the shapes that are constants
     quant_pre_process(folder / "given.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
-    ready = onnx.load(folder / "ready.onnx")
-    onnx_file.name_nodes(ready.graph)
-    _drop_claims_about_constants(ready.graph)
+    ready = cleaning.named(onnx.load(folder / "ready.onnx"))
     kept = successors(model.graph, ready.graph, exclude)
     _share_no_transposed_weights(ready.graph)
     _separate_weights(ready.graph, kept)
@@ -97,14 +90,6 @@ def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: 
         weight_type=_TYPES[int8.weight],
     )
     return onnx.load(folder / "quantized.onnx")
-
-
-def _drop_claims_about_constants(graph: onnx.GraphProto) -> None:
-    """torch.onnx states the shapes of weights a second time, which is wrong once the quantizer has transposed them."""
-    constants = {tensor.name for tensor in graph.initializer}
-    kept = [value for value in graph.value_info if value.name not in constants]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
 
 
 def _share_no_transposed_weights(graph: onnx.GraphProto) -> None:

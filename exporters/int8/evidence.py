@@ -5,8 +5,9 @@ import math
 import numpy as np
 import onnx
 
+from exporters import onnx_file
 from exporters.calibration import activations
-from exporters.calibration.data import Samples, fixed_batch
+from exporters.calibration.data import Samples
 
 _BATCH = 16
 
@@ -15,7 +16,7 @@ class Evidence:
     """An fp32 model and some samples, on which versions of it are compared with it, a batch at a time."""
 
     def __init__(self, model: onnx.ModelProto, samples: Samples) -> None:
-        self._samples, self._fixed = samples, fixed_batch(model)
+        self._samples, self._fixed = samples, onnx_file.fixed_batch_of(model)
         self._session = activations.open_session(model, threads=activations.usable_cores())
 
     def sqnr_db(self, model: onnx.ModelProto) -> float:

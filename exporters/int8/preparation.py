@@ -1,4 +1,4 @@
-"""What static and dynamic quantization share: the pre-process step before, the checks and provenance after."""
+"""What static and dynamic quantization share: the pre-process step before, the check of what was made after."""
 
 import contextlib
 import tempfile
@@ -10,11 +10,10 @@ from onnx import TensorProto
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from exporters import onnx_file, provenance
-from exporters.artifact import Artifact
-from exporters.atomic_file import sha256_of
+from exporters import cleaning, onnx_file
 from exporters.errors import BadModelFile, NotConvertible, WrongResult
 from exporters.library_output import quiet
+from exporters.model_file import ModelFile
 
 _ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
 MIN_OPSET = 13
@@ -22,7 +21,7 @@ MIN_OPSET = 13
 _INT8_TYPES = (TensorProto.INT8, TensorProto.UINT8)
 
 
-def preprocessed(src: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+def preprocessed(src: ModelFile, model: onnx.ModelProto) -> onnx.ModelProto:
     """``model``, read from ``src``, with shapes inferred, constants and batch norms folded, and every node named."""
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
@@ -33,8 +32,7 @@ def preprocessed(src: Path, model: onnx.ModelProto) -> onnx.ModelProto:
             onnx.save(_with_symbolic_shapes(model), given)
         quant_pre_process(given, ready, skip_symbolic_shape=True)
         found = onnx.shape_inference.infer_shapes(onnx.load(ready))
-    onnx_file.name_nodes(found.graph)
-    return found
+    return cleaning.named(found)
 
 
 def _with_symbolic_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -79,7 +77,7 @@ def _has_attention(model: onnx.ModelProto) -> bool:
 
 
 @contextlib.contextmanager
-def translated(src: Path | str) -> Iterator[None]:
+def translated(src: ModelFile | str) -> Iterator[None]:
     """Silence the library, and raise failures of the library inside the block as NotConvertible."""
     try:
         with quiet():
@@ -91,37 +89,17 @@ def translated(src: Path | str) -> Iterator[None]:
         ) from error
 
 
-def refuse_quantized(src: Path, model: onnx.ModelProto) -> None:
+def refuse_quantized(src: ModelFile) -> None:
     """Raise BadModelFile for a model that is int8 or int4 already."""
-    if onnx_file.precision_of(model).startswith("int"):
+    if src.precision.startswith("int"):
         raise BadModelFile(f"{src} is quantized already.", "Give the fp32 model.")
 
 
-def finish(
-    model: onnx.ModelProto,
-    *,
-    src: Path,
-    dst: Path,
-    precision: str,
-    wanted_op: str,
-    facts: dict[str, str],
-    interface: tuple[tuple[str, ...], tuple[str, ...]],
-    notes: tuple[str, ...] = (),
-) -> Artifact:
-    """Check the quantizer's output, add the provenance, save it to ``dst`` and describe it."""
-    onnx_file.check(model, step=precision)
-    if onnx_file.interface_of(model) != interface:
-        raise WrongResult(f"The {precision} model has other inputs or outputs.", "Report it with the model.")
-    has_op = any(node.op_type == wanted_op for node in model.graph.node)
+def require_int8(model: onnx.ModelProto, operator: str, *, src: ModelFile, precision: str) -> None:
+    """Raise WrongResult unless the quantizer put ``operator`` and int8 weights into the graph."""
+    has_op = any(node.op_type == operator for node in model.graph.node)
     if not has_op or not any(tensor.data_type in _INT8_TYPES for tensor in model.graph.initializer):
         raise WrongResult(
             f"Nothing in {src} could be quantized to {precision}.",
             "It has no operator with constant weights that the quantizer knows: ship fp32 or fp16.",
         )
-    parent = sha256_of(src)
-    provenance.write(
-        model,
-        {**facts, "precision": precision, "parent_sha256": parent, "tools": provenance.tool_versions()},
-    )
-    onnx_file.save(model, dst)
-    return Artifact.of(dst, precision=precision, opset=onnx_file.opset_of(model), parent_sha256=parent, notes=notes)

@@ -9,7 +9,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from exporters import onnx_file
+from exporters import cleaning, onnx_file
 from exporters.calibration import taps
 from exporters.calibration.thresholds import Range
 from exporters.int8.preparation import translated
@@ -65,9 +65,9 @@ def inserted(
         quantizer.model.topological_sort()
     made: onnx.ModelProto = quantizer.model.model
     _connect_float_nodes(made.graph, kept)
+    made = cleaning.without_dead_parts(made)
     _leave_outputs_unrounded(made.graph, model.graph)
-    _drop_unread_weights(made)
-    return made
+    return cleaning.without_dead_parts(made)
 
 
 def gemm_weights(model: onnx.ModelProto) -> list[str]:
@@ -151,12 +151,6 @@ def _connect_float_nodes(graph: onnx.GraphProto, kept: Collection[str]) -> None:
         if _in_float(node, kept) and node.op_type != "QuantizeLinear":
             for index, name in enumerate(node.input):
                 node.input[index] = rounded.get(name, name)
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    for kind in ("DequantizeLinear", "QuantizeLinear"):
-        unread = [node for node in graph.node if node.op_type == kind and node.output[0] not in read]
-        for node in unread:
-            graph.node.remove(node)
-        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
 
 
 def _leave_outputs_unrounded(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
@@ -183,16 +177,6 @@ def _leave_outputs_unrounded(graph: onnx.GraphProto, original: onnx.GraphProto) 
             product.output[0] = value.name
             graph.node.remove(rounded)
             graph.node.remove(rounding)
-
-
-def _drop_unread_weights(model: onnx.ModelProto) -> None:
-    """ONNX Runtime warns of each at every load."""
-    if onnx_file.has_subgraphs(model):
-        return
-    graph = model.graph
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
-        graph.initializer.remove(tensor)
 
 
 def _in_float(node: onnx.NodeProto | None, kept: Collection[str]) -> bool:

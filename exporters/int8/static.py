@@ -17,10 +17,12 @@ from exporters.calibration.channel_maxima import channel_maxima
 from exporters.calibration.data import Samples
 from exporters.calibration.statistics import Statistics, collect
 from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method
+from exporters.finish import finish
 from exporters.int8 import attention_form, bias_correction, equalization, qdq, stem_fold
 from exporters.int8.evidence import Evidence
-from exporters.int8.preparation import MIN_OPSET, finish, preprocessed, refuse_quantized, successors
+from exporters.int8.preparation import MIN_OPSET, preprocessed, refuse_quantized, require_int8, successors
 from exporters.int8.targets import Int8Format
+from exporters.model_file import ModelFile
 
 Step = Literal["attention-form", "stem-fold", "equalization", "gemm-per-tensor", "bias-correction"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -60,7 +62,7 @@ class StaticInt8:
 
     def __init__(
         self,
-        src: Path,
+        src: ModelFile,
         *,
         samples: Samples,
         int8: Int8Format,
@@ -74,11 +76,10 @@ class StaticInt8:
         self._cache = cache
         self.steps: list[str] = []
         """What was done to the graph, and what it gained, one sentence each."""
-        model = onnx_file.load_to_convert(src)
-        refuse_quantized(src, model)
+        refuse_quantized(src)
+        model = src.to_convert()
         onnx_file.require_opset(model, MIN_OPSET, source=src)
         self._original = model
-        self._interface = onnx_file.interface_of(model)
         self._data_sha256 = calibration_data.check(samples, model, source=source)
         if "attention-form" not in self._options.skip and (done := attention_form.flattened(model)):
             model = done[0]
@@ -109,21 +110,19 @@ class StaticInt8:
         """The digest of the calibration data."""
         return self._data_sha256
 
-    def write_reference(self, path: Path) -> Path:
-        """Write the fp32 model that is quantized, after its steps, with which layers can be compared by name."""
-        onnx_file.save(self._model, path)
-        return path
+    @property
+    def reference(self) -> onnx.ModelProto:
+        """The fp32 model that is quantized, after its steps, with which layers can be compared by name."""
+        return self._model
 
     @property
     def method(self) -> Method:
         """How ranges are chosen where nothing else is said."""
         return self._options.method
 
-    def write_plain(self, path: Path, *, method: Method) -> Path:
-        """Write an int8 version by ``method`` without corrections: to be compared, not to be shipped."""
-        methods = dict.fromkeys(self._statistics.seen, method)
-        onnx_file.save(self._quantized(self._model, self._statistics, methods=methods), path)
-        return path
+    def plain(self, method: Method) -> onnx.ModelProto:
+        """An int8 version by ``method`` without corrections: to be compared, not to be shipped."""
+        return self._quantized(self._model, self._statistics, methods=dict.fromkeys(self._statistics.seen, method))
 
     def write(
         self, dst: Path, *, exclude: Collection[str] = (), methods: Mapping[str, Method] | None = None
@@ -131,12 +130,12 @@ class StaticInt8:
         """Write the int8 version to ``dst``: nodes of ``exclude`` in float, tensors of ``methods`` by their method."""
         quantized, steps = self._corrected(self._nodes_now(exclude), methods)
         chosen = [self._options.method, *(f"{name} by {method}" for name, method in sorted((methods or {}).items()))]
+        require_int8(quantized, "QuantizeLinear", src=self._src, precision="int8-static")
         return finish(
             quantized,
+            dst,
             src=self._src,
-            dst=dst,
             precision="int8-static",
-            wanted_op="QuantizeLinear",
             facts={
                 "int8_format": str(self._int8),
                 "calibration_samples": str(self._statistics.samples),
@@ -145,7 +144,6 @@ class StaticInt8:
                 "steps": "; ".join(steps),
                 "float_nodes": ", ".join(sorted(exclude)),
             },
-            interface=self._interface,
             notes=tuple(steps),
         )
 
@@ -241,7 +239,7 @@ class StaticInt8:
 
     def _some(self, start: int, count: int) -> Samples:
         """``count`` samples from ``start`` on, or as many of the last as there are; whole batches of a fixed size."""
-        fixed = calibration_data.fixed_batch(self._original) or 1
+        fixed = self._src.fixed_batch or 1
         count = max(count // fixed, 1) * fixed
         start = max(0, min(start, calibration_data.count_of(self._samples) - count))
         return {name: array[start : start + count] for name, array in self._samples.items()}
@@ -253,7 +251,7 @@ def _bytes_per_sample(value: onnx.ValueInfoProto) -> int:
 
 
 def convert(
-    src: Path,
+    src: ModelFile,
     dst: Path,
     *,
     samples: Samples,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_file
+from exporters import cleaning
 
 _MIN_OUTPUT_CHANNELS = 16
 _OUTPUT_CHANNELS_MULTIPLE = 4
@@ -46,7 +46,6 @@ def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str] | None:
     stems = {stem.conv.output[0]: stem for stem in _stems(copy.graph)}
     if not stems:
         return None
-    unfolded = {stem.conv.input[1] for stem in stems.values()}
     nodes: list[onnx.NodeProto] = []
     for node in copy.graph.node:
         if node.output and (stem := stems.get(node.output[0])):
@@ -54,9 +53,9 @@ def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str] | None:
         nodes.append(node)
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    _drop_unread(copy, unfolded)
     names = ", ".join(f"'{stem.conv.name or output}'" for output, stem in stems.items())
-    return copy, f"folded the stride-2 Conv {names} on 3 channels into a stride-1 Conv on 12"
+    made = cleaning.without_dead_parts(copy)  # the weight as it was
+    return made, f"folded the stride-2 Conv {names} on 3 channels into a stride-1 Conv on 12"
 
 
 def _stems(graph: onnx.GraphProto) -> Iterator[_Stem]:
@@ -154,11 +153,3 @@ def _space_to_depth(graph: onnx.GraphProto, stem: _Stem, *, prefix: str) -> list
         nodes.append(node)
         tensor = node.output[0]
     return nodes
-
-
-def _drop_unread(model: onnx.ModelProto, names: set[str]) -> None:
-    """Remove those of the initializers ``names`` that nothing reads any more."""
-    read = {name for graph in onnx_file.graphs_of(model) for node in graph.node for name in node.input}
-    unread = names - read - {value.name for value in model.graph.output}
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name in unread]:
-        model.graph.initializer.remove(tensor)

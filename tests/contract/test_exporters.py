@@ -15,16 +15,18 @@ from exporters.half import fp16
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8 import static as int8_static
 from exporters.int8.targets import format_for
+from exporters.model_file import ModelFile
+from tests.contract.comparing import compared
 from tests.contract.tiny_models import MODELS
 from toolchain import machine
 from toolchain.accuracy import parity
 
 INT8 = format_for(architecture=machine.describe().architecture, isa=machine.describe().isa)
 CONVERTERS: dict[str, Callable[[Path, Path, str], Artifact]] = {
-    "fp16": lambda src, dst, name: fp16.convert(src, dst),
-    "int8-dynamic": lambda src, dst, name: int8_dynamic.convert(src, dst, int8=INT8),
+    "fp16": lambda src, dst, name: fp16.convert(ModelFile(src), dst),
+    "int8-dynamic": lambda src, dst, name: int8_dynamic.convert(ModelFile(src), dst, int8=INT8),
     "int8-static": lambda src, dst, name: int8_static.convert(
-        src, dst, samples=MODELS[name].samples(64, seed=1), int8=INT8
+        ModelFile(src), dst, samples=MODELS[name].samples(64, seed=1), int8=INT8
     ),
 }
 models = pytest.mark.parametrize("name", MODELS)
@@ -51,7 +53,7 @@ def test_every_opset_offered_is_honoured(opset: int, tmp_path: Path) -> None:
     examples = {key: torch.from_numpy(array) for key, array in MODELS["attention"].samples(2).items()}
     module = MODELS["attention"].module()
     made = torch_onnx.export(module, tmp_path / "a.onnx", example_inputs=examples, output_names=["scores"], opset=opset)
-    assert made.opset == opset == onnx_file.opset_of(onnx_file.load(tmp_path / "a.onnx"))
+    assert made.opset == opset == onnx_file.opset_of(ModelFile(tmp_path / "a.onnx").proto)
     assert parity.check_export(tmp_path / "a.onnx", module, MODELS["attention"].samples()).passed
 
 
@@ -67,13 +69,13 @@ def test_a_conversion_is_close_records_its_parent_and_keeps_its_input(
     assert (made.path, made.precision, made.sha256) == (dst, precision, sha256_of(dst))
     assert made.size_bytes == dst.stat().st_size
     assert [path.name for path in tmp_path.iterdir()] == ["made.onnx"]
-    facts = provenance.read(onnx_file.load(dst))
+    facts = provenance.read(ModelFile(dst).proto)
     assert facts["parent_sha256"] == made.parent_sha256 == before
     assert facts["precision"] == precision
-    assert onnx_file.interface_of(onnx_file.load(dst)) == (("x",), ("scores",))
-    compared = parity.check_conversion(dst, src, MODELS[name].samples(64, seed=2), precision=precision)
-    assert compared.passed
-    assert compared.sqnr_db > (50 if precision == "fp16" else 20)
+    assert onnx_file.interface_of(ModelFile(dst).proto) == (("x",), ("scores",))
+    found = compared(dst, src, MODELS[name].samples(64, seed=2), precision=precision)
+    assert found.passed
+    assert found.sqnr_db > (50 if precision == "fp16" else 20)
 
 
 @models
@@ -93,8 +95,8 @@ def test_a_converted_model_is_not_converted_again(precision: str, exported: Expo
 
 
 def test_dynamic_int8_leaves_convolutions_alone(exported: Exported, tmp_path: Path) -> None:
-    int8_dynamic.convert(exported("residual"), tmp_path / "d.onnx", int8=INT8)
-    kinds = {node.op_type for node in onnx_file.load(tmp_path / "d.onnx").graph.node}
+    int8_dynamic.convert(ModelFile(exported("residual")), tmp_path / "d.onnx", int8=INT8)
+    kinds = {node.op_type for node in ModelFile(tmp_path / "d.onnx").proto.graph.node}
     assert "Conv" in kinds
     assert "ConvInteger" not in kinds
 
@@ -103,8 +105,10 @@ def test_static_int8_has_the_format_asked_for(exported: Exported, tmp_path: Path
     import onnx
 
     int8 = format_for(architecture="x86_64", isa={"avx512_vnni"})
-    int8_static.convert(exported("residual"), tmp_path / "s.onnx", samples=MODELS["residual"].samples(8), int8=int8)
-    model = onnx_file.load(tmp_path / "s.onnx")
+    int8_static.convert(
+        ModelFile(exported("residual")), tmp_path / "s.onnx", samples=MODELS["residual"].samples(8), int8=int8
+    )
+    model = ModelFile(tmp_path / "s.onnx").proto
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     made_by = {output: node for node in model.graph.node for output in node.output}
     convolution = next(node for node in model.graph.node if node.op_type == "Conv")
@@ -117,6 +121,6 @@ def test_static_int8_has_the_format_asked_for(exported: Exported, tmp_path: Path
 
 @pytest.mark.parametrize("keep_io_types", [True, False])
 def test_fp16_inputs_and_outputs_are_what_was_asked(keep_io_types: bool, exported: Exported, tmp_path: Path) -> None:
-    fp16.convert(exported("mlp"), tmp_path / "h.onnx", keep_io_types=keep_io_types)
+    fp16.convert(ModelFile(exported("mlp")), tmp_path / "h.onnx", keep_io_types=keep_io_types)
     result = parity.outputs_of(tmp_path / "h.onnx", MODELS["mlp"].samples(4))["scores"]
     assert result.dtype == (np.float32 if keep_io_types else np.float16)

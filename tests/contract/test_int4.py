@@ -17,9 +17,10 @@ from exporters.artifact import Artifact
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, BadOption, NotApplicable
 from exporters.half import bf16, fp16
+from exporters.model_file import ModelFile
 from runtimes.ort import OrtRuntime
+from tests.contract.comparing import compared
 from tests.contract.tiny_models import MODELS
-from toolchain.accuracy import parity
 
 Exported = Callable[[str], Path]
 RANDOM = np.random.default_rng(0)
@@ -46,35 +47,35 @@ def one_product(path: Path, shape: tuple[int, int]) -> Path:
 
 def noise_of(made: Path, src: Path, width: int) -> float:
     feeds = {"x": RANDOM.normal(size=(64, width)).astype(np.float32)}
-    return parity.check_conversion(made, src, feeds, precision="int4").sqnr_db
+    return compared(made, src, feeds, precision="int4").sqnr_db
 
 
 def operators(path: Path) -> list[str]:
-    return [node.op_type for node in onnx_file.load(path).graph.node]
+    return [node.op_type for node in ModelFile(path).proto.graph.node]
 
 
 @pytest.mark.parametrize("name", ["mlp", "casting", "attention"])
 def test_int4_passes_parity_and_records_where_it_comes_from(name: str, exported: Exported, tmp_path: Path) -> None:
     src, dst = exported(name), tmp_path / "q.onnx"
     before = sha256_of(src)
-    made = int4.convert(src, dst)
+    made = int4.convert(ModelFile(src), dst)
     assert (made.path, made.precision, made.sha256, made.parent_sha256) == (dst, "int4", sha256_of(dst), before)
     assert sha256_of(src) == before
-    assert onnx_file.precision_of(onnx_file.load(dst)) == "int4"
-    facts = provenance.read(onnx_file.load(dst))
+    assert onnx_file.precision_of(ModelFile(dst).proto) == "int4"
+    facts = provenance.read(ModelFile(dst).proto)
     assert facts["int4_format"] == "4-bit weights in blocks of 32, symmetric, accuracy level 4"
-    assert onnx_file.interface_of(onnx_file.load(dst)) == onnx_file.interface_of(onnx_file.load(src))
-    compared = parity.check_conversion(dst, src, MODELS[name].samples(64, seed=2), precision="int4")
-    assert compared.sqnr_db > 15
-    assert int4.convert(src, tmp_path / "again.onnx").sha256 == made.sha256
+    assert onnx_file.interface_of(ModelFile(dst).proto) == onnx_file.interface_of(ModelFile(src).proto)
+    found = compared(dst, src, MODELS[name].samples(64, seed=2), precision="int4")
+    assert found.sqnr_db > 15
+    assert int4.convert(ModelFile(src), tmp_path / "again.onnx").sha256 == made.sha256
 
 
 def test_a_linear_model_shrinks_about_sevenfold(tmp_path: Path) -> None:
     """5 bits a weight in blocks of 32, 4.5 in blocks of 64."""
     src = one_product(tmp_path / "m.onnx", (512, 512))
     whole = src.stat().st_size
-    assert whole / int4.convert(src, tmp_path / "32.onnx").size_bytes == pytest.approx(32 / 5, rel=0.02)
-    assert whole / int4.convert(src, tmp_path / "64.onnx", block_size=64).size_bytes == pytest.approx(
+    assert whole / int4.convert(ModelFile(src), tmp_path / "32.onnx").size_bytes == pytest.approx(32 / 5, rel=0.02)
+    assert whole / int4.convert(ModelFile(src), tmp_path / "64.onnx", block_size=64).size_bytes == pytest.approx(
         32 / 4.5, rel=0.02
     )
 
@@ -83,14 +84,14 @@ def test_a_linear_model_shrinks_about_sevenfold(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inputs", [256, 40, 17, 33])
 def test_features_that_are_no_multiple_of_the_block_work(inputs: int, symmetric: bool, tmp_path: Path) -> None:
     src = one_product(tmp_path / "m.onnx", (inputs, 48))
-    made = int4.convert(src, tmp_path / "q.onnx", symmetric=symmetric)
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx", symmetric=symmetric)
     assert noise_of(made.path, src, inputs) > 20
 
 
 def test_smaller_blocks_and_zero_points_keep_more(tmp_path: Path) -> None:
     src = one_product(tmp_path / "m.onnx", (512, 256))
     kept = [
-        noise_of(int4.convert(src, tmp_path / "q.onnx", block_size=size, symmetric=symmetric).path, src, 512)
+        noise_of(int4.convert(ModelFile(src), tmp_path / "q.onnx", block_size=size, symmetric=symmetric).path, src, 512)
         for size, symmetric in ((128, True), (32, True), (32, False), (16, False))
     ]
     assert kept == sorted(kept)
@@ -107,7 +108,7 @@ def test_a_gemm_becomes_a_product_and_an_add(attributes: dict[str, Any], biased:
     names = ["x", "w", "b"] if biased else ["x", "w"]
     nodes = [helper.make_node("Gemm", names, ["y"], name="linear", **attributes)]
     src = write_model(tmp_path / "m.onnx", nodes, {"w": weight, "b": RANDOM.normal(size=24) * 50}, width=40)
-    made = int4.convert(src, tmp_path / "q.onnx")
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
     assert operators(made.path) == ["MatMulNBits", "Add"][: 1 + biased]
     assert noise_of(made.path, src, 40) > 20
 
@@ -120,7 +121,7 @@ def test_a_gemm_that_scales_stays(attributes: dict[str, Any], tmp_path: Path) ->
     ]
     weights = {"w": RANDOM.normal(size=(40, 40)), "b": RANDOM.normal(size=40)}
     src = write_model(tmp_path / "m.onnx", nodes, weights, width=40)
-    assert operators(int4.convert(src, tmp_path / "q.onnx").path) == ["Gemm", "MatMulNBits"]
+    assert operators(int4.convert(ModelFile(src), tmp_path / "q.onnx").path) == ["Gemm", "MatMulNBits"]
 
 
 def test_a_weight_that_two_products_share_is_packed_once_for_each_way_it_is_read(tmp_path: Path) -> None:
@@ -130,17 +131,17 @@ def test_a_weight_that_two_products_share_is_packed_once_for_each_way_it_is_read
         helper.make_node("Gemm", ["b", "w"], ["y"], name="three", transB=1),
     ]
     src = write_model(tmp_path / "m.onnx", nodes, {"w": RANDOM.normal(size=(40, 40))}, width=40)
-    made = int4.convert(src, tmp_path / "q.onnx")
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
     assert operators(made.path) == ["MatMulNBits"] * 3
-    stored = [tensor.name for tensor in onnx_file.load(made.path).graph.initializer]
+    stored = [tensor.name for tensor in ModelFile(made.path).proto.graph.initializer]
     assert stored == ["w.int4", "w.scales", "w.T.int4", "w.T.scales"]
     assert noise_of(made.path, src, 40) > 15
 
 
 def test_excluded_nodes_and_the_weights_they_share_stay_fp32(exported: Exported, tmp_path: Path) -> None:
-    gemms = [node for node in onnx_file.load(exported("mlp")).graph.node if node.op_type == "Gemm"]
-    made = int4.convert(exported("mlp"), tmp_path / "q.onnx", exclude=[gemms[0].name])
-    model = onnx_file.load(made.path)
+    gemms = [node for node in ModelFile(exported("mlp")).proto.graph.node if node.op_type == "Gemm"]
+    made = int4.convert(ModelFile(exported("mlp")), tmp_path / "q.onnx", exclude=[gemms[0].name])
+    model = ModelFile(made.path).proto
     assert {node.name: node.op_type for node in model.graph.node}[gemms[0].name] == "Gemm"
     assert gemms[0].input[1] in {tensor.name for tensor in model.graph.initializer}
     assert provenance.read(model)["fp32_nodes"] == gemms[0].name
@@ -154,7 +155,7 @@ def test_a_weight_in_a_constant_node_counts(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
     ]
     src = write_model(tmp_path / "m.onnx", nodes, {}, width=40)
-    made = int4.convert(src, tmp_path / "q.onnx")
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
     assert operators(made.path) == ["MatMulNBits"]
     assert noise_of(made.path, src, 40) > 20
 
@@ -163,7 +164,7 @@ def test_a_weight_in_a_constant_node_counts(tmp_path: Path) -> None:
 def test_a_file_never_grows(shape: tuple[int, int], tmp_path: Path) -> None:
     src = one_product(tmp_path / "m.onnx", shape)
     try:
-        made = int4.convert(src, tmp_path / "q.onnx")
+        made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
     except NotApplicable:
         assert not (tmp_path / "q.onnx").exists()
         assert shape != (512, 1)
@@ -174,24 +175,24 @@ def test_a_file_never_grows(shape: tuple[int, int], tmp_path: Path) -> None:
 
 def test_what_cannot_become_int4_says_why_and_leaves_no_file(exported: Exported, tmp_path: Path) -> None:
     dst = tmp_path / "q.onnx"
-    makers: dict[str, Callable[[Path, Path], Artifact]] = {
+    makers: dict[str, Callable[[ModelFile, Path], Artifact]] = {
         "int4": int4.convert,
         "fp16": fp16.convert,
         "bf16": bf16.convert,
     }
     for name, make in makers.items():
-        make(exported("mlp"), tmp_path / f"{name}.onnx")
+        make(ModelFile(exported("mlp")), tmp_path / f"{name}.onnx")
         with pytest.raises(BadModelFile, match=f"{name} already"):
-            int4.convert(tmp_path / f"{name}.onnx", dst)
+            int4.convert(ModelFile(tmp_path / f"{name}.onnx"), dst)
     with pytest.raises(BadOption, match="nobody"):
-        int4.convert(exported("mlp"), dst, exclude=["nobody"])
+        int4.convert(ModelFile(exported("mlp")), dst, exclude=["nobody"])
     with pytest.raises(BadOption, match="block size of 48"):
-        int4.convert(exported("mlp"), dst, block_size=48)
+        int4.convert(ModelFile(exported("mlp")), dst, block_size=48)
     with pytest.raises(BadOption, match="accuracy level 9"):
-        int4.convert(exported("mlp"), dst, accuracy_level=9)
-    all_names = [node.name for node in onnx_file.load(exported("mlp")).graph.node]
+        int4.convert(ModelFile(exported("mlp")), dst, accuracy_level=9)
+    all_names = [node.name for node in ModelFile(exported("mlp")).proto.graph.node]
     with pytest.raises(NotApplicable):
-        int4.convert(exported("mlp"), dst, exclude=all_names)
+        int4.convert(ModelFile(exported("mlp")), dst, exclude=all_names)
     assert not dst.exists()
 
 
@@ -201,7 +202,7 @@ def test_the_library_below_neither_prints_nor_changes_logging(
     """Importing onnxruntime's quantizer calls logging.basicConfig(level=INFO)."""
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
-    int4.convert(exported("mlp"), tmp_path / "q.onnx")
+    int4.convert(ModelFile(exported("mlp")), tmp_path / "q.onnx")
     assert (list(root.handlers), root.level) == before
     assert capfd.readouterr() == ("", "")
 
@@ -213,7 +214,7 @@ def test_tokens_of_three_axes_go_through_a_linear_layer(tmp_path: Path) -> None:
     src = tmp_path / "m.onnx"
     example = {"x": torch.from_numpy(tokens["x"][:2])}
     torch_onnx.export(module, src, example_inputs=example, output_names=["y"])
-    made = int4.convert(src, tmp_path / "q.onnx")
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
     assert operators(made.path).count("MatMulNBits") == 2
-    assert parity.check_conversion(made.path, src, tokens, precision="int4").sqnr_db > 15
+    assert compared(made.path, src, tokens, precision="int4").sqnr_db > 15
     OrtRuntime(made.path).open()

@@ -16,9 +16,11 @@ from torch import nn
 from exporters import onnx_file, torch_onnx
 from exporters.errors import BadOption, NotExportable, WrongResult
 from exporters.half import fp16
+from exporters.model_file import ModelFile
 from runtimes import registry
 from runtimes.errors import NotLoadable, ProviderUnavailable
 from runtimes.ort import OrtRuntime
+from tests.contract.comparing import compared
 from toolchain.accuracy import parity
 
 Exported = Callable[[str], Path]
@@ -44,14 +46,14 @@ SAMPLES = {"x": np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)}
 
 def test_fp16_of_a_graph_with_casts_loads(exported: Exported, tmp_path: Path) -> None:
     src = exported("casting")
-    assert any(node.op_type == "Cast" for node in onnx_file.load(src).graph.node)
-    fp16.convert(src, tmp_path / "h.onnx")
+    assert any(node.op_type == "Cast" for node in ModelFile(src).proto.graph.node)
+    fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     OrtRuntime(tmp_path / "h.onnx").open()
 
 
 def test_the_library_still_breaks_such_a_graph(exported: Exported, tmp_path: Path) -> None:
     """Why exporters/half_graph.py is there: when this fails, see whether onnxconverter-common will do again."""
-    half = float16.convert_float_to_float16(onnx_file.load(exported("casting")), keep_io_types=True)
+    half = float16.convert_float_to_float16(ModelFile(exported("casting")).proto, keep_io_types=True)
     onnx_file.save(half, tmp_path / "h.onnx")
     with pytest.raises(NotLoadable):
         OrtRuntime(tmp_path / "h.onnx").open()
@@ -61,9 +63,9 @@ def test_the_library_still_breaks_such_a_graph(exported: Exported, tmp_path: Pat
 def test_fp16_keeps_weights_that_half_precision_holds(largest: float, tmp_path: Path) -> None:
     weight = np.eye(4) * largest
     src = linear_model(tmp_path / "m.onnx", {"w": weight}, [helper.make_node("MatMul", ["x", "w"], ["y"], name="m")])
-    made = fp16.convert(src, tmp_path / "h.onnx")
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     assert made.notes == ()
-    stored = numpy_helper.to_array(onnx_file.load(tmp_path / "h.onnx").graph.initializer[0])
+    stored = numpy_helper.to_array(ModelFile(tmp_path / "h.onnx").proto.graph.initializer[0])
     assert stored.dtype == np.float16
     assert stored.max() == largest
 
@@ -74,10 +76,10 @@ def test_fp16_keeps_a_node_in_fp32_that_half_precision_cannot_hold(tmp_path: Pat
         helper.make_node("MatMul", ["h", "small"], ["y"], name="scaled"),
     ]
     src = linear_model(tmp_path / "m.onnx", {"big": np.eye(4) * 1e6, "small": np.eye(4) * 1e-3}, nodes)
-    made = fp16.convert(src, tmp_path / "h.onnx")
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     assert len(made.notes) == 1
     assert "large stays in fp32" in made.notes[0]
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx_file.load(made.path).graph.initializer}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in ModelFile(made.path).proto.graph.initializer}
     assert stored["big"].dtype == np.float32
     assert stored["big"].max() == 1e6
 
@@ -88,9 +90,9 @@ def test_fp16_does_not_let_a_tiny_constant_vanish(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["h", "w"], ["y"], name="m"),
     ]
     src = linear_model(tmp_path / "m.onnx", {"eps": np.full((1,), 1e-12), "w": np.eye(4)}, nodes)
-    made = fp16.convert(src, tmp_path / "h.onnx")
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     assert "guard stays in fp32" in made.notes[0]
-    assert parity.check_conversion(made.path, src, SAMPLES, precision="fp16").passed
+    assert compared(made.path, src, SAMPLES, precision="fp16").passed
 
 
 def test_fp16_separates_a_weight_that_fp32_and_fp16_nodes_share(tmp_path: Path) -> None:
@@ -99,8 +101,8 @@ def test_fp16_separates_a_weight_that_fp32_and_fp16_nodes_share(tmp_path: Path) 
         helper.make_node("MatMul", ["h", "w"], ["y"], name="second"),
     ]
     src = linear_model(tmp_path / "m.onnx", {"w": np.eye(4) * 2}, nodes)
-    fp16.convert(src, tmp_path / "h.onnx", keep_fp32=["second"])
-    assert parity.check_conversion(tmp_path / "h.onnx", src, SAMPLES, precision="fp16").passed
+    fp16.convert(ModelFile(src), tmp_path / "h.onnx", keep_fp32=["second"])
+    assert compared(tmp_path / "h.onnx", src, SAMPLES, precision="fp16").passed
 
 
 def test_fp16_refuses_a_model_whose_weights_all_overflow(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_fp16_refuses_a_model_whose_weights_all_overflow(tmp_path: Path) -> None
         tmp_path / "m.onnx", {"w": np.eye(4) * 1e9}, [helper.make_node("MatMul", ["x", "w"], ["y"], name="m")]
     )
     with pytest.raises(WrongResult, match="No weight"):
-        fp16.convert(src, tmp_path / "h.onnx")
+        fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     assert not (tmp_path / "h.onnx").exists()
 
 

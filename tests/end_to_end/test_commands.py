@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from exporters import onnx_file, provenance
+from exporters.model_file import ModelFile
 from tests.end_to_end.test_bad_input import FACTORIES
 
 Nnx = Callable[..., tuple[int, str, str]]
@@ -31,7 +32,7 @@ def test_export_a_recipe(place: Path, nnx: Nnx) -> None:
     made = json.loads(out)
     assert (made["opset"], made["parity"]["passed"], made["proven_on"]) == (21, True, "the test split of digits")
     assert made["parity"]["max_difference"] < 1e-4
-    assert onnx_file.opset_of(onnx_file.load(Path("d.onnx"))) == 21
+    assert onnx_file.opset_of(ModelFile(Path("d.onnx")).proto) == 21
 
 
 @pytest.mark.parametrize("name", ["make", "with_examples"])
@@ -40,7 +41,7 @@ def test_export_a_factory(name: str, place: Path, nnx: Nnx) -> None:
     code, out, err = nnx("export", f"factories.py:{name}", *given, "-o", "sub/f.onnx", "--output-name", "score")
     assert code == 0, err
     assert out.startswith("sub/f.onnx: fp32")
-    assert onnx_file.interface_of(onnx_file.load(Path("sub/f.onnx"))) == (("x",), ("score",))
+    assert onnx_file.interface_of(ModelFile(Path("sub/f.onnx")).proto) == (("x",), ("score",))
 
 
 def test_convert_to_fp16(place: Path, nnx: Nnx) -> None:
@@ -68,7 +69,7 @@ def test_quantize_chooses_its_mode_and_says_which(given: list[str], mode: str, p
     assert code == 0, err
     assert f"{mode} int8; " in err
     assert f"m.int8-{mode}.onnx: int8-{mode}" in out
-    facts = provenance.read(onnx_file.load(Path(f"m.int8-{mode}.onnx")))
+    facts = provenance.read(ModelFile(Path(f"m.int8-{mode}.onnx")).proto)
     if mode == "static":
         assert facts["calibration_samples"] == ("256" if "digits" in given else "4")
 

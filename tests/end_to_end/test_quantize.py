@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from exporters import onnx_file, provenance
+from exporters.model_file import ModelFile
 from toolchain.recipes.digits import recipe
 
 Nnx = Callable[..., tuple[int, str, str]]
@@ -23,7 +24,7 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A folder with the digits net, and the same function with a wild channel that plain int8 cannot bear."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(digits / "model.onnx", "model.onnx")
-    onnx_file.save(wild(onnx_file.load(Path("model.onnx"))), Path("wild.onnx"))
+    onnx_file.save(wild(ModelFile(Path("model.onnx")).proto), Path("wild.onnx"))
     data = recipe.data(None).load()
     test, train = data.model_inputs(data.test), data.model_inputs(data.train)
     np.savez("test.npz", image=test, labels=data.test.labels)
@@ -87,7 +88,7 @@ def test_the_search_finds_the_nodes_and_its_plan_can_be_replayed(place: Path, nn
     code, again, err = quantize(nnx, "wild.onnx", *wanted, "--plan", "plan.json", "--no-search", "-o", "b.onnx")
     assert code == 0, err
     assert again["sha256"] == made["sha256"]
-    assert provenance.read(onnx_file.load(Path("b.onnx")))["float_nodes"] == ", ".join(sorted(plan["exclude"]))  # type: ignore[index]
+    assert provenance.read(ModelFile(Path("b.onnx")).proto)["float_nodes"] == ", ".join(sorted(plan["exclude"]))  # type: ignore[index]
 
 
 def test_equalization_makes_the_search_needless(place: Path, nnx: Nnx) -> None:
@@ -215,7 +216,7 @@ def test_another_target_is_made_and_recorded(place: Path, nnx: Nnx) -> None:
     code, _, err = quantize(nnx, "model.onnx", "--calibration", "digits", "--target", "arm64")
     assert code == 0, err
     assert "int8 activations x int8 weights per channel for arm64" in err
-    facts = provenance.read(onnx_file.load(Path("model.int8-static.onnx")))
+    facts = provenance.read(ModelFile(Path("model.int8-static.onnx")).proto)
     assert "for arm64" in facts["int8_format"]
 
 

@@ -1,16 +1,17 @@
-"""The accuracy gate: passed, failed, or undecided for want of samples.
+"""The accuracy gate: passed, not passed, or undecided for want of samples.
 
 Every criterion is an interval against a limit. The intervals are two-sided at 90 %, so each end is a one-sided 95 %
 bound: a model passes only when 95 % bounds say so, and fails only when they do.
 
-    the whole interval on the right side of the limit     PASSED
-    the whole interval on the wrong side                  FAILED
+    the whole interval on the right side of the limit     OK
+    the whole interval on the wrong side                  UNPROVEN
     the limit inside the interval                         UNDECIDED, with the samples that it would take
+
+``nnx bench`` and the conversions judge by this one rule.
 """
 
 import math
 from dataclasses import asdict, dataclass
-from enum import Enum
 from statistics import NormalDist
 from typing import Any
 
@@ -18,40 +19,47 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain import stats
+from toolchain.accuracy import metrics
+from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.stats import Interval
 
 LEVEL = 0.90
 """The two-sided level whose ends are one-sided 95 % bounds."""
 Array = npt.NDArray[np.generic]
+_WORDS = {Status.OK: "passed", Status.UNDECIDED: "undecided", Status.UNPROVEN: "failed"}
 _POINT = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
-class Outcome(Enum):
-    """The gate's three answers."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNDECIDED = "undecided"
+def _in_range(option: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise BadUsage(f"{option} is {value:g}.", f"Give a number from {low:g} to {high:g}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
     """What a model must keep of its reference: at least one limit; raises BadUsage when none or out of range.
 
-    ``max_drop_points`` is in percentage points of top-1 accuracy, ``min_cosine`` is of the mean over samples.
+    ``max_drop`` is a share of the samples (0.01 is a point of top-1 accuracy), ``min_cosine`` is of the mean over
+    samples. Where nobody ``asked`` for a limit, samples too few to tell are no reason to doubt a drop that looks
+    allowed.
     """
 
-    max_drop_points: float | None = None
+    max_drop: float | None = None
     min_sqnr_db: float | None = None
     min_cosine: float | None = None
+    asked: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_drop_points is None and self.min_sqnr_db is None and self.min_cosine is None:
+        if self.max_drop is None and self.min_sqnr_db is None and self.min_cosine is None:
             raise BadUsage("The gate has nothing to require.", "Give --max-drop, --min-sqnr or --min-cosine.")
-        _in_range("--max-drop", self.max_drop_points, 0, 100)
+        _in_range("--max-drop", None if self.max_drop is None else 100 * self.max_drop, 0, 100)
         _in_range("--min-sqnr", self.min_sqnr_db, -200, 200)
         _in_range("--min-cosine", self.min_cosine, -1, 1)
+
+
+DEFAULT = Requirement(max_drop=0.02, asked=False)
+"""For labelled samples where nothing else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,7 @@ class Verdict:
     not a number. ``samples_needed`` is set when undecided, at the rates seen so far; None when no number would do.
     """
 
-    outcome: Outcome
+    status: Status
     text: str
     samples: int
     drop: Interval | None = None
@@ -71,17 +79,22 @@ class Verdict:
     samples_needed: int | None = None
 
     @property
+    def word(self) -> str:
+        """The answer in one word, for a person."""
+        return _WORDS[self.status]
+
+    @property
     def brief(self) -> str:
-        """The outcome and the figure behind it, for a line of progress."""
+        """The answer and the figure behind it, for a line of progress."""
         if self.drop is not None:
             low, high = 100 * self.drop.low, 100 * self.drop.high
-            return f"{self.outcome.value}, drop {100 * self.drop.estimate:.2f} points ({low:.2f} to {high:.2f})"
+            return f"{self.word}, drop {100 * self.drop.estimate:.2f} points ({low:.2f} to {high:.2f})"
         if self.sqnr_db is not None:
-            return f"{self.outcome.value}, SQNR {self.sqnr_db.estimate:.1f} dB"
-        return self.outcome.value
+            return f"{self.word}, SQNR {self.sqnr_db.estimate:.1f} dB"
+        return self.word
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"outcome": self.outcome.value}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Verdict":
@@ -89,14 +102,14 @@ class Verdict:
         intervals = {
             name: Interval(**content[name]) if content[name] else None for name in ("drop", "sqnr_db", "cosine")
         }
-        return cls(**(content | intervals | {"outcome": Outcome(content["outcome"])}))
+        return cls(**(content | intervals | {"status": Status(content["status"])}))
 
 
 @dataclass(frozen=True)
 class _Finding:
     """One criterion's answer."""
 
-    outcome: Outcome
+    status: Status
     text: str
     samples_needed: int | None
 
@@ -115,33 +128,33 @@ def judge(requirement: Requirement, reference: Array, given: Array, labels: Arra
     broken = ~np.isfinite(given.reshape(count, -1)).all(1)
     if broken.any():
         text = f"The outputs of {broken.sum():,} of {count:,} samples are NaN or infinite, which never passes."
-        return Verdict(outcome=Outcome.FAILED, text=text, samples=count)
+        return Verdict(status=Status.UNPROVEN, text=text, samples=count)
     drop, sqnr, cosine = None, stats.sqnr(reference, given, LEVEL), _mean_cosine(reference, given)
     findings = []
     if labels is not None:
         lost, gained = _discordant(reference, given, labels)
         drop = stats.paired_drop(lost, gained, count, LEVEL)
-        if requirement.max_drop_points is not None:
-            findings.append(_judge_drop(requirement.max_drop_points, drop, lost, gained, count))
+        if requirement.max_drop is not None:
+            findings.append(_judge_drop(requirement.max_drop, drop, lost, gained, count, asked=requirement.asked))
     if requirement.min_sqnr_db is not None:
         findings.append(_judge_floor("SQNR", ".1f", " dB", sqnr, requirement.min_sqnr_db, count))
     if requirement.min_cosine is not None:
         findings.append(_judge_floor("mean cosine", ".5f", "", cosine, requirement.min_cosine, count))
-    outcome = _worst([finding.outcome for finding in findings])
+    status = _worst([finding.status for finding in findings])
     text = f"On {count:,} sample{'s' if count > 1 else ''} " + "; ".join(finding.text for finding in findings) + "."
-    needed = [finding.samples_needed for finding in findings if finding.outcome is Outcome.UNDECIDED]
+    needed = [finding.samples_needed for finding in findings if finding.status is Status.UNDECIDED]
     known = [number for number in needed if number is not None]
     return Verdict(
-        outcome=outcome, text=text, samples=count, drop=drop, sqnr_db=sqnr, cosine=cosine,
-        samples_needed=max(known) if outcome is Outcome.UNDECIDED and len(known) == len(needed) else None,
+        status=status, text=text, samples=count, drop=drop, sqnr_db=sqnr, cosine=cosine,
+        samples_needed=max(known) if status is Status.UNDECIDED and len(known) == len(needed) else None,
     )  # fmt: skip
 
 
 def require(verdict: Verdict) -> None:
     """Raise CheckFailed for a verdict that failed, Undecided for one that is undecided."""
-    if verdict.outcome is Outcome.FAILED:
+    if verdict.status is Status.UNPROVEN:
         raise CheckFailed(verdict.text, "Keep the most damaging nodes in float, or loosen the requirement.")
-    if verdict.outcome is Outcome.UNDECIDED:
+    if verdict.status is Status.UNDECIDED:
         raise Undecided(verdict.text, advice_on_samples(verdict))
 
 
@@ -164,17 +177,16 @@ def samples_needed(*, lost: int, gained: int, count: int, max_drop: float) -> in
     return _round_up(count * (_POINT / score) ** 2)
 
 
-def _judge_drop(limit_points: float, drop: Interval, lost: int, gained: int, count: int) -> _Finding:
-    limit = limit_points / 100
+def _judge_drop(limit: float, drop: Interval, lost: int, gained: int, count: int, *, asked: bool) -> _Finding:
     points = [f"{100 * value:.2f}" for value in (drop.estimate, drop.low, drop.high)]
     text = (
         f"the drop in accuracy is {points[0]} points (95 % bounds {points[1]} and {points[2]}; {lost:,} answers lost, "
-        f"{gained:,} gained), and at most {limit_points:g} is allowed"
+        f"{gained:,} gained), and at most {100 * limit:g} is allowed"
     )
-    if drop.high <= limit:
-        return _Finding(Outcome.PASSED, text, None)
+    if drop.high <= limit or (not asked and drop.estimate <= limit):
+        return _Finding(Status.OK, text, None)
     if drop.low > limit:
-        return _Finding(Outcome.FAILED, text, None)
+        return _Finding(Status.UNPROVEN, text, None)
     return _undecided(text, samples_needed(lost=lost, gained=gained, count=count, max_drop=limit))
 
 
@@ -184,26 +196,25 @@ def _judge_floor(name: str, form: str, unit: str, value: Interval, limit: float,
         text += f" (95 % bounds {value.low:{form}} and {value.high:{form}})"
     text += f", and at least {limit:g}{unit} is wanted"
     if value.low >= limit:
-        return _Finding(Outcome.PASSED, text, None)
+        return _Finding(Status.OK, text, None)
     if value.high < limit:
-        return _Finding(Outcome.FAILED, text, None)
+        return _Finding(Status.UNPROVEN, text, None)
     gap, half = abs(value.estimate - limit), (value.high - value.low) / 2
     return _undecided(text, _round_up(count * (half / gap) ** 2) if gap and count > 1 else None)
 
 
 def _undecided(text: str, needed: int | None) -> _Finding:
     more = f"it would take about {needed:,} samples to tell" if needed else "these samples cannot tell"
-    return _Finding(Outcome.UNDECIDED, f"{text}: {more}", needed)
+    return _Finding(Status.UNDECIDED, f"{text}: {more}", needed)
 
 
-def _worst(outcomes: list[Outcome]) -> Outcome:
-    order = (Outcome.FAILED, Outcome.UNDECIDED, Outcome.PASSED)
-    return next(outcome for outcome in order if outcome in outcomes)
+def _worst(found: list[Status]) -> Status:
+    return next(status for status in (Status.UNPROVEN, Status.UNDECIDED, Status.OK) if status in found)
 
 
 def _discordant(reference: Array, given: Array, labels: Array) -> tuple[int, int]:
     """(samples that only the reference has right, samples that only ``given`` has right)."""
-    before, after = reference.argmax(1) == labels, given.argmax(1) == labels
+    before, after = metrics.right(reference, labels), metrics.right(given, labels)
     return int((before & ~after).sum()), int((after & ~before).sum())
 
 
@@ -228,7 +239,7 @@ def _check(requirement: Requirement, reference: Array, given: Array, labels: Arr
             "The reference itself gives NaN or infinity.", "Mend the fp32 model, or leave the samples concerned out."
         )
     if labels is None:
-        if requirement.max_drop_points is not None:
+        if requirement.max_drop is not None:
             raise BadUsage(
                 "A drop in accuracy cannot be measured without labels.",
                 "Give labelled samples, or --min-sqnr or --min-cosine instead of --max-drop.",
@@ -243,11 +254,6 @@ def _check(requirement: Requirement, reference: Array, given: Array, labels: Arr
             f"The labels go from {labels.min()} to {labels.max()}, the model scores {reference.shape[1]} classes.",
             "Save them as class numbers that count from 0.",
         )
-
-
-def _in_range(option: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise BadUsage(f"{option} is {value:g}.", f"Give a number from {low:g} to {high:g}.")
 
 
 def _round_up(number: float) -> int:

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain.errors import BadUsage
-from toolchain.stats import Interval, paired_drop, proportion
+from toolchain.stats import Interval, proportion
 
 
-def right(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def right(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     """Of which rows of ``scores`` ``(N, K)`` the largest entry is the label's; NaN is never right."""
     if scores.ndim != 2 or len(scores) != len(labels):
         raise BadUsage(
@@ -21,9 +21,3 @@ def right(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> npt
 def top1(scores: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> Interval:
     """The share of rows of ``scores`` that are :func:`right`, 0 to 1."""
     return proportion(int(right(scores, labels).sum()), len(labels))
-
-
-def drop(reference: npt.NDArray[np.generic], given: npt.NDArray[np.generic], labels: npt.NDArray[np.int64]) -> Interval:
-    """The share of samples that ``given`` loses against ``reference``, both ``(N, K)``, paired sample by sample."""
-    before, after = right(reference, labels), right(given, labels)
-    return paired_drop(int((before & ~after).sum()), int((after & ~before).sum()), len(labels))

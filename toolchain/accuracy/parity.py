@@ -95,52 +95,42 @@ def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.N
         result = module(*tensors)
     expected = [value.numpy() for value in (result if isinstance(result, (tuple, list)) else (result,))]
     count = len(tensors[0])
-    runtime = OrtRuntime(path)
-    runtime.open()
     worst: Parity | None = None
-    for size in dict.fromkeys([*PROVEN_BATCHES, count]):
-        outputs = run(runtime, {name: array[:size] for name, array in inputs.items()})
-        worst = _worst(
-            [compare(want[:size], got, precision="fp32") for want, got in zip(expected, outputs.values(), strict=True)]
-        )
-        _require(worst, f"the export at batch {size}", "PyTorch")
-    runtime.close()
+    with OrtRuntime(path) as runtime:
+        for size in dict.fromkeys([*PROVEN_BATCHES, count]):
+            outputs = run(runtime, {name: array[:size] for name, array in inputs.items()})
+            pairs = zip(expected, outputs.values(), strict=True)
+            worst = _worst([compare(want[:size], got, precision="fp32") for want, got in pairs])
+            _require(worst, f"the export at batch {size}", "PyTorch")
     assert worst is not None
     return worst
 
 
-def check_conversion(
-    path: Path,
-    reference: Path,
-    inputs: Mapping[str, npt.NDArray[np.generic]],
-    *,
-    precision: str,
-    required: bool = True,
-) -> Parity:
-    """Run ``path`` and ``reference`` on ``inputs``; return the comparison.
+def check_conversion(expected: Arrays, got: Arrays, *, precision: str, required: bool = True) -> Parity:
+    """Compare the outputs of a model in ``precision`` with ``expected``, those of the fp32 model, by their names.
 
-    Raises CheckFailed when it does not pass and is ``required``: what passed the accuracy gate need not.
+    Raises CheckFailed when they do not pass and that is ``required``: what passed the accuracy gate need not.
     """
-    expected, got = outputs_of(reference, inputs), outputs_of(path, inputs)
     worst = _worst([compare(expected[name], got[name], precision=precision) for name in expected])
     if required:
         _require(worst, f"the {precision} model", "the fp32 model")
     return worst
 
 
-def outputs_of(path: Path, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
-    """Run a model file on the CPU, part by part; one whose batch is fixed without an incomplete part at the end."""
-    runtime = OrtRuntime(path, precise=True)
-    runtime.open()
-    wanted = {spec.name: spec.dtype for spec in runtime.inputs if spec.dtype == "float16"}
-    fixed = next((spec.shape[0] for spec in runtime.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
-    count, size = len(next(iter(inputs.values()))), fixed or _PART
-    starts = range(0, count - fixed + 1 if fixed and count >= fixed else count, size)
+def outputs_of(path: Path, inputs: Mapping[str, npt.NDArray[np.generic]], *, batch: int | None = None) -> Arrays:
+    """Run a model file on the CPU, part by part: ``{name: (S, ...)}``.
+
+    ``batch`` is the length of a fixed batch axis; an incomplete part at the end is then left out.
+    """
+    count, size = len(next(iter(inputs.values()))), batch or _PART
+    starts = range(0, count - batch + 1 if batch and count >= batch else count, size)
     parts = []
-    for start in starts:
-        part = {name: array[start : start + size] for name, array in inputs.items()}
-        part = {name: array.astype(wanted.get(name, array.dtype), copy=False) for name, array in part.items()}
-        parts.append(run(runtime, part))
+    with OrtRuntime(path, precise=True) as runtime:
+        wanted = {spec.name: spec.dtype for spec in runtime.inputs if spec.dtype == "float16"}
+        for start in starts:
+            part = {name: array[start : start + size] for name, array in inputs.items()}
+            part = {name: array.astype(wanted.get(name, array.dtype), copy=False) for name, array in part.items()}
+            parts.append(run(runtime, part))
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}

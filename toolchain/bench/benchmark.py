@@ -15,14 +15,14 @@ from toolchain import machine
 from toolchain.bench import cautions
 from toolchain.bench.cautions import Given
 from toolchain.bench.effort import Effort
-from toolchain.bench.group import Group, Judge, Outputs, Start, Verdicts
+from toolchain.bench.group import Group, Start, Verdicts
+from toolchain.bench.judging import Judge
 from toolchain.bench.record import Benchmark, Candidate, Circumstances, Row, Setting
 from toolchain.inputs.samples import Samples
 from toolchain.machine import conditions
 from toolchain.processes.turns import Turn
 from toolchain.progress import SILENT, Progress
 
-__all__ = ["Effort", "Extras", "Judge", "Outputs", "run"]
 _KEEP_EVERY_S = 2.0
 _SHARE_FOR_KEEPING = 0.02
 

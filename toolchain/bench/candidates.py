@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporters.atomic_file import sha256_of
+from exporters.model_file import ModelFile
 from toolchain.artifacts_folder import MODELS
 from toolchain.bench.record import Candidate
 from toolchain.errors import BadUsage
@@ -33,7 +34,7 @@ def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidat
             for runtime in ("eager", "compiled")
         ]
     found += [
-        of_file(folder / name, label=f"ort {precision}", precision=precision)
+        of_file(ModelFile(folder / name), label=f"ort {precision}")
         for precision, name in MODELS.items()
         if (folder / name).is_file()
     ]
@@ -42,13 +43,13 @@ def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidat
     return found
 
 
-def of_file(path: Path, *, label: str, precision: str) -> Candidate:
-    """One ``.onnx`` file as a row."""
+def of_file(file: ModelFile, *, label: str) -> Candidate:
+    """One ``.onnx`` file, with the files beside it that hold its weights, as a row."""
     return Candidate(
         label=label,
         runtime="ort",
-        precision=precision,
-        model=str(path.resolve()),
-        sha256=sha256_of(path),
-        size_bytes=path.stat().st_size,
+        precision=file.precision,
+        model=str(file.path.resolve()),
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from toolchain.accuracy.status import Status
 from toolchain.artifacts_folder import BENCH
 from toolchain.bench.differences import Difference, differing, listed, of_machines, of_surroundings
 from toolchain.bench.record import Benchmark, Row
@@ -39,15 +40,15 @@ class Change:
     @property
     def broke(self) -> bool:
         """Whether it was sound and is not any more."""
-        return self.old.status == "ok" and self.new.status != "ok"
+        return self.old.status is Status.OK and self.new.status is not Status.OK
 
     @property
     def verdict(self) -> str:
         """In a word or two."""
-        if self.new.status != "ok":
+        if self.new.status is not Status.OK:
             return f"now {self.new.status}" if self.broke else self.new.status
-        if self.old.status != "ok" or self.slowdown is None:
-            return "not timed" if self.old.status == "ok" else f"was {self.old.status}"
+        if self.old.status is not Status.OK or self.slowdown is None:
+            return "not timed" if self.old.status is Status.OK else f"was {self.old.status}"
         if self.slowdown.excludes(1.0):
             return "slower" if self.slowdown.low > 1 else "faster"
         return "no difference shown"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from runtimes.base import Placement
 from runtimes.registry import short_name
+from toolchain.accuracy.status import Status
 from toolchain.bench import pareto
 from toolchain.bench.record import Row
 from toolchain.stats import Interval, percentile_interval
@@ -39,4 +40,4 @@ def efficient(rows: Sequence[Row]) -> frozenset[int]:
 
 def is_proven(row: Row) -> bool:
     """Whether the row ran, passed, and is not the baseline once more."""
-    return row.status == "ok" and bool(row.rounds_ms) and not row.repeats
+    return row.status is Status.OK and bool(row.rounds_ms) and not row.repeats

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from runtimes.registry import available, provider_named
+from toolchain.accuracy.status import Status
 from toolchain.bench.effort import Effort
+from toolchain.bench.judging import Judge, Judgement, Outputs
 from toolchain.bench.record import Circumstances, Row, profile_from
 from toolchain.processes.turns import JobFailed
 from toolchain.progress import Progress
@@ -35,11 +36,7 @@ class Contestant(Protocol):
 
 
 _FIGURES = ("p50 ms", "speed-up", "runs")
-Outputs = tuple[npt.NDArray[np.generic], ...]
-"""In the model's order: ``(S, ...)``, or ``(batches, ...)`` where the model gives no row for each sample."""
-Judge = Callable[[Row, Outputs, "tuple[Row, Outputs] | None"], dict[str, Any]]
-"""(row, outputs, the baseline and its outputs, None for itself) -> fields of Row: accuracy, parity, status, reason."""
-Verdicts = dict[tuple[str, str | None], dict[str, Any]]
+Verdicts = dict[tuple[str, str | None], Judgement]
 """(a row's name, its baseline's) -> what the judge said; neither depends on the batch."""
 Expected = dict[str, Outputs]
 """The baseline's name -> its outputs: those of one row are held at a time."""
@@ -114,7 +111,7 @@ class Group:
         candidate, setting = row.candidate, row.setting
         provider = provider_named(setting.provider)
         if setting.python is None and not (there := available(candidate.runtime, provider)):
-            self._change(name, status="unavailable", reason=f"{there.why} {there.do}")
+            self._change(name, status=Status.UNAVAILABLE, reason=f"{there.why} {there.do}")
             return
         spec = {
             "runtime": candidate.runtime,
@@ -242,7 +239,7 @@ class Group:
                 verdicts[key] = judge(row, expected[name], None)
             else:
                 verdicts[key] = judge(row, self._outputs(name), (self._rows[baseline], expected[baseline]))
-        self._change(name, **verdicts[key])
+        self._rows[name] = verdicts[key].on(self._rows[name])
 
     def _outputs(self, name: str) -> Outputs:
         path = self._folder / "outputs.npz"
@@ -288,5 +285,5 @@ def _profiled(row: Row, contestant: Contestant) -> dict[str, Any]:
 
 
 def _failure(failure: JobFailed) -> dict[str, Any]:
-    status = "unavailable" if failure.kind == "ProviderUnavailable" else "failed"
+    status = Status.UNAVAILABLE if failure.kind == "ProviderUnavailable" else Status.FAILED
     return {"status": status, "reason": f"{failure.what} {failure.do}"}

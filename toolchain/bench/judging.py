@@ -1,52 +1,76 @@
-"""The verdict on a benchmarked row: its accuracy on labelled samples, its parity with the baseline."""
+"""The verdict on a benchmarked row: its accuracy on labelled samples by the gate, its parity with the baseline."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from toolchain.accuracy import metrics, parity
-from toolchain.bench.benchmark import Judge, Outputs
+import numpy as np
+import numpy.typing as npt
+
+from toolchain.accuracy import gate, metrics, parity
+from toolchain.accuracy.gate import DEFAULT, Requirement
+from toolchain.accuracy.status import Status
 from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.inputs.samples import Samples
+from toolchain.stats import Interval
 
-MAX_DROP = 0.02
-"""The accuracy, as a share, that a row may lose against its baseline before it counts as unproven."""
+Outputs = tuple[npt.NDArray[np.generic], ...]
+"""In the model's order: ``(S, ...)``, or ``(batches, ...)`` where the model gives no row for each sample."""
 
 
-def judge_with(samples: Samples, *, max_drop: float = MAX_DROP) -> Judge:
-    """A judge for one set of samples: accuracy, drop and parity of a row, and its status if it did not pass."""
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What is known of a row besides its times; the fields are those of :class:`Row`."""
 
-    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
-        verdict: dict[str, Any] = {}
-        scores = outputs[0]
-        if samples.labels is not None:
-            try:
-                verdict["accuracy"] = metrics.top1(scores, samples.labels)
-            except BadUsage as misfit:  # hours of other rows must not be lost for it
-                return {"status": "failed", "reason": f"{misfit.what} {misfit.do}"}
-        if baseline is None:
-            return verdict
-        other, expected = baseline
+    status: Status = Status.OK
+    reason: str = ""
+    accuracy: Interval | None = None
+    drop: Interval | None = None
+    parity: str | None = None
+
+    def on(self, row: Row) -> Row:
+        """The row with this judgement."""
+        return replace(
+            row, status=self.status, reason=self.reason, accuracy=self.accuracy, drop=self.drop, parity=self.parity
+        )
+
+
+Judge = Callable[[Row, Outputs, "tuple[Row, Outputs] | None"], Judgement]
+"""(row, outputs, the baseline and its outputs, None for itself) -> what is known of the row."""
+
+
+def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge:
+    """A judge for one set of samples, by the rule of the conversions: accuracy, drop, parity, and what follows."""
+
+    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
+        try:  # hours of other rows must not be lost for labels that do not fit
+            found = Judgement(accuracy=_accuracy(outputs[0], samples))
+            return found if baseline is None else _compared(found, row, outputs, *baseline)
+        except BadUsage as misfit:
+            return Judgement(status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
+
+    def _compared(found: Judgement, row: Row, outputs: Outputs, other: Row, expected: Outputs) -> Judgement:
         precision = _loosest(_arithmetic(row), _arithmetic(other))
         compared = parity.compare_all(expected, outputs, precision=precision)
         noise = compared.sqnr_db
-        verdict["parity"] = f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none")
+        found = replace(found, parity=f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none"))
         if not compared.passed and (samples.real or not precision.startswith("int")):
-            verdict |= {
-                "status": "unproven",
-                "reason": f"Its outputs differ from {other.candidate.label}'s: {compared}.",
-            }
-        if samples.labels is not None:
-            verdict["drop"] = lost = metrics.drop(expected[0], scores, samples.labels)
-            if lost.estimate > max_drop and verdict.get("status") is None:
-                verdict |= {
-                    "status": "unproven" if lost.low > max_drop else "undecided",
-                    "reason": f"It loses {lost.estimate * 100:.2f} points of {other.candidate.label}'s accuracy "
-                    f"(95 %: {lost.low * 100:.2f} to {lost.high * 100:.2f}), and {max_drop * 100:g} are allowed.",
-                }
-        return verdict
+            reason = f"Its outputs differ from {other.candidate.label}'s: {compared}."
+            found = replace(found, status=Status.UNPROVEN, reason=reason)
+        if samples.labels is None or outputs[0].shape != expected[0].shape:
+            return found
+        verdict = gate.judge(requirement, expected[0], outputs[0], samples.labels)
+        found = replace(found, drop=verdict.drop)
+        if verdict.status is Status.OK or found.status is not Status.OK:
+            return found
+        return replace(found, status=verdict.status, reason=f"Beside {other.candidate.label}: {verdict.text}")
 
     return judge
+
+
+def _accuracy(scores: npt.NDArray[np.generic], samples: Samples) -> Interval | None:
+    return None if samples.labels is None else metrics.top1(scores, samples.labels)
 
 
 def _arithmetic(row: Row) -> str:
@@ -62,17 +86,19 @@ def _loosest(*precisions: str) -> str:
 
 def require_sound(measured: Benchmark) -> None:
     """Raise NotAvailable when no row could run here, CheckFailed when one failed or is unproven, or else Undecided."""
-    if all(row.status == "unavailable" for row in measured.rows):
+    if all(row.status is Status.UNAVAILABLE for row in measured.rows):
         raise NotAvailable("Nothing that was asked for could run here.", measured.rows[0].reason)
     wrong = [
-        f"{row.name}, {row.setting.circumstances}" for row in measured.rows if row.status in ("failed", "unproven")
+        f"{row.name}, {row.setting.circumstances}"
+        for row in measured.rows
+        if row.status in (Status.FAILED, Status.UNPROVEN)
     ]
     if wrong:
         raise CheckFailed(
             f"These rows failed or are unproven: {', '.join(dict.fromkeys(wrong))}.",
             "The lines under the table say why.",
         )
-    undecided = dict.fromkeys(row.name for row in measured.rows if row.status == "undecided")
+    undecided = dict.fromkeys(row.name for row in measured.rows if row.status is Status.UNDECIDED)
     if undecided:
         raise Undecided(
             f"The samples are too few to tell whether these keep their accuracy: {', '.join(undecided)}.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from toolchain.accuracy.status import Status
 from toolchain.bench.figures import efficient, is_proven
 from toolchain.bench.leader import called, fastest, level_with
 from toolchain.bench.record import Benchmark, Circumstances, Row
@@ -39,7 +40,7 @@ def unsuccessful(rows: Sequence[Row]) -> list[str]:
     wrong: dict[tuple[str, str, str], dict[Circumstances, None]] = {}
     for row in rows:
         everywhere.setdefault(row.name, set()).add(row.setting.circumstances)
-        if row.status != "ok":
+        if row.status is not Status.OK:
             wrong.setdefault((row.name, row.status, row.reason), {})[row.setting.circumstances] = None
     return [
         f"{name}{'' if set(places) == everywhere[name] else _at(places)}: {status}. {reason}"

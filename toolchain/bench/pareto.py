@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from toolchain.accuracy.status import Status
 from toolchain.bench.record import Row
 from toolchain.stats import Interval, ratio_of_medians, ratio_of_unpaired_medians
 
@@ -21,7 +22,7 @@ def efficient(rows: Sequence[Row]) -> frozenset[str]:
     with the third, and the first surely worse than the third. So a row may drop out for one that is not efficient
     itself, and a better measurement may change the set.
     """
-    timed = [row for row in rows if row.status == "ok" and row.rounds_ms and not row.repeats]
+    timed = [row for row in rows if row.status is Status.OK and row.rounds_ms and not row.repeats]
     return frozenset(row.name for row in timed if not any(_dominates(other, row) for other in timed))
 
 

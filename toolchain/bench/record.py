@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from toolchain import strict_json
+from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage
 from toolchain.stats import Interval, percentile
 
@@ -150,7 +151,7 @@ class Row:
 
     candidate: Candidate
     setting: Setting
-    status: str = "ok"
+    status: Status = Status.OK
     reason: str = ""
     repeats: bool = False
     load_ms: float | None = None
@@ -276,6 +277,7 @@ def _row(entry: dict[str, Any]) -> Row:
     known["rounds_ms"] = tuple(tuple(block) for block in known["rounds_ms"])
     if len({len(known[name]) for name in ("rounds_ms", "rounds_s", "rounds_runs")}) > 1:
         raise ValueError("a row has not as many rounds_ms as rounds_s and rounds_runs")
+    known["status"] = Status(known["status"])
     known["profile"] = profile_from(known["profile"]) if known["profile"] else None
     return Row(**known)
 

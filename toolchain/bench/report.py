@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from toolchain.accuracy.status import Status
 from toolchain.bench.csv_file import to_csv
 from toolchain.bench.figures import efficient, provider_share, throughput
 from toolchain.bench.notes import EFFICIENT, notes
@@ -70,7 +71,7 @@ def without_empty(
 
 def unproven(rows: Sequence[Row]) -> frozenset[int]:
     """The places of the rows to strike through."""
-    return frozenset(index for index, row in enumerate(rows) if row.status == "unproven")
+    return frozenset(index for index, row in enumerate(rows) if row.status is Status.UNPROVEN)
 
 
 def cells(row: Row) -> list[str]:

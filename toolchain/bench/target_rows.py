@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exporters import onnx_file
 from exporters.atomic_file import write_text
-from exporters.calibration import data as calibration_data
+from exporters.model_file import ModelFile
 from toolchain import manifest
+from toolchain.accuracy.gate import Requirement
 from toolchain.artifacts_folder import MODELS
 from toolchain.bench import benchmark, candidates, judging
-from toolchain.bench.benchmark import Effort, Extras
+from toolchain.bench.benchmark import Extras
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Benchmark, Candidate, Setting
 from toolchain.errors import BadUsage
 from toolchain.inputs import samples, sources
@@ -18,46 +19,51 @@ from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
 
 DEFAULT_BATCHES = (1, 32)
+Target = Path | ModelFile
+"""An artifacts folder, or a model file."""
 _MOST_RANDOM = 256
 """Seeded samples made at most: a larger batch holds them several times."""
 
 
+def opened(targets: Sequence[Path]) -> list[Target]:
+    """Folders as they are, files opened."""
+    return [target if target.is_dir() else ModelFile(target) for target in targets]
+
+
 def bench(
-    targets: Sequence[Path],
+    targets: Sequence[Target],
     settings: Sequence[Setting],
     *,
     samples_source: str | None,
     data_folder: Path | None,
     effort: Effort,
     extras: Extras,
-    max_drop: float,
+    requirement: Requirement,
     output: Path | None,
     progress: Progress,
 ) -> Benchmark:
     """Measure every target; write the JSON to ``output`` if given.
 
-    Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. One
-    that loses more than ``max_drop``, a share, of the baseline's accuracy is unproven.
+    Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. What
+    they must keep of the baseline's accuracy is the ``requirement``.
     """
-    if data_folder is not None and samples_source is None and not any(target.is_dir() for target in targets):
+    if data_folder is not None and samples_source is None and not any(isinstance(each, Path) for each in targets):
         raise BadUsage("--data would do nothing for model files.", "Name what to take from it with --samples.")
     named: list[tuple[Path, list[Candidate]]] = []
     given: Samples | None = None
     if samples_source is not None:
         given = samples.named(samples_source, data_folder, split="test", model=_first_model(targets))
     for target in targets:
-        if target.is_dir():
-            known = manifest.of_existing(target)
-            name = known.fact("recipe") or ""
-            recipe = sources.recipe_named(name)
-            found = candidates.of_folder(target, name, recipe)
-            if given is None:
-                folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
-                given = samples.of_test_split(recipe, recipe.data(folder).load())
-        else:
-            precision = onnx_file.precision_of(onnx_file.load(target))
-            found = [candidates.of_file(target, label=target.stem, precision=precision)]
-        named.append((target, found))
+        if isinstance(target, ModelFile):
+            named.append((target.path, [candidates.of_file(target, label=target.path.stem)]))
+            continue
+        known = manifest.of_existing(target)
+        name = known.fact("recipe") or ""
+        recipe = sources.recipe_named(name)
+        named.append((target, candidates.of_folder(target, name, recipe)))
+        if given is None:
+            folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
+            given = samples.of_test_split(recipe, recipe.data(folder).load())
     rows = _distinct(named)
     labels = [row.label for row in rows]
     if extras.reference is not None and extras.reference not in labels:
@@ -65,12 +71,12 @@ def bench(
     if given is None:
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
-        given = samples.random_for_model(Path(rows[0].model), most)
+        given = samples.random_for_model(next(each for each in targets if isinstance(each, ModelFile)), most)
     return benchmark.run(
         rows,
         settings,
         given,
-        judge=judging.judge_with(given, max_drop=max_drop),
+        judge=judging.judge_with(given, requirement=requirement),
         effort=effort,
         extras=extras,
         progress=progress,
@@ -78,17 +84,20 @@ def bench(
     )
 
 
-def batches(targets: Sequence[Path]) -> tuple[int, ...]:
+def batches(targets: Sequence[Target]) -> tuple[int, ...]:
     """The batch sizes to measure where none are asked for: 1 and 32, or the one that a model file is fixed to."""
-    files = [target for target in targets if target.is_file()]
-    fixed = {calibration_data.fixed_batch(onnx_file.load(file)) for file in files} - {None}
+    fixed = {target.fixed_batch for target in targets if isinstance(target, ModelFile)} - {None}
     return tuple(sorted(size for size in fixed if size is not None)) or DEFAULT_BATCHES
 
 
-def _first_model(targets: Sequence[Path]) -> Path | None:
+def _first_model(targets: Sequence[Target]) -> ModelFile | None:
     """A file that tells what the samples are inputs of."""
-    files = (target / MODELS["fp32"] if target.is_dir() else target for target in targets)
-    return next((file for file in files if file.is_file()), None)
+    for target in targets:
+        if isinstance(target, ModelFile):
+            return target
+        if (target / MODELS["fp32"]).is_file():
+            return ModelFile(target / MODELS["fp32"])
+    return None
 
 
 def _distinct(named: list[tuple[Path, list[Candidate]]]) -> list[Candidate]:

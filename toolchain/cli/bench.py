@@ -99,8 +99,10 @@ def command(
     from dataclasses import asdict
 
     from toolchain import machine
+    from toolchain.accuracy.gate import Requirement
     from toolchain.bench import compare, judging, report, target_rows
-    from toolchain.bench.benchmark import Effort, Extras
+    from toolchain.bench.benchmark import Extras
+    from toolchain.bench.effort import Effort
     from toolchain.bench.sweep import Sweep
     from toolchain.cli.compare import show_gate
     from toolchain.console import LiveProgress, print_result
@@ -112,8 +114,9 @@ def command(
     if output is not None:
         options.refuse_overwriting(output, targets)
         options.writable(output)
+    opened = target_rows.opened(targets)
     if context.get_parameter_source("batches") is not ParameterSource.COMMANDLINE:
-        batches = target_rows.batches(targets)[: 1 if session_options else None]
+        batches = target_rows.batches(opened)[: 1 if session_options else None]
     earlier = None if baseline is None else compare.baseline(baseline)
     progress = LiveProgress()
     warnings: tuple[str, ...] = ()
@@ -133,8 +136,9 @@ def command(
 
         tuning.find(targets, sweep.settings(), effort, samples, data, as_json=as_json)
         return
+    asked = context.get_parameter_source("max_drop") is ParameterSource.COMMANDLINE
     measured = target_rows.bench(
-        targets,
+        opened,
         sweep.settings(),
         samples_source=samples,
         data_folder=data,
@@ -143,7 +147,7 @@ def command(
             reference=reference, noise_floor=noise_floor, profile=profile, command=context.obj, given=_given(context),
             warnings=warnings,
         ),
-        max_drop=max_drop,
+        requirement=Requirement(max_drop=max_drop, asked=asked),
         output=output,
         progress=progress,
     )  # fmt: skip

@@ -47,9 +47,12 @@ def command(
     Example:
       nnx convert artifacts/digits/model.onnx --fp16 --calibration digits
     """
+    from exporters.model_file import ModelFile
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
-    from toolchain.conversion import precisions as conversion
+    from toolchain.conversion import fitting
+    from toolchain.conversion.given import Data
+    from toolchain.conversion.precisions import Bf16, Fp16
 
     if fp16 == bf16:
         raise click.UsageError("Choose one: add --fp16 or --bf16.")
@@ -57,13 +60,11 @@ def command(
         raise click.UsageError("--fp16-io goes with --fp16.")
     destination = options.writable(output or model.with_name(f"{model.stem}.{'fp16' if fp16 else 'bf16'}.onnx"))
     progress = LiveProgress()
-    given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
+    given = Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
     goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, save_plan, keep_fp32)
-    if fp16:
-        made = conversion.to_fp16(
-            model, destination, keep_io_types=not fp16_io, data=given, goal=goal, progress=progress
-        )
-    else:
-        made = conversion.to_bf16(model, destination, data=given, goal=goal, progress=progress)
+    precision = Fp16(keep_io_types=not fp16_io) if fp16 else Bf16()
+    made = fitting.convert(
+        ModelFile(model), destination, precision, given=given.source(progress), goal=goal, progress=progress
+    )
     options.keep_plan(made.plan, goal, save_plan)
     show(made, as_json)

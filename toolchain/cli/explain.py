@@ -42,15 +42,17 @@ def command(
       nnx explain model.int8-static.onnx --reference model.onnx --samples digits
       nnx explain model.onnx --threads 1 --json
     """
+    from exporters.model_file import ModelFile
     from toolchain.console import LiveProgress, print_result
     from toolchain.layers.explain import explain, inputs
     from toolchain.machine.description import usable_cores
 
     progress = LiveProgress()
+    file = ModelFile(model)
     found = explain(
-        model,
-        inputs(model, samples, data, progress),
-        reference=reference,
+        file,
+        inputs(file, samples, data, progress),
+        reference=None if reference is None else ModelFile(reference),
         threads=threads or usable_cores(),
         progress=progress,
     )

@@ -31,7 +31,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
     print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
     print_text(f"proven on {made.proven_on}: {made.parity}")
     if made.verdict is not None:
-        print_text(f"accuracy: {made.verdict.outcome.value}. {made.verdict.text}")
+        print_text(f"accuracy: {made.verdict.word}. {made.verdict.text}")
     if made.plan is not None:
         ended = "" if made.plan.finished else "; the budget ended first, so fewer may do"
         print_result(f"plan, after {made.plan.evaluations} trials{ended}:")

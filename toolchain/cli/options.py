@@ -11,7 +11,7 @@ from toolchain.errors import BadUsage
 from toolchain.machine.conditions import processors_in
 
 if TYPE_CHECKING:
-    from toolchain.conversion.fitting import Goal
+    from toolchain.conversion.goal import Goal
     from toolchain.conversion.search import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -220,7 +220,7 @@ def gate(function: Command) -> Command:
     """What the result must keep, and how to get there."""
     for decorate in reversed(
         (
-            click.option("--max-drop", type=float, metavar="POINTS", help="Points of accuracy that may be lost."),
+            click.option("--max-drop", type=Points(), help="Points of accuracy that may be lost."),
             click.option("--min-sqnr", type=float, metavar="DB", help="Least signal-to-noise ratio of the outputs."),
             click.option("--min-cosine", type=float, help="Least mean cosine of the outputs to those of MODEL."),
             click.option(
@@ -248,11 +248,10 @@ def goal(
 ) -> "Goal":
     """What the options of :func:`gate` ask for; UsageError for those that would do nothing."""
     from toolchain.accuracy.gate import Requirement
-    from toolchain.conversion.fitting import Goal
+    from toolchain.conversion.goal import Goal
     from toolchain.conversion.search import Plan
 
-    wanted = {"max_drop_points": max_drop, "min_sqnr_db": min_sqnr, "min_cosine": min_cosine}
-    required = any(limit is not None for limit in wanted.values())
+    required = any(limit is not None for limit in (max_drop, min_sqnr, min_cosine))
     if not required:
         where = "without --max-drop, --min-sqnr or --min-cosine"
         refuse(click.get_current_context(), ("search", "budget", "save_plan"), where)
@@ -267,7 +266,7 @@ def goal(
         except UnicodeDecodeError as error:
             raise BadUsage(f"{plan} is not a plan.", "Give a file that --save-plan wrote.") from error
     return Goal(
-        requirement=Requirement(**wanted) if required else None,
+        requirement=Requirement(max_drop=max_drop, min_sqnr_db=min_sqnr, min_cosine=min_cosine) if required else None,
         budget_s=budget if search else 0.0,
         exclude=tuple(dict.fromkeys((*exclude, *replayed.exclude))),
         methods=replayed.methods,

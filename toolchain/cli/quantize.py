@@ -125,10 +125,12 @@ def command(
     """
     from exporters.calibration.thresholds import DEFAULT_PERCENTILE
     from exporters.int8.static import StaticOptions
+    from exporters.model_file import ModelFile
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
-    from toolchain.conversion import precisions as conversion
-    from toolchain.conversion import settings_search, speed_check
+    from toolchain.conversion import fitting, precisions, settings_search, speed_check
+    from toolchain.conversion.given import Data
+    from toolchain.conversion.precisions import Int4, Int8Dynamic, Int8Static, Precision
 
     if int8 == int4:
         raise click.UsageError("Choose one: add --int8 or --int4.")
@@ -139,41 +141,31 @@ def command(
     if mode != "int8-static":
         options.refuse(context, ("method", "percentile", "skip", "memory_budget", "cache"), f"for {mode}")
     options.refuse(context, ("mode",) if int4 else ("block_size",), f"for {mode}")
-    int8_format = conversion.format_for(target)
+    int8_format = precisions.format_for(target)
     destination = options.writable(output or model.with_name(f"{model.stem}.{mode}.onnx"))
     progress = LiveProgress()
-    given = conversion.Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
+    given = Data(calibration=calibration, evaluation=evaluation, count=samples, folder=data)
     goal = options.goal(max_drop, min_sqnr, min_cosine, search, budget, plan, save_plan, exclude)
+    precision: Precision
     if int4:
-        made = conversion.to_int4(
-            model, destination, block_size=int(block_size), data=given, goal=goal, progress=progress
-        )
+        precision = Int4(block_size=int(block_size))
     elif mode == "int8-dynamic":
-        made = conversion.to_int8_dynamic(
-            model, destination, int8=int8_format, data=given, goal=goal, progress=progress
-        )
+        precision = Int8Dynamic(int8=int8_format)
     else:
-        made = conversion.to_int8_static(
-            model,
-            destination,
-            int8=int8_format,
-            data=given,
-            goal=goal,
-            options=StaticOptions(
-                method=method,
-                percentile=DEFAULT_PERCENTILE if percentile is None else percentile,
-                skip=frozenset(skip),
-                memory_budget=memory_budget,
-            ),
-            use_cache=cache,
-            progress=progress,
+        static = StaticOptions(
+            method=method,
+            percentile=DEFAULT_PERCENTILE if percentile is None else percentile,
+            skip=frozenset(skip),
+            memory_budget=memory_budget,
         )
+        precision = Int8Static(int8=int8_format, options=static, use_cache=cache)
+    source = ModelFile(model)
+    made = fitting.convert(source, destination, precision, given=given.source(progress), goal=goal, progress=progress)
     options.keep_plan(made.plan, goal, save_plan)
     speed, code = None, ""
-    judged_on = made.judged_on
-    if time and not conversion.runs_here(target):
+    if time and not precisions.runs_here(target):
         progress.note(f"not timed: {target} is not what this machine is")
-    elif time and judged_on is not None:
+    elif time and (judged_on := made.judged_on) is not None:
         made, code = settings_search.tuned(made, progress=progress)
-        speed = speed_check.compare(model, destination, judged_on, precision=mode, progress=progress)
+        speed = speed_check.compare(source, made.file, judged_on, precision=mode, progress=progress)
     show(made, as_json, speed, code)

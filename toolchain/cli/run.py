@@ -20,6 +20,11 @@ from toolchain.cli import options
     show_default=True,
     help="Calibration samples for static int8.",
 )
+@click.option(
+    "--max-drop",
+    type=options.Points(),
+    help="Points of accuracy that a conversion may lose; what must stay in float for it is searched.",
+)
 @options.training
 @options.measuring
 @options.as_json
@@ -30,6 +35,7 @@ def command(
     force: bool,
     opset: int,
     samples: int,
+    max_drop: float | None,
     epochs: int | None,
     batch_size: int | None,
     lr: float | None,
@@ -56,8 +62,9 @@ def command(
       nnx run cifar10 --data ~/cifar10 --batch 1,8,64
     """
     from toolchain import pipeline
+    from toolchain.accuracy.gate import Requirement
     from toolchain.bench import judging
-    from toolchain.bench.benchmark import Effort
+    from toolchain.bench.effort import Effort
     from toolchain.bench.sweep import Sweep
     from toolchain.cli.bench import show
     from toolchain.console import LiveProgress, print_result
@@ -85,6 +92,7 @@ def command(
         settings=settings,
         opset=opset,
         calibration_samples=samples,
+        requirement=None if max_drop is None else Requirement(max_drop=max_drop),
         effort=Effort(precision=precision, max_time_s=max_time),
     )
     if as_json:

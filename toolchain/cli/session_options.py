@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from toolchain.bench.benchmark import Effort
+    from toolchain.bench.effort import Effort
     from toolchain.bench.record import Setting
 
 
@@ -23,6 +23,7 @@ def find(
     """Find one file's fastest session settings, store them in it, and print the code that opens it so."""
     from dataclasses import asdict
 
+    from exporters.model_file import ModelFile
     from runtimes.session_settings import code
     from toolchain.bench import report
     from toolchain.console import LiveProgress, print_json, print_result, print_table, print_text
@@ -35,7 +36,7 @@ def find(
         )
     model, setting = targets[0], settings[0]
     found = settings_search.tune(
-        model, setting, samples_source=samples, data_folder=data, effort=effort, progress=LiveProgress()
+        ModelFile(model), setting, samples_source=samples, data_folder=data, effort=effort, progress=LiveProgress()
     )
     lines = code(found.settings, model, setting.threads)
     measurements = [rows for rows in (found.tried, found.rows) if rows]

@@ -79,11 +79,11 @@ def command(
                 ablation.cells(found),
             )
         return
-    facts = road.train(training, resume=resume or None)
+    trained = road.train(training, resume=resume or None)
     if as_json:
-        print_result(json.dumps(facts))
+        print_result(json.dumps(trained.facts()))
     else:
         print_result(
-            f"{folder / 'checkpoint.pt'}: test accuracy {facts['test_accuracy']:.2%}, "
-            f"validation {facts['validation_accuracy']:.2%}, {facts['seconds']:.0f} s"
+            f"{folder / 'checkpoint.pt'}: test accuracy {trained.test_accuracy:.2%}, "
+            f"validation {trained.validation_accuracy:.2%}, {trained.seconds:.0f} s"
         )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exporters.atomic_file import sha256_of
+from exporters import torch_onnx
+from exporters.atomic_file import sha256_of, staged
 from runtimes.base import TensorSpec
 from toolchain.accuracy import parity
-from toolchain.conversion import proof
 from toolchain.conversion.proof import Proven
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
@@ -43,7 +44,7 @@ def export_factory(
     else:
         progress.warn("No --weights: the model is exported as the factory made it.")
     inputs, proven_on = _inputs(examples, input_specs, samples_file, model)
-    return proof.export(
+    return _proven(
         module,
         dst,
         inputs=inputs,
@@ -59,7 +60,7 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
     module = recipe.model()
     checkpoint.load_weights(module, weights)
     test = samples.of_test_split(recipe, data, parity.SAMPLES)
-    return proof.export(
+    return _proven(
         module,
         dst,
         inputs=test.inputs,
@@ -68,6 +69,26 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
         facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights)},
         proven_on=test.source,
     )
+
+
+def _proven(
+    module: torch.nn.Module,
+    dst: Path,
+    *,
+    inputs: Mapping[str, npt.NDArray[np.generic]],
+    output_names: Sequence[str],
+    opset: int,
+    facts: Mapping[str, str],
+    proven_on: str,
+) -> Proven:
+    """Export ``module`` to ``dst``; ``inputs`` ``(S, ...)``, in forward()'s order, show its shapes and prove it."""
+    examples = {name: torch.from_numpy(np.ascontiguousarray(array[:2])) for name, array in inputs.items()}
+    with staged(dst) as candidate:
+        artifact = torch_onnx.export(
+            module, candidate, example_inputs=examples, output_names=output_names, opset=opset, facts=facts
+        )
+        compared = parity.check_export(candidate, module, inputs)
+    return Proven(artifact=replace(artifact, path=dst), parity=compared, proven_on=proven_on)
 
 
 def _build(name: str) -> tuple[torch.nn.Module, Mapping[str, torch.Tensor] | None]:

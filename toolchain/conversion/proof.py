@@ -1,24 +1,14 @@
-"""No model file gets its name before it was run and compared: making, proving and naming in one step."""
+"""No model file gets its name before it was run and compared; this is the record of it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from exporters import torch_onnx
 from exporters.artifact import Artifact
-from exporters.atomic_file import staged
-from toolchain.accuracy import parity
+from exporters.model_file import ModelFile
 from toolchain.accuracy.gate import Verdict
 from toolchain.accuracy.parity import Parity
 from toolchain.conversion.search import Plan
-from toolchain.errors import BadUsage
 from toolchain.inputs.samples import Samples
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,45 +26,7 @@ class Proven:
     plan: Plan | None = None
     judged_on: Samples | None = field(default=None, repr=False)
 
-
-def export(
-    module: torch.nn.Module,
-    dst: Path,
-    *,
-    inputs: Arrays,
-    output_names: Sequence[str],
-    opset: int,
-    facts: Mapping[str, str],
-    proven_on: str,
-) -> Proven:
-    """Export ``module`` to ``dst``; ``inputs`` ``(S, ...)``, in forward()'s order, show its shapes and prove it."""
-    examples = {name: torch.from_numpy(np.ascontiguousarray(array[:2])) for name, array in inputs.items()}
-    with staged(dst) as candidate:
-        artifact = torch_onnx.export(
-            module, candidate, example_inputs=examples, output_names=output_names, opset=opset, facts=facts
-        )
-        compared = parity.check_export(candidate, module, inputs)
-    return Proven(artifact=replace(artifact, path=dst), parity=compared, proven_on=proven_on)
-
-
-def convert(
-    src: Path,
-    dst: Path,
-    *,
-    precision: str,
-    make: Callable[[Path], Artifact],
-    inputs: Arrays,
-    proven_on: str,
-) -> Proven:
-    """Let ``make`` write ``src``'s version in ``precision``, compare the two on ``inputs``, and name it ``dst``."""
-    refuse_same(src, dst)
-    with staged(dst) as candidate:
-        artifact = make(candidate)
-        compared = parity.check_conversion(candidate, src, inputs, precision=precision)
-    return Proven(artifact=replace(artifact, path=dst), parity=compared, proven_on=proven_on)
-
-
-def refuse_same(src: Path, dst: Path) -> None:
-    """Raise BadUsage when a conversion would overwrite its input."""
-    if dst.resolve() == src.resolve():
-        raise BadUsage("The output is the input file.", "Choose another --output.")
+    @cached_property
+    def file(self) -> ModelFile:
+        """The file, opened."""
+        return ModelFile(self.artifact.path)

@@ -7,27 +7,29 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exporters import onnx_file
 from exporters.calibration.thresholds import Method
 from exporters.int8.static import StaticInt8
-from toolchain.layers import damage as layers
+from exporters.model_file import ModelFile
+from toolchain.layers.damage import damage
 
 _COMPARED: tuple[Method, ...] = ("mse", "minmax", "percentile")
 _WORTHWHILE_DB = 0.5  # below it the methods differ by the samples that they are compared on
 
 
-def methods_by_tensor(
-    ready: StaticInt8, reference: Path, inputs: Mapping[str, npt.NDArray[np.generic]]
-) -> dict[str, Method]:
+def methods_by_tensor(ready: StaticInt8, inputs: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Method]:
     """Tensor -> the method that serves the layer that makes it better than the model's own method does.
 
     One quantized version for each method, and one pass over ``inputs`` ``(S, ...)`` for each: a layer's own error does
-    not depend on the others', so all are judged at once. ``reference`` is what ``ready`` wrote.
+    not depend on the others', so all are judged at once.
     """
     noise: dict[Method, dict[str, float]] = {}
+    reference = ModelFile.of(ready.reference, Path("the fp32 model"))
     with tempfile.TemporaryDirectory(prefix="nnx-methods-") as folder:
         for method in dict.fromkeys((ready.method, *_COMPARED)):
-            made = ready.write_plain(Path(folder) / f"{method}.onnx", method=method)
-            errors = layers.damage(made, reference, inputs)
+            made = ModelFile.of(ready.plain(method), Path(folder) / f"{method}.onnx")
+            onnx_file.save(made.proto, made.path)
+            errors = damage(made, reference, inputs)
             noise[method] = {each.output: -each.own_sqnr_db for each in errors if each.own_sqnr_db is not None}
     chosen: dict[str, Method] = {}
     for tensor, own in noise[ready.method].items():

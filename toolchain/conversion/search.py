@@ -17,7 +17,8 @@ from typing import Any
 from exporters.atomic_file import write_text
 from exporters.calibration.thresholds import METHODS, Method
 from toolchain.accuracy import gate
-from toolchain.accuracy.gate import Outcome, Verdict, advice_on_samples
+from toolchain.accuracy.gate import Verdict, advice_on_samples
+from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.progress import SILENT, Progress
 
@@ -116,9 +117,7 @@ def search(
     if finished:
         journal.unlink(missing_ok=True)
     passing = [
-        nodes
-        for nodes, verdict in trials.verdicts.items()
-        if verdict.outcome is Outcome.PASSED and nodes.issubset(ranking)
+        nodes for nodes, verdict in trials.verdicts.items() if verdict.status is Status.OK and nodes.issubset(ranking)
     ]
     if not passing:
         raise _nothing_passed(ranking, trials.verdicts, finished)
@@ -143,7 +142,7 @@ def _confirmed(
             return nodes, trials.verdicts[nodes]
         verdict = confirm(nodes)
         progress.note(f"{len(nodes)} in float, by the other samples: {verdict.brief}")
-        if verdict.outcome is Outcome.PASSED or trials.time_is_up:
+        if verdict.status is Status.OK or trials.time_is_up:
             break
     gate.require(verdict)
     return nodes, verdict
@@ -219,7 +218,7 @@ class _Trials:
             self._longest_s = max(self._longest_s, self._clock() - began)
             self._write()
             self._progress.note(f"{len(excluded)} in float: {verdict.brief}")
-        return self.verdicts[excluded].outcome is Outcome.PASSED
+        return self.verdicts[excluded].status is Status.OK
 
     def _write(self) -> None:
         trials = [{"excluded": sorted(nodes), "verdict": found.to_dict()} for nodes, found in self.verdicts.items()]
@@ -246,10 +245,10 @@ def _nothing_passed(
     def merit(excluded: frozenset[str]) -> tuple[bool, float, int]:
         verdict = verdicts[excluded]
         noise = verdict.sqnr_db.estimate if verdict.sqnr_db else float("-inf")
-        return verdict.outcome is Outcome.UNDECIDED, noise, -len(excluded)
+        return verdict.status is Status.UNDECIDED, noise, -len(excluded)
 
     best = max(verdicts, key=merit)
-    undecided = verdicts[best].outcome is Outcome.UNDECIDED
+    undecided = verdicts[best].status is Status.UNDECIDED
     what = f"Of {len(verdicts)} sets of float nodes within the budget none passes"
     if finished:
         what = f"Even with all {len(ranking)} ranked nodes in float the requirement is not met"

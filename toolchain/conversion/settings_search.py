@@ -14,13 +14,15 @@ import onnx
 
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
-from exporters.calibration import data as calibration_data
+from exporters.model_file import ModelFile
 from runtimes.session_settings import KEY, SessionSettings, code
 from toolchain import machine
 from toolchain.accuracy import parity
+from toolchain.accuracy.status import Status
 from toolchain.bench import benchmark
 from toolchain.bench import candidates as bench_candidates
-from toolchain.bench.benchmark import Effort, Judge, Outputs
+from toolchain.bench.effort import Effort
+from toolchain.bench.judging import Judge, Judgement, Outputs
 from toolchain.bench.record import Benchmark, Row, Setting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import CheckFailed
@@ -59,7 +61,7 @@ class Found:
 
 
 def best(
-    model: Path,
+    model: ModelFile,
     feeds: Samples,
     *,
     threads: int,
@@ -77,16 +79,15 @@ def best(
 
     Raises CheckFailed when the model does not run with the defaults.
     """
-    loaded = onnx_file.load(model)
-    trials = candidates(loaded, precision=precision)
+    trials = candidates(model.proto, precision=precision)
     setting = Setting(provider="cpu", batch=batch, threads=threads)
-    rows = _measured(loaded, trials, feeds, setting, precision, effort, progress, measure)
+    rows = _measured(model, trials, feeds, setting, precision, effort, progress, measure)
     _require_default(rows, model)
     return _fastest(trials, rows)
 
 
 def _measured(
-    model: onnx.ModelProto,
+    model: ModelFile,
     trials: Mapping[str, SessionSettings],
     feeds: Samples,
     setting: Setting,
@@ -98,7 +99,7 @@ def _measured(
     with tempfile.TemporaryDirectory(prefix="nnx-settings-") as folder:
         return measure(
             [
-                bench_candidates.of_file(_copy(model, settings, folder, index), label=label, precision=precision)
+                bench_candidates.of_file(_with(settings, model, Path(folder) / f"candidate{index}.onnx"), label=label)
                 for index, (label, settings) in enumerate(trials.items())
             ],
             [setting],
@@ -109,14 +110,14 @@ def _measured(
         ).rows
 
 
-def _require_default(rows: Sequence[Row], model: Path) -> None:
-    if rows[0].status != "ok":
+def _require_default(rows: Sequence[Row], model: ModelFile) -> None:
+    if rows[0].status is not Status.OK:
         raise CheckFailed(f"{model} does not run with the default session settings.", rows[0].reason)
 
 
 def _fastest(trials: Mapping[str, SessionSettings], rows: tuple[Row, ...]) -> Found:
     """Of ``rows``, the defaults first, the fastest that is surely worth its lines of code."""
-    faster = [(row.speedup, row) for row in rows[1:] if row.status == "ok" and row.speedup is not None]
+    faster = [(row.speedup, row) for row in rows[1:] if row.status is Status.OK and row.speedup is not None]
     faster = [(speedup, row) for speedup, row in faster if speedup.low > MIN_GAIN]
     if not faster:
         return Found(settings=trials[DEFAULT], speedup=None, rows=rows)
@@ -125,7 +126,7 @@ def _fastest(trials: Mapping[str, SessionSettings], rows: tuple[Row, ...]) -> Fo
 
 
 def thorough(
-    model: Path,
+    model: ModelFile,
     feeds: Samples,
     *,
     setting: Setting,
@@ -139,12 +140,11 @@ def thorough(
     The second measurement decides, beside the defaults: the best of many looks better than it is in the run that chose
     it. ``setting`` is on the CPU provider. Otherwise as :func:`best`.
     """
-    loaded = onnx_file.load(model)
-    switches = every_switch(loaded, precision=precision)
-    first = _measured(loaded, switches, feeds, setting, precision, effort, progress, measure)
+    switches = every_switch(model.proto, precision=precision)
+    first = _measured(model, switches, feeds, setting, precision, effort, progress, measure)
     _require_default(first, model)
     gained = sorted(
-        (row for row in first[1:] if row.status == "ok" and row.speedup is not None and row.speedup.low > 1),
+        (row for row in first[1:] if row.status is Status.OK and row.speedup is not None and row.speedup.low > 1),
         key=lambda row: -row.speedup.estimate if row.speedup else 0.0,
     )
     if not gained:
@@ -153,13 +153,13 @@ def thorough(
     together = _together([switches[row.candidate.label] for row in gained])
     if together not in finalists.values():
         finalists[", ".join(row.candidate.label for row in gained)] = together
-    second = _measured(loaded, finalists, feeds, setting, precision, effort, progress, measure)
+    second = _measured(model, finalists, feeds, setting, precision, effort, progress, measure)
     _require_default(second, model)
     return replace(_fastest(finalists, second), tried=first)
 
 
 def tune(
-    model: Path,
+    model: ModelFile,
     setting: Setting,
     *,
     samples_source: str | None,
@@ -172,8 +172,7 @@ def tune(
         feeds = samples.named(samples_source, data_folder, split="test", count=setting.batch, model=model)
     else:
         feeds = samples.random_for_model(model, setting.batch)
-    precision = onnx_file.precision_of(onnx_file.load(model))
-    found = thorough(model, feeds, setting=setting, precision=precision, effort=effort, progress=progress)
+    found = thorough(model, feeds, setting=setting, precision=model.precision, effort=effort, progress=progress)
     if found.speedup is not None:
         store(model, found.settings)
     return found
@@ -219,42 +218,37 @@ def candidates(model: onnx.ModelProto, *, precision: str) -> dict[str, SessionSe
     return trials
 
 
-def has_choices(model: Path, *, precision: str) -> bool:
+def has_choices(model: ModelFile) -> bool:
     """Whether the graph has fusions that may hurt: other settings have not been seen to matter."""
-    trials = candidates(onnx_file.load(model), precision=precision)
-    return any(settings.disabled_optimizers for settings in trials.values())
+    return any(settings.disabled_optimizers for settings in candidates(model.proto, precision=model.precision).values())
 
 
-def store(model: Path, settings: SessionSettings) -> None:
+def store(model: ModelFile, settings: SessionSettings) -> ModelFile:
     """Write ``settings`` into the file, over those it held; :class:`runtimes.ort.OrtRuntime` obeys them from then on.
 
-    The file is replaced as a whole, so its SHA-256 changes.
+    The file is replaced as a whole, so its SHA-256 changes: it is another one, which is returned.
     """
-    loaded = onnx_file.load(model)
-    _write(loaded, settings)
-    onnx_file.save(loaded, model)
+    return _with(settings, model, model.path)
 
 
-def _copy(model: onnx.ModelProto, settings: SessionSettings, folder: str, index: int) -> Path:
-    """``model`` in a file of its own that says how to run it: what is timed is what would ship."""
-    _write(model, settings)
-    path = Path(folder) / f"candidate{index}.onnx"
-    onnx_file.save(model, path)
-    return path
-
-
-def _write(model: onnx.ModelProto, settings: SessionSettings) -> None:
-    provenance.write(model, {KEY.removeprefix("nnx."): settings.to_json()})
+def _with(settings: SessionSettings, model: ModelFile, path: Path) -> ModelFile:
+    """``model`` as a file that says how to run it: what is timed is what would ship."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.proto)
+    provenance.write(copy, {KEY.removeprefix("nnx."): settings.to_json()})
+    onnx_file.save(copy, path)
+    return ModelFile.of(copy, path)
 
 
 def _same_within(precision: str) -> Judge:
-    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> dict[str, Any]:
+    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
         if baseline is None:
-            return {}
+            return Judgement()
         compared = parity.compare_all(baseline[1], outputs, precision=precision)
         if compared.passed:
-            return {}
-        return {"status": "unproven", "reason": f"Its outputs differ from those with default settings: {compared}."}
+            return Judgement()
+        reason = f"Its outputs differ from those with default settings: {compared}."
+        return Judgement(status=Status.UNPROVEN, reason=reason)
 
     return judge
 
@@ -264,27 +258,25 @@ def tuned(made: Proven, *, progress: Progress = SILENT) -> tuple[Proven, str]:
 
     As it was, and an empty text, where nothing else can matter to the graph or is surely faster.
     """
-    artifact, samples = made.artifact, made.judged_on
-    if samples is None or not has_choices(artifact.path, precision=artifact.precision):
+    artifact, judged_on = made.artifact, made.judged_on
+    file = made.file
+    if judged_on is None or not has_choices(file):
         return made, ""
-    batch = calibration_data.fixed_batch(onnx_file.load(artifact.path)) or 1
-    few, threads = samples.first(batch), machine.usable_cores()
+    batch, threads = file.fixed_batch or 1, machine.usable_cores()
     found = best(
-        artifact.path,
-        few,
+        file,
+        judged_on.first(batch),
         threads=threads,
-        precision=artifact.precision,
+        precision=file.precision,
         batch=batch,
         effort=_EFFORT,
         progress=progress,
     )
     if found.speedup is None:
         return made, ""
-    store(artifact.path, found.settings)
     changed = Artifact.of(
-        artifact.path,
+        store(file, found.settings),
         precision=artifact.precision,
-        opset=artifact.opset,
         parent_sha256=artifact.parent_sha256,
         notes=(*artifact.notes, f"session settings: {found}"),
     )

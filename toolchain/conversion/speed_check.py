@@ -1,15 +1,14 @@
 """The paradox guard: is the converted model really faster here than the one that it was made from?"""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from exporters import onnx_file
-from exporters.calibration import data as calibration_data
+from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.ort_profile import Unfused
 from toolchain import machine
 from toolchain.bench import benchmark, candidates
-from toolchain.bench.benchmark import Effort
+from toolchain.bench.effort import Effort
+from toolchain.bench.judging import Judgement
 from toolchain.bench.record import Setting
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
@@ -58,19 +57,19 @@ class Speed:
         return lines
 
 
-def compare(src: Path, made: Path, samples: Samples, *, precision: str, progress: Progress) -> Speed | None:
+def compare(src: ModelFile, made: ModelFile, samples: Samples, *, precision: str, progress: Progress) -> Speed | None:
     """Time ``src`` and ``made`` in turns, one process each, at batch 1; None when one of them does not run."""
     threads = machine.usable_cores()
-    batch = calibration_data.fixed_batch(onnx_file.load(src)) or 1
+    batch = src.fixed_batch or 1
     few = samples.first(batch)
     rows = benchmark.run(
         [
-            candidates.of_file(src, label="fp32", precision="fp32"),
-            candidates.of_file(made, label=precision, precision=precision),
+            candidates.of_file(src, label="fp32"),
+            candidates.of_file(made, label=precision),
         ],
         [Setting(provider="cpu", batch=len(few), threads=threads)],
         few,
-        judge=lambda row, outputs, baseline: {},
+        judge=lambda row, outputs, baseline: Judgement(),
         effort=_EFFORT,
         progress=progress,
     ).rows
@@ -80,7 +79,7 @@ def compare(src: Path, made: Path, samples: Samples, *, precision: str, progress
         return None
     unfused: tuple[Unfused, ...] = ()
     if gain.high < 1 and precision == "int8-static":
-        nodes = ort_profile.time_shares(made, few.inputs, threads=threads, runs=_PROFILED_RUNS)
+        nodes = ort_profile.time_shares(made.path, few.inputs, threads=threads, runs=_PROFILED_RUNS)
         unfused = tuple(ort_profile.unfused(nodes))
     return Speed(
         precision=precision,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from toolchain.accuracy.status import Status
 from toolchain.bench import figures as bench_figures
 from toolchain.bench import report
 from toolchain.bench.leader import called, fastest, level_with
@@ -88,7 +89,7 @@ def size(row: Row) -> str:
 def _called(row: Row, among: Sequence[Row]) -> str:
     """What the row is called, with a word where it is not proven."""
     name = called(row, among)
-    return f"{name} (unproven)" if row.status == "unproven" else name
+    return f"{name} (unproven)" if row.status is Status.UNPROVEN else name
 
 
 def finding(panel: Panel) -> Finding:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from toolchain.accuracy.status import Status
 from toolchain.bench import report
 from toolchain.bench.record import Benchmark, Row
 from toolchain.html_report import bench_charts, drawing, tables
@@ -52,7 +53,7 @@ def results(benchmark: Benchmark, several: Sequence[Panel]) -> Section:
         for row in panel.rows:
             _, *others = (panel.cell(row, heading) for heading in headings)
             name = _named(row, efficient=row.name in panel.efficient)
-            shown.append(tables.line([name, *others], figures, struck=row.status == "unproven"))
+            shown.append(tables.line([name, *others], figures, struck=row.status is Status.UNPROVEN))
         bodies.append(tag("tbody", head, *shown))
     where = f" on {providers[0]}" if len(providers) == 1 else ""
     table = tables.framed(f"All rows{where}, measured with {benchmark.data}", headings, bodies, figures=figures)
@@ -72,12 +73,12 @@ def _named(row: Row, *, efficient: bool) -> Markup:
     words = []
     if efficient:
         words.append("◆ Pareto")
-    if row.status == "unproven":
+    if row.status is Status.UNPROVEN:
         words.append("unproven")
     if row.name == row.baseline and not row.repeats:
         words.append("baseline")
     name = row.candidate.label + (" again" if row.repeats else "")
-    label = tag("s", name) if row.status == "unproven" else Markup(joined(name))
+    label = tag("s", name) if row.status is Status.UNPROVEN else Markup(joined(name))
     return joined(label, *(joined(" ", tag("span", word, class_="badge")) for word in words))
 
 
@@ -164,7 +165,7 @@ def _bubbles(panel: Panel, *, shares: bool) -> list[Bubble]:
 
 
 def _kind(row: Row, panel: Panel) -> str:
-    if row.status != "ok":
+    if row.status is not Status.OK:
         return UNPROVEN
     if not panel.efficient:
         return ALONE

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporters.model_file import ModelFile
 from runtimes.base import FEEDABLE, MEND_TYPE, TensorSpec
-from runtimes.ort import OrtRuntime
 from toolchain.datasets import arrays, image_folder
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
@@ -86,7 +86,7 @@ def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) 
 
 
 def named(
-    source: str, data_folder: Path | None, *, split: str, count: int | None = None, model: Path | None = None
+    source: str, data_folder: Path | None, *, split: str, count: int | None = None, model: ModelFile | None = None
 ) -> Samples:
     """What a user's ``source`` stands for, ``count`` of its samples or all:
 
@@ -120,7 +120,7 @@ def named(
 
 
 def for_calibration(
-    source: str, data_folder: Path | None, *, count: int, model: Path, evaluation: str | None = None
+    source: str, data_folder: Path | None, *, count: int, model: ModelFile, evaluation: str | None = None
 ) -> tuple[Samples, Samples]:
     """(``count`` samples to calibrate on, others to judge the result on), which share none.
 
@@ -133,9 +133,14 @@ def for_calibration(
     judged = named(evaluation or source, data_folder, split="test", model=model)
     chosen = named(source, data_folder, split="train", count=count, model=model)
     if sources.is_recipe(source):
-        return chosen.rows(overlap.without(chosen.inputs, judged.inputs)), judged
+        return apart(chosen, judged), judged
     overlap.refuse(chosen.inputs, judged.inputs)
     return chosen, judged
+
+
+def apart(chosen: Samples, judged: Samples) -> Samples:
+    """``chosen`` without what is in ``judged`` too, for data sets in which that is not the user's doing."""
+    return chosen.rows(overlap.without(chosen.inputs, judged.inputs))
 
 
 def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
@@ -147,7 +152,7 @@ def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
     if not len(others):
         return chosen, chosen
     rest = given.rows(others, f"other samples of {given.source}")
-    return chosen.rows(overlap.without(chosen.inputs, rest.inputs)), rest
+    return apart(chosen, rest), rest
 
 
 def _most(bytes_per_sample: int) -> int:
@@ -159,13 +164,16 @@ def _elements(spec: TensorSpec) -> int:
     return math.prod(axis for axis in spec.shape[1:] if isinstance(axis, int))
 
 
-def _specs(model: Path | None, source: str) -> Sequence[TensorSpec]:
+def _specs(model: ModelFile | None, source: str) -> Sequence[TensorSpec]:
     """The inputs of ``model``."""
     if model is None:
         raise BadUsage(f"{source} does not say which input it is.", "Give an .npz file with one array per input.")
-    runtime = OrtRuntime(model)
-    runtime.open()
-    return runtime.inputs
+    return specs_of(model)
+
+
+def specs_of(model: ModelFile) -> Sequence[TensorSpec]:
+    """The model's inputs."""
+    return [TensorSpec(value.name, value.dtype, value.shape) for value in model.inputs]
 
 
 def _called(source: str) -> Iterator[Any]:
@@ -179,11 +187,9 @@ def _called(source: str) -> Iterator[Any]:
         raise BadUsage(f"{source} failed: {type(error).__name__}: {error}.", "Run it with python first.") from error
 
 
-def random_for_model(path: Path, count: int) -> Samples:
+def random_for_model(model: ModelFile, count: int) -> Samples:
     """Seeded noise for the inputs of a model file."""
-    runtime = OrtRuntime(path)
-    runtime.open()
-    return random_for(runtime.inputs, count)
+    return random_for(specs_of(model), count)
 
 
 def random_for(specs: Sequence[TensorSpec], count: int) -> Samples:

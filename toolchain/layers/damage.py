@@ -18,11 +18,13 @@ import numpy.typing as npt
 import onnx
 
 from exporters import onnx_file
+from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.base import Arrays, TensorSpec, run
 from runtimes.ort import OrtRuntime
 from runtimes.ort_profile import NodeTime
 from toolchain.errors import BadUsage
+from toolchain.inputs import samples
 from toolchain.layers import probes as layer_probes
 from toolchain.layers.graph import FLOAT_TYPES, Layer, Wiring, executed_by, layers_of, shared_tensors
 from toolchain.progress import SILENT, Progress
@@ -56,8 +58,8 @@ class LayerError:
 
 
 def damage(
-    quantized: Path,
-    reference: Path,
+    quantized: ModelFile,
+    reference: ModelFile,
     inputs: Inputs,
     *,
     batch: int = 16,
@@ -72,32 +74,8 @@ def damage(
     are looked at in groups. ``executed`` is the profile of ``quantized`` where there is one already. Raises BadUsage
     for files that do not belong together.
     """
-    pair = _Pair(quantized, reference, inputs, batch=batch, threads=threads)
-    groups = list(pair.groups(memory_budget))
-    own: dict[str, float] = {}
-    accumulated: dict[str, float] = {}
-    with progress.bar("layers", len(groups) * pair.batch_count) as bar:
-        for group in groups:
-            in_model, alone = pair.measure(group, bar.advance)
-            accumulated |= in_model
-            own |= alone
-    noise = {output: 0.0 if db >= LIMIT_DB else 10 ** (-db / 10) for output, db in own.items()}
-    total = sum(noise.values()) or 1.0
-    precisions = pair.precisions(executed)
-    errors = [
-        LayerError(
-            name=layer.name,
-            op_type=layer.op_type,
-            output=layer.output,
-            precision=precisions.get(layer.name, ""),
-            weight_bytes=layer.weight_bytes,
-            own_sqnr_db=own.get(layer.output),
-            accumulated_sqnr_db=accumulated.get(layer.output),
-            noise_share=noise[layer.output] / total if layer.output in noise else None,
-        )
-        for layer in pair.layers
-    ]
-    return sorted(errors, key=_harmlessness)
+    pair = Pair(quantized, reference, inputs, batch=batch, threads=threads)
+    return pair.errors(memory_budget=memory_budget, executed=executed, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +95,11 @@ def cut(model: Wiring, tensors: Sequence[str], reference: Wiring | None = None) 
     return Cut(layers=layers_of(model, anchors=types, types=types, reference=reference), types=types, inputs=inputs)
 
 
-def first_batch(path: Path, inputs: Inputs) -> Arrays:
+def first_batch(model: ModelFile, inputs: Inputs) -> Arrays:
     """The first sample, or as many as a model of fixed batch takes, in the types that the model wants."""
-    runtime = OrtRuntime(path)
-    runtime.open()
-    count = _fixed_batch(runtime.inputs) or 1
-    return _as_taken({name: np.ascontiguousarray(array[:count]) for name, array in inputs.items()}, runtime.inputs)
-
-
-def _fixed_batch(specs: Sequence[TensorSpec]) -> int | None:
-    """The length of the model's batch axis, None where it is dynamic."""
-    return next((axis for spec in specs for axis in spec.shape[:1] if isinstance(axis, int)), None)
+    count = model.fixed_batch or 1
+    few = {name: np.ascontiguousarray(array[:count]) for name, array in inputs.items()}
+    return _as_taken(few, samples.specs_of(model))
 
 
 def _as_taken(arrays: Inputs, specs: Sequence[TensorSpec]) -> Arrays:
@@ -139,19 +111,21 @@ def _as_taken(arrays: Inputs, specs: Sequence[TensorSpec]) -> Arrays:
     }
 
 
-class _Pair:
+class Pair:
     """A converted model beside its reference, cut into layers at the tensors that they share."""
 
-    def __init__(self, quantized: Path, reference: Path, inputs: Inputs, *, batch: int, threads: int) -> None:
-        self._paths, self._inputs, self._threads = (quantized, reference), inputs, threads
-        self._quantized, self._reference = (Wiring(onnx_file.load(path)) for path in self._paths)
-        shared = shared_tensors(self._quantized, self._reference)
-        if set(self._quantized.inputs) != set(self._reference.inputs):
+    def __init__(
+        self, quantized: ModelFile, reference: ModelFile, inputs: Inputs, *, batch: int = 16, threads: int = 1
+    ) -> None:
+        self._files, self._inputs, self._threads = (quantized, reference), inputs, threads
+        self.wiring, self._reference = (Wiring(file.proto) for file in self._files)
+        shared = shared_tensors(self.wiring, self._reference)
+        if set(self.wiring.inputs) != set(self._reference.inputs):
             raise self._strangers("their inputs have other names")
         if not shared:
             raise self._strangers("no tensor inside has the same name in both")
-        self._cut = cut(self._quantized, shared, self._reference)
-        self.layers, fixed = self._cut.layers, _fixed_batch(self._cut.inputs)
+        self._cut = cut(self.wiring, shared, self._reference)
+        self.layers, fixed = self._cut.layers, quantized.fixed_batch
         self._batch, least = fixed or batch, fixed or 1
         self._count = len(next(iter(inputs.values()))) // least * least
         if not self._count:
@@ -163,6 +137,40 @@ class _Pair:
             found = few | _run(one, few)
         self._ranks = {name: array.ndim for name, array in found.items()}
         self._batch_bytes = {name: array.nbytes * self._batch // least for name, array in found.items()}
+
+    def errors(
+        self,
+        *,
+        memory_budget: int = MEMORY_BUDGET,
+        executed: Sequence[NodeTime] = (),
+        progress: Progress = SILENT,
+    ) -> list[LayerError]:
+        """As :func:`damage`."""
+        groups = list(self.groups(memory_budget))
+        own: dict[str, float] = {}
+        accumulated: dict[str, float] = {}
+        with progress.bar("layers", len(groups) * self.batch_count) as bar:
+            for group in groups:
+                in_model, alone = self.measure(group, bar.advance)
+                accumulated |= in_model
+                own |= alone
+        noise = {output: 0.0 if db >= LIMIT_DB else 10 ** (-db / 10) for output, db in own.items()}
+        total = sum(noise.values()) or 1.0
+        precisions = self.precisions(executed)
+        errors = [
+            LayerError(
+                name=layer.name,
+                op_type=layer.op_type,
+                output=layer.output,
+                precision=precisions.get(layer.name, ""),
+                weight_bytes=layer.weight_bytes,
+                own_sqnr_db=own.get(layer.output),
+                accumulated_sqnr_db=accumulated.get(layer.output),
+                noise_share=noise[layer.output] / total if layer.output in noise else None,
+            )
+            for layer in self.layers
+        ]
+        return sorted(errors, key=_harmlessness)
 
     @property
     def batch_count(self) -> int:
@@ -184,9 +192,9 @@ class _Pair:
     ) -> tuple[dict[str, float], dict[str, float]]:
         """(Accumulated, own) SQNR in dB by the layers' outputs."""
         apart = [layer for layer in layers if layer.alone]
-        models = [layer_probes.with_taps(self._quantized, layers)]
+        models = [layer_probes.with_taps(self.wiring, layers)]
         if apart:
-            models.append(layer_probes.cut_apart(self._quantized, apart, types=self._cut.types, ranks=self._ranks))
+            models.append(layer_probes.cut_apart(self.wiring, apart, types=self._cut.types, ranks=self._ranks))
         noises = [{layer.output: Noise() for layer in judged} for judged in (layers, apart)]
         with contextlib.ExitStack() as stack:
             tensors = [name for name in self._needed(layers) if name not in self._inputs]
@@ -203,8 +211,8 @@ class _Pair:
     def precisions(self, executed: Sequence[NodeTime]) -> dict[str, str]:
         """What the layers are computed in, by their names."""
         feeds = _as_taken(next(self._batches()), self._cut.inputs)
-        nodes = executed or ort_profile.time_shares(self._paths[0], feeds, threads=self._threads, runs=1)
-        done = executed_by(self._quantized, self.layers, nodes)
+        nodes = executed or ort_profile.time_shares(self._files[0].path, feeds, threads=self._threads, runs=1)
+        done = executed_by(self.wiring, self.layers, nodes)
         first = {position: node for node, positions in reversed(done) for position in positions}
         return {self.layers[position].name: node.precision for position, node in first.items()}
 
@@ -243,7 +251,7 @@ class _Pair:
         )
 
     def _strangers(self, why: str) -> BadUsage:
-        quantized, reference = self._paths
+        quantized, reference = self._files
         return BadUsage(
             f"{quantized} was not made from {reference}: {why}.", "Give the fp32 model that it was made from."
         )
@@ -292,13 +300,12 @@ def _harmlessness(error: LayerError) -> tuple[bool, float, float]:
 @contextlib.contextmanager
 def _opened(model: onnx.ModelProto, threads: int) -> Iterator[OrtRuntime]:
     """``model`` in a session, from a temporary file that is removed."""
-    with tempfile.TemporaryDirectory(prefix="nnx-layers-") as folder:
-        path = Path(folder) / "probe.onnx"
-        onnx_file.save(model, path)
-        runtime = OrtRuntime(path, threads=threads, precise=True)
-        runtime.open()
-    yield runtime
-    runtime.close()
+    with contextlib.ExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="nnx-layers-") as folder:
+            path = Path(folder) / "probe.onnx"
+            onnx_file.save(model, path)
+            runtime = stack.enter_context(OrtRuntime(path, threads=threads, precise=True))
+        yield runtime
 
 
 def _run(runtime: OrtRuntime, arrays: Inputs) -> Arrays:

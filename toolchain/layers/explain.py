@@ -6,17 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from exporters import onnx_file, provenance
-from exporters.atomic_file import sha256_of
+from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.ort_profile import CONVERSIONS, NodeTime, Unfused
 from toolchain import machine
 from toolchain.accuracy import parity
 from toolchain.inputs import samples
 from toolchain.inputs.samples import Samples
-from toolchain.layers import damage as layers
-from toolchain.layers.damage import LIMIT_DB, LayerError
-from toolchain.layers.graph import Layer, Wiring, executed_by, origin_of, shared_tensors
+from toolchain.layers import damage
+from toolchain.layers.damage import LIMIT_DB, LayerError, Pair
+from toolchain.layers.graph import Layer, Wiring, executed_by, origin_of
 from toolchain.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -68,20 +67,19 @@ class Explanation:
         return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1)
 
 
-def inputs(model: Path, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
+def inputs(model: ModelFile, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
     """What to explain ``model`` on: samples of ``source``, a file or a recipe's test split; without it from a seed."""
     if source is not None:
         return samples.named(source, data_folder, split="test", count=parity.SAMPLES, model=model)
-    onnx_file.load(model)  # says better than a runtime what is wrong with a file
     progress.warn("No real inputs given: errors and times are those on seeded random values.")
     return samples.random_for_model(model, 8)
 
 
 def explain(
-    model: Path,
+    model: ModelFile,
     given: Samples,
     *,
-    reference: Path | None,
+    reference: ModelFile | None,
     threads: int,
     progress: Progress,
 ) -> Explanation:
@@ -89,26 +87,23 @@ def explain(
 
     Raises BadUsage when the two files do not belong together, or ``given`` is no input of theirs.
     """
-    loaded = onnx_file.load(model)
-    wiring = Wiring(loaded)
-    other = None if reference is None else Wiring(onnx_file.load(reference))
-    parent = provenance.read(loaded).get("parent_sha256")
-    if reference is not None and parent and parent != sha256_of(reference):
+    parent = model.facts.get("parent_sha256")
+    if reference is not None and parent and parent != reference.sha256:
         progress.warn(f"{model} says that it was made from another file than {reference}.")
-    first = layers.first_batch(model, given.inputs)
-    nodes = ort_profile.time_shares(model, first, threads=threads, runs=_TIMED_RUNS)
-    if reference is None or other is None:
-        tensors = list(dict.fromkeys(_computed(wiring, nodes)))
-        cut = layers.cut(wiring, tensors).layers
+    first = damage.first_batch(model, given.inputs)
+    nodes = ort_profile.time_shares(model.path, first, threads=threads, runs=_TIMED_RUNS)
+    if reference is None:
+        wiring = Wiring(model.proto)
+        cut = damage.cut(wiring, list(dict.fromkeys(_computed(wiring, nodes)))).layers
         errors = [_unjudged(layer) for layer in cut]
     else:
-        errors = layers.damage(model, reference, given.inputs, threads=threads, executed=nodes, progress=progress)
-        cut = layers.cut(wiring, shared_tensors(wiring, other), other).layers
+        pair = Pair(model, reference, given.inputs, threads=threads)
+        wiring, cut, errors = pair.wiring, pair.layers, pair.errors(executed=nodes, progress=progress)
     explained = _with_times(errors, cut, executed_by(wiring, cut, nodes))
     if reference is None:
         explained.sort(key=lambda layer: -layer.time_share)
     left_over = ort_profile.unfused(nodes)
-    precision = onnx_file.precision_of(loaded)
+    precision = model.precision
     option = "--keep-fp32" if precision in ("fp16", "bf16") else "--exclude"
     return Explanation(
         model=str(model),

@@ -9,20 +9,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters import onnx_file
 from exporters.calibration import activations, taps
 from exporters.calibration import cache as statistics_cache
 from exporters.calibration import data as calibration_data
 from exporters.calibration.histogram import Histogram
 from exporters.calibration.statistics import Statistics, collect
 from exporters.errors import BadCalibrationData, NotConvertible
+from exporters.model_file import ModelFile
 from tests.contract.tiny_models import MODELS
 
 Exported = Callable[[str], Path]
 
 
 def ready(path: Path) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(onnx_file.load(path))
+    return onnx.shape_inference.infer_shapes(ModelFile(path).proto)
 
 
 def collected(name: str, exported: Exported, **options: object) -> Statistics:

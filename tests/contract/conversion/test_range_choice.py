@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters import onnx_file
 from exporters.int8 import targets
 from exporters.int8.evidence import Evidence
 from exporters.int8.static import StaticInt8, StaticOptions
+from exporters.model_file import ModelFile
 from tests.contract.tiny_models import MODELS
 from toolchain.conversion.range_choice import methods_by_tensor
 
@@ -27,20 +27,21 @@ def test_a_better_method_is_found_for_the_tensors_that_need_it(
     outlier: dict[str, np.ndarray], exported: Exported, tmp_path: Path
 ) -> None:
     ready = StaticInt8(
-        exported("residual"), samples=outlier, int8=targets.named("x86-vnni"), options=StaticOptions(method="minmax")
+        ModelFile(exported("residual")),
+        samples=outlier,
+        int8=targets.named("x86-vnni"),
+        options=StaticOptions(method="minmax"),
     )
-    reference = ready.write_reference(tmp_path / "reference.onnx")
     few = {"x": outlier["x"][1:]}
-    chosen = methods_by_tensor(ready, reference, few)
+    chosen = methods_by_tensor(ready, few)
     assert chosen
     assert "minmax" not in chosen.values()
-    plain = Evidence(onnx_file.load(exported("residual")), few)
+    plain = Evidence(ModelFile(exported("residual")).proto, few)
     before, after = ready.write(tmp_path / "a.onnx"), ready.write(tmp_path / "b.onnx", methods=chosen)
-    assert plain.sqnr_db(onnx_file.load(after.path)) > plain.sqnr_db(onnx_file.load(before.path))
+    assert plain.sqnr_db(ModelFile(after.path).proto) > plain.sqnr_db(ModelFile(before.path).proto)
 
 
 def test_what_is_best_already_stays(exported: Exported, tmp_path: Path) -> None:
     samples = MODELS["mlp"].samples(64)
-    ready = StaticInt8(exported("mlp"), samples=samples, int8=targets.named("x86-vnni"))
-    reference = ready.write_reference(tmp_path / "reference.onnx")
-    assert len(methods_by_tensor(ready, reference, samples)) <= 1
+    ready = StaticInt8(ModelFile(exported("mlp")), samples=samples, int8=targets.named("x86-vnni"))
+    assert len(methods_by_tensor(ready, samples)) <= 1

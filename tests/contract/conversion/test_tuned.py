@@ -8,9 +8,10 @@ import pytest
 
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8 import targets
+from exporters.model_file import ModelFile
 from runtimes.session_settings import SessionSettings, stored_in
+from tests.contract.comparing import compared
 from tests.contract.tiny_models import MODELS
-from toolchain.accuracy import parity
 from toolchain.conversion import settings_search
 from toolchain.conversion.proof import Proven
 from toolchain.inputs.samples import Samples
@@ -21,11 +22,11 @@ NO_SKIP = SessionSettings(disabled_optimizers=("SkipLayerNormFusion",))
 
 
 def proven(name: str, exported: Exported, folder: Path) -> Proven:
-    made = int8_dynamic.convert(exported(name), folder / "m.onnx", int8=targets.named("x86-vnni"))
+    made = int8_dynamic.convert(ModelFile(exported(name)), folder / "m.onnx", int8=targets.named("x86-vnni"))
     inputs = MODELS[name].samples(8)
-    compared = parity.check_conversion(made.path, exported(name), inputs, precision="int8-dynamic")
+    found = compared(made.path, exported(name), inputs, precision="int8-dynamic")
     judged_on = Samples(inputs=inputs, labels=None, source="test")
-    return Proven(artifact=made, parity=compared, proven_on="test", judged_on=judged_on)
+    return Proven(artifact=made, parity=found, proven_on="test", judged_on=judged_on)
 
 
 def script(patch: pytest.MonkeyPatch, speedup: Interval | None) -> list[Any]:

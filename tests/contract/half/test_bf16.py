@@ -16,9 +16,10 @@ from exporters import onnx_file, provenance
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, BadOption, NotApplicable
 from exporters.half import bf16, fp16
+from exporters.model_file import ModelFile
 from runtimes.ort import OrtRuntime
+from tests.contract.comparing import compared
 from tests.contract.tiny_models import MODELS
-from toolchain.accuracy import parity
 
 Exported = Callable[[str], Path]
 
@@ -40,7 +41,7 @@ def product(path: Path, weight: np.ndarray, *, opset: int = 20, listed: bool = F
 
 
 def weights_of(path: Path) -> dict[str, int]:
-    return {tensor.name: tensor.data_type for tensor in onnx_file.load(path).graph.initializer}
+    return {tensor.name: tensor.data_type for tensor in ModelFile(path).proto.graph.initializer}
 
 
 LARGE = np.random.default_rng(0).normal(size=(256, 128))
@@ -50,24 +51,24 @@ LARGE = np.random.default_rng(0).normal(size=(256, 128))
 def test_bf16_passes_parity_and_records_where_it_comes_from(name: str, exported: Exported, tmp_path: Path) -> None:
     src, dst = exported(name), tmp_path / "b.onnx"
     before = sha256_of(src)
-    made = bf16.convert(src, dst)
+    made = bf16.convert(ModelFile(src), dst)
     assert (made.path, made.precision, made.sha256, made.parent_sha256) == (dst, "bf16", sha256_of(dst), before)
     assert made.notes == (bf16.NOTE,)
     assert sha256_of(src) == before
-    assert onnx_file.precision_of(onnx_file.load(dst)) == "bf16"
-    assert provenance.read(onnx_file.load(dst))["precision"] == "bf16"
-    compared = parity.check_conversion(dst, src, MODELS[name].samples(64, seed=2), precision="bf16")
-    assert compared.sqnr_db > 35
-    assert bf16.convert(src, tmp_path / "again.onnx").sha256 == made.sha256
+    assert onnx_file.precision_of(ModelFile(dst).proto) == "bf16"
+    assert provenance.read(ModelFile(dst).proto)["precision"] == "bf16"
+    found = compared(dst, src, MODELS[name].samples(64, seed=2), precision="bf16")
+    assert found.sqnr_db > 35
+    assert bf16.convert(ModelFile(src), tmp_path / "again.onnx").sha256 == made.sha256
 
 
 def test_bf16_halves_the_file(tmp_path: Path) -> None:
     src = product(tmp_path / "m.onnx", LARGE)
-    assert bf16.convert(src, tmp_path / "b.onnx").size_bytes < 0.51 * src.stat().st_size
+    assert bf16.convert(ModelFile(src), tmp_path / "b.onnx").size_bytes < 0.51 * src.stat().st_size
 
 
 def test_the_interface_stays_fp32_and_old_style_weights_do_not_become_inputs(tmp_path: Path) -> None:
-    made = bf16.convert(product(tmp_path / "m.onnx", LARGE, listed=True), tmp_path / "b.onnx")
+    made = bf16.convert(ModelFile(product(tmp_path / "m.onnx", LARGE, listed=True)), tmp_path / "b.onnx")
     runtime = OrtRuntime(made.path)
     runtime.open()
     assert [(spec.name, spec.dtype) for spec in (*runtime.inputs, *runtime.outputs)] == [
@@ -77,36 +78,36 @@ def test_the_interface_stays_fp32_and_old_style_weights_do_not_become_inputs(tmp
 
 
 def test_weights_of_kept_nodes_and_small_ones_stay_fp32(exported: Exported, tmp_path: Path) -> None:
-    first = next(node for node in onnx_file.load(exported("mlp")).graph.node if node.op_type == "Gemm")
-    stored = weights_of(bf16.convert(exported("mlp"), tmp_path / "b.onnx", keep_fp32=[first.name]).path)
+    first = next(node for node in ModelFile(exported("mlp")).proto.graph.node if node.op_type == "Gemm")
+    stored = weights_of(bf16.convert(ModelFile(exported("mlp")), tmp_path / "b.onnx", keep_fp32=[first.name]).path)
     assert stored[first.input[1]] == TensorProto.FLOAT
     assert (
         sum(kind == TensorProto.BFLOAT16 for kind in stored.values()) == 2
     )  # 32 x 16 and 16 x 5; the biases are small
     with pytest.raises(BadOption, match="nobody"):
-        bf16.convert(exported("mlp"), tmp_path / "c.onnx", keep_fp32=["nobody"])
+        bf16.convert(ModelFile(exported("mlp")), tmp_path / "c.onnx", keep_fp32=["nobody"])
 
 
 def test_a_weight_that_would_round_to_infinity_stays_fp32(tmp_path: Path) -> None:
     huge = LARGE.copy()
     huge[0, 0] = np.finfo(np.float32).max
     with pytest.raises(NotApplicable):
-        bf16.convert(product(tmp_path / "m.onnx", huge), tmp_path / "b.onnx")
+        bf16.convert(ModelFile(product(tmp_path / "m.onnx", huge)), tmp_path / "b.onnx")
     huge[0, 0] = np.inf
-    assert bf16.convert(product(tmp_path / "m.onnx", huge), tmp_path / "b.onnx").precision == "bf16"
+    assert bf16.convert(ModelFile(product(tmp_path / "m.onnx", huge)), tmp_path / "b.onnx").precision == "bf16"
 
 
 def test_what_cannot_become_bf16_says_why_and_leaves_no_file(exported: Exported, tmp_path: Path) -> None:
     dst = tmp_path / "b.onnx"
     with pytest.raises(NotApplicable, match="64"):
-        bf16.convert(product(tmp_path / "small.onnx", np.ones((2, 2))), dst)
+        bf16.convert(ModelFile(product(tmp_path / "small.onnx", np.ones((2, 2)))), dst)
     with pytest.raises(BadModelFile, match="opset 12"):
-        bf16.convert(product(tmp_path / "old.onnx", LARGE, opset=12), dst)
-    bf16.convert(exported("mlp"), tmp_path / "once.onnx")
+        bf16.convert(ModelFile(product(tmp_path / "old.onnx", LARGE, opset=12)), dst)
+    bf16.convert(ModelFile(exported("mlp")), tmp_path / "once.onnx")
     with pytest.raises(BadModelFile, match="bf16 already"):
-        bf16.convert(tmp_path / "once.onnx", dst)
+        bf16.convert(ModelFile(tmp_path / "once.onnx"), dst)
     with pytest.raises(BadModelFile, match="bf16 already"):
-        fp16.convert(tmp_path / "once.onnx", dst)
+        fp16.convert(ModelFile(tmp_path / "once.onnx"), dst)
     assert not dst.exists()
 
 

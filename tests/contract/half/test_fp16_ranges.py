@@ -22,6 +22,7 @@ from exporters.errors import BadModelFile, BadOption
 from exporters.half import fp16
 from exporters.half import ranges as half_ranges
 from exporters.half.ranges import HalfRange
+from exporters.model_file import ModelFile
 from runtimes.ort import OrtRuntime
 from tests.contract.tiny_models import MODELS
 from toolchain.stats import sqnr_db
@@ -58,7 +59,7 @@ def kept_in(made: Artifact) -> set[str]:
 
 def evaluated(path: Path, feeds: Mapping[str, Array]) -> Array:
     with np.errstate(all="ignore"):
-        outputs = ReferenceEvaluator(onnx_file.load(path)).run(None, dict(feeds))
+        outputs = ReferenceEvaluator(ModelFile(path).proto).run(None, dict(feeds))
     assert isinstance(outputs, list)
     return np.asarray(outputs[0])
 
@@ -129,7 +130,7 @@ TROUBLE: dict[str, tuple[list[onnx.NodeProto], dict[str, Array], set[str]]] = {
 def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, set[str]]:
     nodes, weights, kept = TROUBLE[request.param]
     path = write_model(tmp_path / "m.onnx", nodes, weights)
-    model = onnx_file.load(path)
+    model = ModelFile(path).proto
     model.graph.initializer.append(numpy_helper.from_array(np.array([4096, 1, 4]), "wide"))
     model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "last"))
     onnx_file.save(model, path)
@@ -139,8 +140,8 @@ def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, set[s
 def test_nodes_that_half_precision_breaks_stay_in_fp32(trouble: tuple[Path, set[str]], tmp_path: Path) -> None:
     src, expected = trouble
     feeds = {"x": SAMPLES["x"][:7]} if "mean" in expected else SAMPLES
-    ranges = half_ranges.measure(onnx_file.load(src), feeds)
-    made = fp16.convert(src, tmp_path / "h.onnx", ranges=ranges)
+    ranges = half_ranges.measure(ModelFile(src).proto, feeds)
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx", ranges=ranges)
     assert kept_in(made) == expected
     assert half_sqnr_db(src, made.path, feeds) > 50
 
@@ -149,14 +150,14 @@ def test_nodes_that_half_precision_breaks_stay_in_fp32(trouble: tuple[Path, set[
 def test_without_ranges_the_same_models_break(name: str, tmp_path: Path) -> None:
     nodes, weights, _ = TROUBLE[name]
     src = write_model(tmp_path / "m.onnx", nodes, weights)
-    made = fp16.convert(src, tmp_path / "h.onnx")
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     assert half_sqnr_db(src, made.path, SAMPLES) < 20
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_normal_net_converts_whole(name: str, exported: Exported, tmp_path: Path) -> None:
-    ranges = half_ranges.measure(onnx_file.load(exported(name)), MODELS[name].samples(64, seed=1))
-    made = fp16.convert(exported(name), tmp_path / "h.onnx", ranges=ranges)
+    ranges = half_ranges.measure(ModelFile(exported(name)).proto, MODELS[name].samples(64, seed=1))
+    made = fp16.convert(ModelFile(exported(name)), tmp_path / "h.onnx", ranges=ranges)
     assert made.notes == ()
     assert half_sqnr_db(exported(name), made.path, MODELS[name].samples(16, seed=2)) > 50
 
@@ -165,12 +166,12 @@ def test_an_input_that_overflows_reaches_its_readers_in_fp32(tmp_path: Path) -> 
     nodes = [node("Mul", ["h", "k"], ["d"], name="down"), node("MatMul", ["d", "v"], ["y"], name="last")]
     src = write_model(tmp_path / "m.onnx", nodes, {"k": np.array([1e-6]), "v": WEIGHT.T})
     feeds = {"x": SAMPLES["x"] * 1e6}
-    ranges = half_ranges.measure(onnx_file.load(src), feeds)
-    made = fp16.convert(src, tmp_path / "h.onnx", ranges=ranges)
+    ranges = half_ranges.measure(ModelFile(src).proto, feeds)
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx", ranges=ranges)
     assert kept_in(made) == {"first", "down"}
     assert half_sqnr_db(src, made.path, feeds) > 50
     with pytest.raises(BadOption, match="'x' reaches"):
-        fp16.convert(src, tmp_path / "io.onnx", ranges=ranges, keep_io_types=False)
+        fp16.convert(ModelFile(src), tmp_path / "io.onnx", ranges=ranges, keep_io_types=False)
 
 
 def test_a_small_addend_that_drowns_in_the_sum_keeps_nothing(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_small_addend_that_drowns_in_the_sum_keeps_nothing(tmp_path: Path) -> 
         node("Add", ["h", "tiny"], ["y"], name="sum"),
     ]
     src = write_model(tmp_path / "m.onnx", nodes, {"k": np.array([1e-7])})
-    made = fp16.convert(src, tmp_path / "h.onnx", ranges=half_ranges.measure(onnx_file.load(src), SAMPLES))
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx", ranges=half_ranges.measure(ModelFile(src).proto, SAMPLES))
     assert made.notes == ()
     assert half_sqnr_db(src, made.path, SAMPLES) > 50
 
@@ -189,14 +190,14 @@ def test_a_square_of_values_near_zero_is_no_reason(tmp_path: Path) -> None:
     src = write_model(tmp_path / "m.onnx", nodes, {"two": np.array(2.0)})
     feeds = {"x": np.where(RANDOM.random((40, 4)) < 0.2, 0, SAMPLES["x"]).astype(np.float32)}
     feeds["x"][0] = 1e-9
-    ranges = half_ranges.measure(onnx_file.load(src), feeds)
+    ranges = half_ranges.measure(ModelFile(src).proto, feeds)
     assert ranges["h"].vanishing > 0
-    assert fp16.convert(src, tmp_path / "h.onnx", ranges=ranges).notes == ()
+    assert fp16.convert(ModelFile(src), tmp_path / "h.onnx", ranges=ranges).notes == ()
 
 
 def test_a_reason_names_the_tensor_and_its_figure(tmp_path: Path) -> None:
     src = write_model(tmp_path / "m.onnx", [node("Mul", ["h", "k"], ["y"], name="up")], {"k": np.array([6e4])})
-    made = fp16.convert(src, tmp_path / "h.onnx", ranges=half_ranges.measure(onnx_file.load(src), SAMPLES))
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx", ranges=half_ranges.measure(ModelFile(src).proto, SAMPLES))
     largest = np.abs(SAMPLES["x"] @ WEIGHT).max() * 6e4
     assert made.notes == (
         f"up stays in fp32: 'y' reaches {largest:.4g} on the calibration data, and half precision ends at 65504",
@@ -206,13 +207,13 @@ def test_a_reason_names_the_tensor_and_its_figure(tmp_path: Path) -> None:
 def test_kept_nodes_and_measured_ones_add_up(tmp_path: Path) -> None:
     nodes = [node("Mul", ["h", "k"], ["a"], name="scale"), node("Mul", ["a", "a"], ["y"], name="square")]
     src = write_model(tmp_path / "m.onnx", nodes, {"k": np.array([1e3])})
-    ranges = half_ranges.measure(onnx_file.load(src), SAMPLES)
-    made = fp16.convert(src, tmp_path / "h.onnx", ranges=ranges, keep_fp32=["scale"])
-    model = onnx_file.load(made.path)
+    ranges = half_ranges.measure(ModelFile(src).proto, SAMPLES)
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx", ranges=ranges, keep_fp32=["scale"])
+    model = ModelFile(made.path).proto
     assert {prop.value for prop in model.metadata_props if prop.key == "nnx.fp32_nodes"} == {"scale, square"}
     assert sum(each.op_type == "Cast" for each in model.graph.node) == 2  # into the product and out of it
     with pytest.raises(BadOption, match="nobody"):
-        fp16.convert(src, tmp_path / "h.onnx", keep_fp32=["nobody"])
+        fp16.convert(ModelFile(src), tmp_path / "h.onnx", keep_fp32=["nobody"])
 
 
 def test_branches_stay_in_fp32_and_read_what_they_capture(tmp_path: Path) -> None:
@@ -228,15 +229,15 @@ def test_branches_stay_in_fp32_and_read_what_they_capture(tmp_path: Path) -> Non
         node("Add", ["chosen", "h"], ["y"], name="sum"),
     ]
     src = write_model(tmp_path / "m.onnx", nodes, {"zero": np.array(0.0)}, batch=4)
-    made = fp16.convert(src, tmp_path / "h.onnx")
+    made = fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     for sign in (1, -1):
         assert half_sqnr_db(src, made.path, {"x": sign * SAMPLES["x"][:4]}) > 50
 
 
 def test_a_quantized_model_is_refused(exported: Exported, tmp_path: Path) -> None:
-    int4.convert(exported("mlp"), tmp_path / "q.onnx")
+    int4.convert(ModelFile(exported("mlp")), tmp_path / "q.onnx")
     with pytest.raises(BadModelFile, match="int4 already"):
-        fp16.convert(tmp_path / "q.onnx", tmp_path / "h.onnx")
+        fp16.convert(ModelFile(tmp_path / "q.onnx"), tmp_path / "h.onnx")
     assert not (tmp_path / "h.onnx").exists()
 
 

@@ -14,6 +14,7 @@ from exporters.errors import BadOption
 from exporters.int8 import attention_form
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8.targets import TARGETS
+from exporters.model_file import ModelFile
 from toolchain.accuracy import parity
 from toolchain.stats import sqnr_db
 
@@ -76,7 +77,7 @@ def test_an_exported_encoder_loses_its_transposes_and_keeps_its_results(
     encoder: tuple[Path, bool], tmp_path: Path
 ) -> None:
     src, masked = encoder
-    model = onnx_file.load(src)
+    model = ModelFile(src).proto
     before = Counter(node.op_type for node in model.graph.node)
     assert (before["Attention"], before["Transpose"], before["Reshape"]) == (LAYERS, 4 * LAYERS, 4 * LAYERS)
     changed = attention_form.flattened(model)
@@ -93,8 +94,8 @@ def test_an_exported_encoder_loses_its_transposes_and_keeps_its_results(
 
 def test_its_dynamic_int8_has_the_form_and_says_so(encoder: tuple[Path, bool], tmp_path: Path) -> None:
     src, masked = encoder
-    made = int8_dynamic.convert(src, tmp_path / "d.onnx", int8=TARGETS["x86-vnni"])
-    model = onnx_file.load(made.path)
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=TARGETS["x86-vnni"])
+    model = ModelFile(made.path).proto
     kinds = Counter(node.op_type for node in model.graph.node)
     assert (kinds["Attention"], kinds["MatMulInteger"], kinds["MatMul"], kinds["Transpose"]) == (
         LAYERS,
@@ -111,10 +112,10 @@ def test_its_dynamic_int8_has_the_form_and_says_so(encoder: tuple[Path, bool], t
 
 def test_a_node_that_is_excluded_stays_in_float(encoder: tuple[Path, bool], tmp_path: Path) -> None:
     src, masked = encoder
-    products = [node.name for node in onnx_file.load(src).graph.node if node.op_type == "MatMul"]
-    plain = int8_dynamic.convert(src, tmp_path / "all.onnx", int8=TARGETS["x86-vnni"])
-    made = int8_dynamic.convert(src, tmp_path / "some.onnx", int8=TARGETS["x86-vnni"], exclude=products[1:])
-    model = onnx_file.load(made.path)
+    products = [node.name for node in ModelFile(src).proto.graph.node if node.op_type == "MatMul"]
+    plain = int8_dynamic.convert(ModelFile(src), tmp_path / "all.onnx", int8=TARGETS["x86-vnni"])
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "some.onnx", int8=TARGETS["x86-vnni"], exclude=products[1:])
+    model = ModelFile(made.path).proto
     kinds = Counter(node.op_type for node in model.graph.node)
     assert (kinds["MatMulInteger"], kinds["MatMul"]) == (1, len(products) - 1)
     assert {node.name for node in model.graph.node if node.op_type == "MatMul"} == set(products[1:])
@@ -127,5 +128,7 @@ def test_a_node_that_is_excluded_stays_in_float(encoder: tuple[Path, bool], tmp_
 
 def test_a_name_that_is_not_there_is_refused(encoder: tuple[Path, bool], tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="no_such_node"):
-        int8_dynamic.convert(encoder[0], tmp_path / "d.onnx", int8=TARGETS["x86-vnni"], exclude=["no_such_node"])
+        int8_dynamic.convert(
+            ModelFile(encoder[0]), tmp_path / "d.onnx", int8=TARGETS["x86-vnni"], exclude=["no_such_node"]
+        )
     assert list(tmp_path.iterdir()) == []

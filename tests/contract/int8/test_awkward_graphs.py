@@ -15,6 +15,7 @@ from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8 import targets
 from exporters.int8.evidence import Evidence
 from exporters.int8.static import StaticInt8, StaticOptions
+from exporters.model_file import ModelFile
 from runtimes.session_settings import SessionSettings
 from toolchain.conversion import settings_search
 
@@ -59,10 +60,10 @@ def quantized(model: onnx.ModelProto, folder: Path, *, skip: frozenset[str] = fr
     path = folder / "m.onnx"
     onnx.save(model, path)
     samples = samples_for(model, count)
-    ready = StaticInt8(path, samples=samples, int8=VNNI, options=StaticOptions(skip=skip))  # type: ignore[arg-type]
+    ready = StaticInt8(ModelFile(path), samples=samples, int8=VNNI, options=StaticOptions(skip=skip))  # type: ignore[arg-type]
     made = ready.write(folder / "q.onnx")
-    onnx_file.check(onnx_file.load(made.path), step="test")
-    return Evidence(onnx_file.load(path), samples).sqnr_db(onnx_file.load(made.path))
+    onnx_file.check(ModelFile(made.path).proto, step="test")
+    return Evidence(ModelFile(path).proto, samples).sqnr_db(ModelFile(made.path).proto)
 
 
 def gemm_relu() -> onnx.ModelProto:
@@ -185,7 +186,7 @@ def test_int8_stays_near(build: Callable[[], onnx.ModelProto], skip: frozenset[s
 def test_a_relu_at_the_output_still_clips(tmp_path: Path) -> None:
     model = gemm_relu()
     quantized(model, tmp_path)
-    outputs = Evidence(onnx_file.load(tmp_path / "q.onnx"), samples_for(model))._session.run(None, samples_for(model))
+    outputs = Evidence(ModelFile(tmp_path / "q.onnx").proto, samples_for(model))._session.run(None, samples_for(model))
     assert outputs[0].min() == 0
 
 
@@ -220,9 +221,9 @@ def test_an_opset_that_is_too_old_is_said(convert: str, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(BadModelFile, match="opset 11, and this needs 13"):
         if convert == "static":
-            StaticInt8(tmp_path / "m.onnx", samples=samples_for(model), int8=VNNI)
+            StaticInt8(ModelFile(tmp_path / "m.onnx"), samples=samples_for(model), int8=VNNI)
         else:
-            int8_dynamic.convert(tmp_path / "m.onnx", tmp_path / "q.onnx", int8=VNNI)
+            int8_dynamic.convert(ModelFile(tmp_path / "m.onnx"), tmp_path / "q.onnx", int8=VNNI)
 
 
 def test_a_custom_operator_is_one_sentence(tmp_path: Path) -> None:
@@ -244,8 +245,8 @@ def test_a_node_that_was_merged_can_be_excluded_by_its_old_name(tmp_path: Path) 
     model = graph([*nodes, node("MatMul", ["x", "v"], ["z"], "other")], weights(w=(16, 8), b=(8,), v=(16, 4)))
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     onnx.save(model, tmp_path / "m.onnx")
-    ready = StaticInt8(tmp_path / "m.onnx", samples=samples_for(model), int8=VNNI)
-    made = onnx_file.load(ready.write(tmp_path / "q.onnx", exclude=["fc"]).path)
+    ready = StaticInt8(ModelFile(tmp_path / "m.onnx"), samples=samples_for(model), int8=VNNI)
+    made = ModelFile(ready.write(tmp_path / "q.onnx", exclude=["fc"]).path).proto
     floats = [tensor for tensor in made.graph.initializer if tensor.data_type == TensorProto.FLOAT]
     assert any(tuple(tensor.dims) == (16, 8) for tensor in floats)
 
@@ -255,18 +256,18 @@ def test_a_float_constant_beyond_half_precision_stays(tmp_path: Path) -> None:
     nodes = [constant, node("Mul", ["x", "k"], ["h"], "up"), node("Div", ["h", "k"], ["d"], "down")]
     model = graph([*nodes, node("MatMul", ["d", "w"], ["y"], "product")], weights(w=(16, 8)))
     onnx.save(model, tmp_path / "m.onnx")
-    made = fp16.convert(tmp_path / "m.onnx", tmp_path / "h.onnx")
-    assert Evidence(onnx_file.load(tmp_path / "m.onnx"), samples_for(model)).sqnr_db(onnx_file.load(made.path)) > 40
+    made = fp16.convert(ModelFile(tmp_path / "m.onnx"), tmp_path / "h.onnx")
+    assert Evidence(ModelFile(tmp_path / "m.onnx").proto, samples_for(model)).sqnr_db(ModelFile(made.path).proto) > 40
 
 
 def test_settings_measured_on_one_file_are_not_inherited(tmp_path: Path) -> None:
     onnx.save(gemm_relu(), tmp_path / "m.onnx")
-    settings_search.store(tmp_path / "m.onnx", SessionSettings(graph_level="basic"))
-    made = fp16.convert(tmp_path / "m.onnx", tmp_path / "h.onnx")
-    assert "session_settings" not in provenance.read(onnx_file.load(made.path))
+    settings_search.store(ModelFile(tmp_path / "m.onnx"), SessionSettings(graph_level="basic"))
+    made = fp16.convert(ModelFile(tmp_path / "m.onnx"), tmp_path / "h.onnx")
+    assert "session_settings" not in provenance.read(ModelFile(made.path).proto)
 
 
 def test_unread_weights_do_not_stay_in_the_file(tmp_path: Path) -> None:
     quantized(gemm_with_factors(1.0), tmp_path)
-    made = onnx_file.load(tmp_path / "q.onnx").graph
+    made = ModelFile(tmp_path / "q.onnx").proto.graph
     assert {tensor.name for tensor in made.initializer} <= {name for each in made.node for name in each.input}

@@ -11,6 +11,7 @@ from exporters import onnx_file
 from exporters.errors import BadModelFile, NotApplicable, WrongResult
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8.targets import TARGETS
+from exporters.model_file import ModelFile
 from toolchain.accuracy import parity
 from toolchain.stats import sqnr_db
 
@@ -50,7 +51,7 @@ def quality_db(src: Path, made: Path, samples: dict[str, np.ndarray] = SAMPLES) 
 
 
 def float_weights(path: Path) -> list[str]:
-    graph = onnx_file.load(path).graph
+    graph = ModelFile(path).proto.graph
     arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     return [name for name, array in arrays.items() if array.dtype == np.float32 and array.size >= SIZE * SIZE]
 
@@ -58,7 +59,7 @@ def float_weights(path: Path) -> list[str]:
 @pytest.mark.parametrize("second", [gemm, product])
 def test_a_weight_that_a_transposing_gemm_shares_is_not_spoilt(second: type, tmp_path: Path) -> None:
     src = model_of(tmp_path / "m.onnx", [gemm("x", "w", "h", "a"), second("h", "w", "y", "b")], {"w": WEIGHT})
-    made = int8_dynamic.convert(src, tmp_path / "d.onnx", int8=INT8)
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=INT8)
     assert quality_db(src, made.path) > 30
     assert float_weights(made.path) == []
 
@@ -66,9 +67,9 @@ def test_a_weight_that_a_transposing_gemm_shares_is_not_spoilt(second: type, tmp
 @pytest.mark.parametrize("kind", [gemm, product])
 def test_an_excluded_node_keeps_its_float_weight_though_another_shares_it(kind: type, tmp_path: Path) -> None:
     src = model_of(tmp_path / "m.onnx", [kind("x", "w", "h", "a"), kind("h", "w", "y", "b")], {"w": WEIGHT})
-    made = int8_dynamic.convert(src, tmp_path / "d.onnx", int8=INT8, exclude=["b"])
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=INT8, exclude=["b"])
     assert len(float_weights(made.path)) == 1
-    assert not any(node.op_type == "DequantizeLinear" for node in onnx_file.load(made.path).graph.node)
+    assert not any(node.op_type == "DequantizeLinear" for node in ModelFile(made.path).proto.graph.node)
     assert quality_db(src, made.path) > 30
 
 
@@ -84,13 +85,13 @@ def test_a_name_is_followed_through_fusions(excluded: list[str], tmp_path: Path)
     ]
     weights = {"w": WEIGHT, "v": WEIGHT.T.copy(), "bias": np.ones(SIZE, np.float32)}
     src = model_of(tmp_path / "m.onnx", nodes, weights)
-    made = int8_dynamic.convert(src, tmp_path / "d.onnx", int8=INT8, exclude=excluded)
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=INT8, exclude=excluded)
     assert float_weights(made.path) == [{"a": "w", "b": "v"}[excluded[0]]]
 
 
 def test_a_node_without_a_name_can_be_excluded_by_the_one_it_gets(tmp_path: Path) -> None:
     src = model_of(tmp_path / "m.onnx", [product("x", "w", "h", ""), product("h", "w", "y", "")], {"w": WEIGHT})
-    made = int8_dynamic.convert(src, tmp_path / "d.onnx", int8=INT8, exclude=["MatMul_1"])
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=INT8, exclude=["MatMul_1"])
     assert len(float_weights(made.path)) == 1
 
 
@@ -106,8 +107,8 @@ def test_recurrent_nets_are_quantized_and_may_share_weights(per_channel: bool, t
     weights = {name: RANDOM.normal(size=(1, 4 * SIZE, SIZE)).astype(np.float32) / 4 for name in ("w", "r")}
     src = model_of(tmp_path / "m.onnx", nodes, {**weights, "axis": np.array([1])}, axes=("tokens", "n", SIZE))
     int8 = TARGETS["x86-vnni" if per_channel else "web"]
-    made = int8_dynamic.convert(src, tmp_path / "d.onnx", int8=int8)
-    kinds = [node.op_type for node in onnx_file.load(made.path).graph.node]
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=int8)
+    kinds = [node.op_type for node in ModelFile(made.path).proto.graph.node]
     assert kinds.count("DynamicQuantizeLSTM") == 2
     assert float_weights(made.path) == []
     assert quality_db(src, made.path, {"x": RANDOM.normal(size=(6, 5, SIZE)).astype(np.float32)}) > 20
@@ -116,11 +117,11 @@ def test_recurrent_nets_are_quantized_and_may_share_weights(per_channel: bool, t
 def test_what_cannot_be_quantized_says_why_and_leaves_no_file(tmp_path: Path) -> None:
     relu = model_of(tmp_path / "r.onnx", [helper.make_node("Relu", ["x"], ["y"], "relu")], {})
     with pytest.raises(NotApplicable, match="MatMul"):
-        int8_dynamic.convert(relu, tmp_path / "d.onnx", int8=INT8)
+        int8_dynamic.convert(ModelFile(relu), tmp_path / "d.onnx", int8=INT8)
     src = model_of(tmp_path / "m.onnx", [product("x", "w", "y", "only")], {"w": WEIGHT})
     with pytest.raises(WrongResult, match="Nothing"):
-        int8_dynamic.convert(src, tmp_path / "d.onnx", int8=INT8, exclude=["only"])
-    made = int8_dynamic.convert(src, tmp_path / "q.onnx", int8=INT8)
+        int8_dynamic.convert(ModelFile(src), tmp_path / "d.onnx", int8=INT8, exclude=["only"])
+    made = int8_dynamic.convert(ModelFile(src), tmp_path / "q.onnx", int8=INT8)
     with pytest.raises(BadModelFile, match="already"):
-        int8_dynamic.convert(made.path, tmp_path / "d.onnx", int8=INT8)
+        int8_dynamic.convert(ModelFile(made.path), tmp_path / "d.onnx", int8=INT8)
     assert not (tmp_path / "d.onnx").exists()

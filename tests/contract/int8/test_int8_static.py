@@ -19,16 +19,22 @@ from exporters.int8 import preparation as int8_preparation
 from exporters.int8.evidence import Evidence
 from exporters.int8.segments import Segments
 from exporters.int8.static import STEPS, StaticInt8, StaticOptions, convert
+from exporters.model_file import ModelFile
 from tests.contract.tiny_models import MODELS
 
 Exported = Callable[[str], Path]
 VNNI = targets.named("x86-vnni")
 
 
+def prepared(src: Path) -> onnx.ModelProto:
+    file = ModelFile(src)
+    return int8_preparation.preprocessed(file, file.normal)
+
+
 def quantized(name: str, exported: Exported) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, np.ndarray]]:
     """(fp32 made ready, its plain QDQ version, samples)."""
     src, samples = exported(name), MODELS[name].samples(40)
-    model = int8_preparation.preprocessed(src, onnx_file.load(src))
+    model = prepared(src)
     digest = calibration_data.check(samples, model, source="test")
     ranges = collect(model, samples, data_sha256=digest).ranges()
     return model, qdq.inserted(model, ranges, int8=VNNI), samples
@@ -38,8 +44,8 @@ def quantized(name: str, exported: Exported) -> tuple[onnx.ModelProto, onnx.Mode
 @pytest.mark.parametrize("name", MODELS)
 def test_every_target_gets_its_format(name: str, target: str, exported: Exported, tmp_path: Path) -> None:
     int8 = targets.named(target)
-    made = convert(exported(name), tmp_path / "m.onnx", samples=MODELS[name].samples(40), int8=int8)
-    model = onnx_file.load(made.path)
+    made = convert(ModelFile(exported(name)), tmp_path / "m.onnx", samples=MODELS[name].samples(40), int8=int8)
+    model = ModelFile(made.path).proto
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     zeros = [tensors[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
     wanted = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}[int8.activation]
@@ -55,17 +61,19 @@ def test_every_target_gets_its_format(name: str, target: str, exported: Exported
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_a_sound_model(method: Method, exported: Exported, tmp_path: Path) -> None:
     src, samples = exported("residual"), MODELS["residual"].samples(40)
-    made = convert(src, tmp_path / "m.onnx", samples=samples, int8=VNNI, options=StaticOptions(method=method))
+    made = convert(
+        ModelFile(src), tmp_path / "m.onnx", samples=samples, int8=VNNI, options=StaticOptions(method=method)
+    )
     unseen = MODELS["residual"].samples(40, seed=9)
-    assert Evidence(onnx_file.load(src), unseen).sqnr_db(onnx_file.load(made.path)) > 18
+    assert Evidence(ModelFile(src).proto, unseen).sqnr_db(ModelFile(made.path).proto) > 18
 
 
 def test_excluded_nodes_stay_in_float(exported: Exported, tmp_path: Path) -> None:
-    ready = StaticInt8(exported("residual"), samples=MODELS["residual"].samples(40), int8=VNNI)
-    convolutions = [node.name for node in onnx_file.load(exported("residual")).graph.node if node.op_type == "Conv"]
+    ready = StaticInt8(ModelFile(exported("residual")), samples=MODELS["residual"].samples(40), int8=VNNI)
+    convolutions = [node.name for node in ModelFile(exported("residual")).proto.graph.node if node.op_type == "Conv"]
     kept = convolutions[1]
     assert kept in ready.nodes
-    made = onnx_file.load(ready.write(tmp_path / "m.onnx", exclude=[kept]).path)
+    made = ModelFile(ready.write(tmp_path / "m.onnx", exclude=[kept]).path).proto
     floats = {tensor.name for tensor in made.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     by_name = {node.name: node for node in made.graph.node if node.op_type == "Conv"}
     assert by_name[kept].input[1] in floats
@@ -73,14 +81,14 @@ def test_excluded_nodes_stay_in_float(exported: Exported, tmp_path: Path) -> Non
 
 
 def test_an_excluded_node_that_is_not_there_is_said(exported: Exported, tmp_path: Path) -> None:
-    ready = StaticInt8(exported("mlp"), samples=MODELS["mlp"].samples(40), int8=VNNI)
+    ready = StaticInt8(ModelFile(exported("mlp")), samples=MODELS["mlp"].samples(40), int8=VNNI)
     with pytest.raises(BadOption, match="no node named nothing"):
         ready.write(tmp_path / "m.onnx", exclude=["nothing"])
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_products_of_activations_and_softmax_stay_in_float(exported: Exported) -> None:
-    model = int8_preparation.preprocessed(exported("attention"), onnx_file.load(exported("attention")))
+    model = prepared(exported("attention"))
     kinds = {node.name: node.op_type for node in model.graph.node}
     kept = [kinds[name] for name in qdq.nodes_in_float(model, VNNI)]
     assert kept.count("MatMul") == 2
@@ -106,7 +114,7 @@ def test_a_residual_stream_is_not_rounded(exported: Exported) -> None:
 
 def test_a_float_node_reads_what_a_float_node_made(exported: Exported) -> None:
     src, samples = exported("residual"), MODELS["residual"].samples(40)
-    model = int8_preparation.preprocessed(src, onnx_file.load(src))
+    model = prepared(src)
     digest = calibration_data.check(samples, model, source="test")
     ranges = collect(model, samples, data_sha256=digest).ranges()
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -152,11 +160,15 @@ def test_bias_correction_centres_every_layer(name: str, exported: Exported) -> N
 def test_a_skipped_step_is_not_done(step: str, exported: Exported, tmp_path: Path) -> None:
     options = StaticOptions(skip=frozenset(STEPS))
     made = convert(
-        exported("residual"), tmp_path / "m.onnx", samples=MODELS["residual"].samples(40), int8=VNNI, options=options
+        ModelFile(exported("residual")),
+        tmp_path / "m.onnx",
+        samples=MODELS["residual"].samples(40),
+        int8=VNNI,
+        options=options,
     )
     assert not any(note.startswith(step) for note in made.notes)
 
 
 def test_batch_norms_are_folded_before_anything(exported: Exported) -> None:
-    model = int8_preparation.preprocessed(exported("residual"), onnx_file.load(exported("residual")))
+    model = prepared(exported("residual"))
     assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)

@@ -20,6 +20,7 @@ from exporters.half import fp16
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8.static import STEPS, StaticInt8, StaticOptions
 from exporters.int8.targets import format_for
+from exporters.model_file import ModelFile
 from tests.contract.tiny_models import MODELS
 from toolchain.errors import BadUsage
 from toolchain.inputs.samples import Samples
@@ -32,15 +33,15 @@ Exported = Callable[[str], Path]
 INT8 = format_for(architecture="x86_64", isa={"avx512_vnni"})
 PLAIN = StaticOptions(method="minmax", skip=frozenset(STEPS))
 CONVERTERS: dict[str, Callable[[Path, Path, str], object]] = {
-    "fp16": lambda src, dst, name: fp16.convert(src, dst),
-    "int8-dynamic": lambda src, dst, name: int8_dynamic.convert(src, dst, int8=INT8),
+    "fp16": lambda src, dst, name: fp16.convert(ModelFile(src), dst),
+    "int8-dynamic": lambda src, dst, name: int8_dynamic.convert(ModelFile(src), dst, int8=INT8),
     "int8-static": lambda src, dst, name: static(src, dst, name),
 }
 
 
 def static(src: Path, dst: Path, name: str, *, keep: tuple[str, ...] = ()) -> Path:
     """Static int8 without improvements; with ``keep`` only those nodes are quantized."""
-    ready = StaticInt8(src, samples=MODELS[name].samples(64, seed=1), int8=INT8, options=PLAIN)
+    ready = StaticInt8(ModelFile(src), samples=MODELS[name].samples(64, seed=1), int8=INT8, options=PLAIN)
     ready.write(dst, exclude=[node for node in ready.nodes if node not in keep] if keep else [])
     return dst
 
@@ -65,8 +66,8 @@ def test_every_layer_is_judged_and_has_a_name_of_the_reference(
     precision: str, name: str, exported: Exported, tmp_path: Path
 ) -> None:
     CONVERTERS[precision](exported(name), tmp_path / "c.onnx", name)
-    errors = damage(tmp_path / "c.onnx", exported(name), MODELS[name].samples(20, seed=2))
-    known = {node.name: node.op_type for node in onnx_file.load(exported(name)).graph.node}
+    errors = damage(ModelFile(tmp_path / "c.onnx"), ModelFile(exported(name)), MODELS[name].samples(20, seed=2))
+    known = {node.name: node.op_type for node in ModelFile(exported(name)).proto.graph.node}
     heavy = {node for node, operator in known.items() if operator in ("Conv", "Gemm", "MatMul")}
     assert heavy <= set(by_name(errors)) <= set(known)
     assert all(known[error.name] == error.op_type for error in errors)
@@ -82,8 +83,8 @@ def test_the_own_error_is_that_of_the_rounded_layer(exported: Exported, tmp_path
     """Against the layer written out by hand: input, weights, bias and output rounded, fed with the fp32 activation."""
     path = static(exported("mlp"), tmp_path / "q.onnx", "mlp")
     samples = MODELS["mlp"].samples(50, seed=2)
-    constants = {each.name: numpy_helper.to_array(each) for each in onnx_file.load(path).graph.initializer}
-    wanted = {each.name: numpy_helper.to_array(each) for each in onnx_file.load(exported("mlp")).graph.initializer}
+    constants = {each.name: numpy_helper.to_array(each) for each in ModelFile(path).proto.graph.initializer}
+    wanted = {each.name: numpy_helper.to_array(each) for each in ModelFile(exported("mlp")).proto.graph.initializer}
 
     def rounded(values: npt.NDArray[np.float32], tensor: str) -> npt.NDArray[np.float32]:
         scale, zero = constants[f"{tensor}_scale"], constants[f"{tensor}_zero_point"].astype(np.float32)
@@ -95,7 +96,7 @@ def test_the_own_error_is_that_of_the_rounded_layer(exported: Exported, tmp_path
     hidden = np.maximum(first, 0)
     right = hidden @ wanted["2.weight"].T + wanted["2.bias"]
     got = rounded(rounded(hidden, "relu") @ weight.T + wanted["2.bias"], "linear_1")
-    found = by_name(damage(path, exported("mlp"), samples))["node_linear_1"]
+    found = by_name(damage(ModelFile(path), ModelFile(exported("mlp")), samples))["node_linear_1"]
     assert own_db(found) == pytest.approx(sqnr_db(right, got), abs=0.1)
     assert own_db(found) > accumulated_db(found)
 
@@ -106,10 +107,14 @@ def test_the_own_error_is_what_a_model_with_that_layer_alone_in_int8_has(
 ) -> None:
     samples = MODELS["residual"].samples(40, seed=2)
     whole = by_name(
-        damage(static(exported("residual"), tmp_path / "q.onnx", "residual"), exported("residual"), samples)
+        damage(
+            ModelFile(static(exported("residual"), tmp_path / "q.onnx", "residual")),
+            ModelFile(exported("residual")),
+            samples,
+        )
     )
     path = static(exported("residual"), tmp_path / "one.onnx", "residual", keep=(node, "node_relu_1"))
-    alone = by_name(damage(path, exported("residual"), samples))
+    alone = by_name(damage(ModelFile(path), ModelFile(exported("residual")), samples))
     heavy = [error for error in alone.values() if error.op_type in ("Conv", "Gemm")]
     assert [error.name for error in heavy if error.precision == "int8"] == [node]
     assert own_db(whole[node]) == pytest.approx(accumulated_db(alone[node]), abs=0.05)
@@ -119,12 +124,12 @@ def test_the_own_error_is_what_a_model_with_that_layer_alone_in_int8_has(
 def test_a_spoilt_layer_comes_first_and_does_not_taint_the_others(exported: Exported, tmp_path: Path) -> None:
     path = static(exported("residual"), tmp_path / "q.onnx", "residual")
     samples = MODELS["residual"].samples(20, seed=2)
-    before = by_name(damage(path, exported("residual"), samples))
-    model = onnx_file.load(path)
+    before = by_name(damage(ModelFile(path), ModelFile(exported("residual")), samples))
+    model = ModelFile(path).proto
     scale = next(tensor for tensor in model.graph.initializer if tensor.name == "depthwise.0.weight_scale")
     scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
     onnx_file.save(model, path)
-    errors = damage(path, exported("residual"), samples)
+    errors = damage(ModelFile(path), ModelFile(exported("residual")), samples)
     after = by_name(errors)
     assert errors[0].name == "node_Conv_28"
     assert (errors[0].noise_share or 0.0) > 0.9
@@ -137,8 +142,8 @@ def test_a_spoilt_layer_comes_first_and_does_not_taint_the_others(exported: Expo
 def test_neither_batch_size_nor_memory_budget_changes_the_result(name: str, exported: Exported, tmp_path: Path) -> None:
     path = static(exported(name), tmp_path / "q.onnx", name)
     samples = MODELS[name].samples(23, seed=2)
-    whole = by_name(damage(path, exported(name), samples, batch=64))
-    parts = by_name(damage(path, exported(name), samples, batch=5, memory_budget=1))
+    whole = by_name(damage(ModelFile(path), ModelFile(exported(name)), samples, batch=64))
+    parts = by_name(damage(ModelFile(path), ModelFile(exported(name)), samples, batch=5, memory_budget=1))
     assert set(whole) == set(parts)
     for layer, error in whole.items():
         assert own_db(parts[layer]) == pytest.approx(own_db(error), abs=0.01)
@@ -146,8 +151,8 @@ def test_neither_batch_size_nor_memory_budget_changes_the_result(name: str, expo
 
 
 def test_int4_layers_are_judged(exported: Exported, tmp_path: Path) -> None:
-    int4.convert(exported("mlp"), tmp_path / "q.onnx")
-    errors = damage(tmp_path / "q.onnx", exported("mlp"), MODELS["mlp"].samples(20, seed=2))
+    int4.convert(ModelFile(exported("mlp")), tmp_path / "q.onnx")
+    errors = damage(ModelFile(tmp_path / "q.onnx"), ModelFile(exported("mlp")), MODELS["mlp"].samples(20, seed=2))
     assert errors[0].precision == "int4"
     assert 10 < own_db(errors[0]) < 35
 
@@ -161,21 +166,23 @@ def test_a_relu_belongs_to_the_layer_before_it(activation: str, exported: Export
     int8 = format_for(architecture="x86_64" if activation == "uint8" else "aarch64", isa={"avx512_vnni"})
     assert int8.activation == activation
     samples = MODELS["residual"].samples(64, seed=1)
-    ready = StaticInt8(exported("residual"), samples=samples, int8=int8, options=PLAIN)
+    ready = StaticInt8(ModelFile(exported("residual")), samples=samples, int8=int8, options=PLAIN)
     ready.write(tmp_path / "q.onnx")
-    found = by_name(damage(tmp_path / "q.onnx", exported("residual"), MODELS["residual"].samples(20, seed=2)))
+    found = by_name(
+        damage(ModelFile(tmp_path / "q.onnx"), ModelFile(exported("residual")), MODELS["residual"].samples(20, seed=2))
+    )
     assert {found["node_Conv_27"].output, found["node_Conv_28"].output} == {"relu", "relu_1"}
     assert min(own_db(found["node_Conv_27"]), own_db(found["node_Conv_28"])) > 25
     assert "node_relu" not in found
 
 
 def test_a_merged_layer_says_into_which(exported: Exported, tmp_path: Path) -> None:
-    int8_dynamic.convert(exported("attention"), tmp_path / "q.onnx", int8=INT8)
+    int8_dynamic.convert(ModelFile(exported("attention")), tmp_path / "q.onnx", int8=INT8)
     given = Samples(inputs=MODELS["attention"].samples(8), labels=None, source="eight samples")
     found = explain(
-        tmp_path / "q.onnx",
+        ModelFile(tmp_path / "q.onnx"),
         given,
-        reference=exported("attention"),
+        reference=ModelFile(exported("attention")),
         threads=1,
         progress=SILENT,
     )
@@ -188,8 +195,8 @@ def test_a_merged_layer_says_into_which(exported: Exported, tmp_path: Path) -> N
 
 
 def test_a_layer_has_the_precision_of_its_main_operator(exported: Exported, tmp_path: Path) -> None:
-    int8_dynamic.convert(exported("mlp"), tmp_path / "q.onnx", int8=INT8)
-    found = by_name(damage(tmp_path / "q.onnx", exported("mlp"), MODELS["mlp"].samples(8)))
+    int8_dynamic.convert(ModelFile(exported("mlp")), tmp_path / "q.onnx", int8=INT8)
+    found = by_name(damage(ModelFile(tmp_path / "q.onnx"), ModelFile(exported("mlp")), MODELS["mlp"].samples(8)))
     assert found["node_linear"].output == "relu"  # the Relu runs beside it in fp32
     assert {name: error.precision for name, error in found.items()} == {
         **dict.fromkeys(("node_linear", "node_linear_1", "node_linear_2"), "int8"),
@@ -199,13 +206,13 @@ def test_a_layer_has_the_precision_of_its_main_operator(exported: Exported, tmp_
 
 def test_layers_around_a_renamed_tensor_are_judged_together(exported: Exported, tmp_path: Path) -> None:
     path = static(exported("residual"), tmp_path / "q.onnx", "residual")
-    text = onnx_file.load(path).SerializeToString()
+    text = ModelFile(path).proto.SerializeToString()
     model = onnx.ModelProto.FromString(text)
     for node in model.graph.node:
         for names in (node.input, node.output):
             names[:] = ["relu.scaled" if name == "relu" else name for name in names]
     onnx_file.save(model, path)
-    found = by_name(damage(path, exported("residual"), MODELS["residual"].samples(20, seed=2)))
+    found = by_name(damage(ModelFile(path), ModelFile(exported("residual")), MODELS["residual"].samples(20, seed=2)))
     together = found["node_Conv_27"], found["node_Conv_28"]
     assert {error.output for error in together} == {"relu_1"}
     assert [error.own_sqnr_db for error in together] == [None, None]
@@ -241,17 +248,17 @@ def two_products(hidden: str) -> list[onnx.NodeProto]:
 def test_a_fixed_batch_is_kept_and_too_few_samples_are_refused(tmp_path: Path) -> None:
     reference = small_model(tmp_path / "a.onnx", two_products("h"), batch=4, constants={"w": 0.3, "v": 0.2})
     other = small_model(tmp_path / "b.onnx", two_products("h"), batch=4, constants={"w": 0.3, "v": 0.2002})
-    found = by_name(damage(other, reference, inputs(10)))
+    found = by_name(damage(ModelFile(other), ModelFile(reference), inputs(10)))
     assert own_db(found["first"]) == LIMIT_DB
     assert own_db(found["second"]) == accumulated_db(found["second"]) == pytest.approx(60, abs=0.1)
     with pytest.raises(BadUsage, match="4 samples at a time"):
-        damage(other, reference, inputs(3))
+        damage(ModelFile(other), ModelFile(reference), inputs(3))
 
 
 def test_a_layer_that_gives_no_numbers_is_the_worst_there_is(tmp_path: Path) -> None:
     reference = small_model(tmp_path / "a.onnx", two_products("h"), constants={"w": 0.3, "v": 0.2})
     other = small_model(tmp_path / "b.onnx", two_products("h"), constants={"w": 0.3, "v": math.inf})
-    worst = damage(other, reference, inputs(5))[0]
+    worst = damage(ModelFile(other), ModelFile(reference), inputs(5))[0]
     assert (worst.name, worst.own_sqnr_db, worst.noise_share) == ("second", -LIMIT_DB, 1.0)
 
 
@@ -271,7 +278,7 @@ def test_a_layer_with_a_subgraph_has_an_accumulated_error_alone(tmp_path: Path) 
         small_model(tmp_path / f"{index}.onnx", nodes, constants={"w": value, "v": 0.1})
         for index, value in enumerate((0.5, 0.501))
     ]
-    found = by_name(damage(paths[1], paths[0], inputs(8)))
+    found = by_name(damage(ModelFile(paths[1]), ModelFile(paths[0]), inputs(8)))
     assert own_db(found["first"]) == pytest.approx(54, abs=0.5)
     assert found["choose"].own_sqnr_db is None
     assert 40 < accumulated_db(found["choose"]) < 60
@@ -288,17 +295,17 @@ def test_models_that_do_not_belong_together_are_refused(
     reference = small_model(tmp_path / "a.onnx", two_products("h"), batch=2, constants={"w": 0.3, "v": 0.2})
     other = small_model(tmp_path / "b.onnx", two_products(hidden), batch=batch, constants={"w": 0.3, "v": 0.2})
     if hidden == "other":  # the outputs differ as well
-        model = onnx_file.load(other)
+        model = ModelFile(other).proto
         model.graph.node[-1].output[0] = model.graph.output[0].name = "z"
         onnx_file.save(model, other)
     with pytest.raises(BadUsage, match=why):
-        damage(other, reference, inputs(14))
+        damage(ModelFile(other), ModelFile(reference), inputs(14))
 
 
 def test_other_inputs_and_other_shapes_are_refused(exported: Exported, tmp_path: Path) -> None:
     path = static(exported("residual"), tmp_path / "q.onnx", "residual")
     with pytest.raises(BadUsage, match="their input 'x'"):
-        damage(path, exported("attention"), MODELS["residual"].samples(2))
+        damage(ModelFile(path), ModelFile(exported("attention")), MODELS["residual"].samples(2))
 
 
 FLOATS = st.floats(-1e4, 1e4, width=32)

@@ -18,6 +18,7 @@ from exporters.half import fp16
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8 import static as int8_static
 from exporters.int8.targets import format_for
+from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.errors import BadFeed, NotLoadable, ProviderUnavailable, RunFailed
 from runtimes.ort_profile import NodeTime
@@ -38,7 +39,7 @@ def profile(path: Path, name: str) -> list[NodeTime]:
 
 def static(exported: Exported, name: str, folder: Path) -> Path:
     samples = MODELS[name].samples(32, seed=1)
-    return int8_static.convert(exported(name), folder / "s.onnx", samples=samples, int8=INT8).path
+    return int8_static.convert(ModelFile(exported(name)), folder / "s.onnx", samples=samples, int8=INT8).path
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -67,9 +68,9 @@ def test_the_operators_are_those_after_fusion(exported: Exported, tmp_path: Path
 
 
 def test_the_precision_is_the_one_computed_in(exported: Exported, tmp_path: Path) -> None:
-    int8_dynamic.convert(exported("mlp"), tmp_path / "d.onnx", int8=INT8)
-    int4.convert(exported("mlp"), tmp_path / "q.onnx")
-    fp16.convert(exported("mlp"), tmp_path / "h.onnx")
+    int8_dynamic.convert(ModelFile(exported("mlp")), tmp_path / "d.onnx", int8=INT8)
+    int4.convert(ModelFile(exported("mlp")), tmp_path / "q.onnx")
+    fp16.convert(ModelFile(exported("mlp")), tmp_path / "h.onnx")
     found = {
         name: {node.op_type: node.precision for node in profile(tmp_path / f"{name}.onnx", "mlp")} for name in "dqh"
     }
@@ -181,14 +182,16 @@ def test_casts_that_fp16_needs_on_a_cpu_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "casting"])
 def test_a_cast_of_the_file_is_not_an_inserted_one(name: str, exported: Exported, tmp_path: Path) -> None:
-    fp16.convert(exported(name), tmp_path / "h.onnx")  # with a Cast at the input and at the output
+    fp16.convert(ModelFile(exported(name)), tmp_path / "h.onnx")  # with a Cast at the input and at the output
     nodes = profile(tmp_path / "h.onnx", name)
     assert "Cast" in {node.op_type for node in nodes}
     assert not any(node.inserted for node in nodes)
 
 
 def test_operators_of_an_inlined_function_are_not_lost(exported: Exported, tmp_path: Path) -> None:
-    fp16.convert(exported("mlp"), tmp_path / "h.onnx")  # there is no fp16 Gelu: it runs as its parts, without names
+    fp16.convert(
+        ModelFile(exported("mlp")), tmp_path / "h.onnx"
+    )  # there is no fp16 Gelu: it runs as its parts, without names
     nodes = {node.op_type: node for node in profile(tmp_path / "h.onnx", "mlp")}
     assert nodes["Erf"].outputs != ()
     assert nodes["Erf"].inputs == nodes["Div"].outputs

@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from exporters.model_file import ModelFile
 from runtimes import ort_device, registry
 from runtimes.base import Runtime, TensorSpec, run
 from runtimes.errors import BadFeed, BadProviderOption, NotLoadable, ProviderUnavailable, RunFailed
@@ -259,7 +260,7 @@ def test_a_model_that_takes_what_nnx_cannot_feed_says_so(kind: str, dtype: str, 
     with pytest.raises(BadFeed, match=dtype):
         opened.bind({"x": np.zeros(2, np.float32)})
     with pytest.raises(BadUsage, match=rf"'x' is tensor\({dtype}\), which nnx cannot feed"):
-        samples.random_for_model(tmp_path / "m.onnx", 2)
+        samples.random_for_model(ModelFile(tmp_path / "m.onnx"), 2)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import given
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import onnx_file, provenance
+from exporters.model_file import ModelFile
 from runtimes.base import run
 from runtimes.errors import NotLoadable
 from runtimes.model_metadata import metadata_of
@@ -54,7 +55,7 @@ def encoder(tmp_path: Path) -> Path:
 
 
 def store(path: Path, text: str) -> None:
-    model = onnx_file.load(path)
+    model = ModelFile(path).proto
     provenance.write(model, {"session_settings": text})
     onnx_file.save(model, path)
 

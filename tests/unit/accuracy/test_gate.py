@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolchain.accuracy.gate import LEVEL, Outcome, Requirement, Verdict, judge, require, samples_needed
+from toolchain.accuracy.gate import DEFAULT, LEVEL, Requirement, Verdict, judge, require, samples_needed
+from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, ExitCode, Undecided, explain
 from toolchain.stats import paired_drop, paired_score
 
@@ -28,25 +29,25 @@ def classified(lost: int, gained: int, count: int) -> tuple[np.ndarray, np.ndarr
 @pytest.mark.parametrize(
     ("lost", "gained", "count", "outcome"),
     [
-        (2, 1, 10_000, Outcome.PASSED),
-        (200, 20, 10_000, Outcome.FAILED),
-        (60, 20, 10_000, Outcome.UNDECIDED),
-        (0, 0, 10_000, Outcome.PASSED),
-        (0, 0, 100, Outcome.UNDECIDED),
-        (0, 300, 10_000, Outcome.PASSED),
-        (1, 0, 1, Outcome.UNDECIDED),
+        (2, 1, 10_000, Status.OK),
+        (200, 20, 10_000, Status.UNPROVEN),
+        (60, 20, 10_000, Status.UNDECIDED),
+        (0, 0, 10_000, Status.OK),
+        (0, 0, 100, Status.UNDECIDED),
+        (0, 300, 10_000, Status.OK),
+        (1, 0, 1, Status.UNDECIDED),
     ],
 )
-def test_a_drop_of_half_a_point(lost: int, gained: int, count: int, outcome: Outcome) -> None:
-    verdict = judge(Requirement(max_drop_points=0.5), *classified(lost, gained, count))
-    assert verdict.outcome is outcome
+def test_a_drop_of_half_a_point(lost: int, gained: int, count: int, outcome: Status) -> None:
+    verdict = judge(Requirement(max_drop=0.005), *classified(lost, gained, count))
+    assert verdict.status is outcome
     assert verdict.drop == paired_drop(lost, gained, count, 0.90)
     assert verdict.samples == count
-    assert (verdict.samples_needed is not None) == (outcome is Outcome.UNDECIDED)
+    assert (verdict.samples_needed is not None) == (outcome is Status.UNDECIDED)
 
 
 def test_a_verdict_says_what_a_person_must_know() -> None:
-    verdict = judge(Requirement(max_drop_points=0.5), *classified(4, 1, 1000))
+    verdict = judge(Requirement(max_drop=0.005), *classified(4, 1, 1000))
     assert verdict.text == (
         "On 1,000 samples the drop in accuracy is 0.30 points (95 % bounds -0.09 and 0.80; 4 answers lost, 1 gained), "
         "and at most 0.5 is allowed: it would take about 4,399 samples to tell."
@@ -56,9 +57,9 @@ def test_a_verdict_says_what_a_person_must_know() -> None:
 def test_wrong_answers_that_both_give_count_for_neither() -> None:
     reference, given, labels = classified(0, 0, 2000)
     labels[:500] = (labels[:500] + 1) % 3
-    verdict = judge(Requirement(max_drop_points=0.5), reference, given, labels)
+    verdict = judge(Requirement(max_drop=0.005), reference, given, labels)
     assert verdict.drop == paired_drop(0, 0, 2000, LEVEL)
-    assert verdict.outcome is Outcome.PASSED
+    assert verdict.status is Status.OK
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(60, 3000), st.floats(0.001, 0.2))
@@ -87,8 +88,8 @@ def test_samples_needed_agrees_with_the_interval() -> None:
 
 def test_no_number_of_samples_decides_about_the_observed_drop_itself() -> None:
     assert samples_needed(lost=3, gained=0, count=1000, max_drop=0.3 / 100) is None
-    verdict = judge(Requirement(max_drop_points=0.3), *classified(3, 0, 1000))
-    assert verdict.outcome is Outcome.UNDECIDED
+    verdict = judge(Requirement(max_drop=0.003), *classified(3, 0, 1000))
+    assert verdict.status is Status.UNDECIDED
     assert verdict.samples_needed is None
     with pytest.raises(Undecided, match="cannot tell") as caught:
         require(verdict)
@@ -114,7 +115,7 @@ def noisy(deviation: float, count: int = 200) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("wanted", "outcome"), [(19, "passed"), (20, "undecided"), (21, "failed")])
 def test_sqnr_is_judged_with_its_spread(wanted: float, outcome: str) -> None:
     verdict = judge(Requirement(min_sqnr_db=wanted), *noisy(0.1))
-    assert verdict.outcome.value == outcome
+    assert verdict.word == outcome
     assert verdict.sqnr_db is not None
     assert verdict.sqnr_db.estimate == pytest.approx(20, abs=0.3)
     assert verdict.drop is None
@@ -124,7 +125,7 @@ def test_sqnr_is_judged_with_its_spread(wanted: float, outcome: str) -> None:
 @pytest.mark.parametrize(("wanted", "outcome"), [(0.99, "passed"), (0.999, "failed")])
 def test_the_mean_cosine_is_judged_with_its_spread(wanted: float, outcome: str) -> None:
     verdict = judge(Requirement(min_cosine=wanted), *noisy(0.1))
-    assert verdict.outcome.value == outcome
+    assert verdict.word == outcome
     assert verdict.cosine is not None
     assert verdict.cosine.estimate == pytest.approx(1 / math.sqrt(1.01), abs=1e-3)
 
@@ -138,51 +139,51 @@ def test_an_undecided_floor_says_how_many_samples_would_do() -> None:
 
 def test_one_sample_supports_no_interval() -> None:
     verdict = judge(Requirement(min_sqnr_db=5), *noisy(0.1, count=1))
-    assert (verdict.outcome, verdict.samples_needed) == (Outcome.UNDECIDED, None)
+    assert (verdict.status, verdict.samples_needed) == (Status.UNDECIDED, None)
 
 
 @pytest.mark.parametrize("requirement", [Requirement(min_cosine=1.0), Requirement(min_sqnr_db=200)])
 def test_equal_outputs_meet_every_floor(requirement: Requirement) -> None:
     reference, _ = noisy(0)
     reference[0] = 0
-    assert judge(requirement, reference, reference).outcome is Outcome.PASSED
+    assert judge(requirement, reference, reference).status is Status.OK
 
 
 def test_an_output_that_is_zero_where_the_reference_is_not_has_cosine_zero() -> None:
     reference, _ = noisy(0)
     verdict = judge(Requirement(min_cosine=0.5), reference, np.zeros_like(reference))
-    assert verdict.outcome is Outcome.FAILED
+    assert verdict.status is Status.UNPROVEN
     assert verdict.cosine is not None
     assert verdict.cosine.estimate == 0
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("requirement", [Requirement(max_drop_points=100), Requirement(min_cosine=-1)])
+@pytest.mark.parametrize("requirement", [Requirement(max_drop=1), Requirement(min_cosine=-1)])
 def test_nan_and_infinity_never_pass(poison: float, requirement: Requirement) -> None:
     reference, given, labels = classified(0, 0, 1000)
     given[7, 0] = poison
     verdict = judge(requirement, reference, given, labels)
-    assert verdict.outcome is Outcome.FAILED
+    assert verdict.status is Status.UNPROVEN
     assert "1 of 1,000 samples" in verdict.text
 
 
 def test_all_criteria_must_pass_and_each_is_told() -> None:
     reference, given, labels = classified(0, 0, 100)
-    both = judge(Requirement(max_drop_points=0.5, min_sqnr_db=10), reference, given, labels)
-    assert both.outcome is Outcome.UNDECIDED
+    both = judge(Requirement(max_drop=0.005, min_sqnr_db=10), reference, given, labels)
+    assert both.status is Status.UNDECIDED
     assert both.samples_needed == 539  # nothing lost: z^2 (1 - 0.005) / 0.005 of them
     assert "drop in accuracy" in both.text
     assert "SQNR is inf dB" in both.text
-    worse = judge(Requirement(max_drop_points=0.5, min_sqnr_db=10), reference, -given, labels)
-    assert (worse.outcome, worse.samples_needed) == (Outcome.FAILED, None)
+    worse = judge(Requirement(max_drop=0.005, min_sqnr_db=10), reference, -given, labels)
+    assert (worse.status, worse.samples_needed) == (Status.UNPROVEN, None)
 
 
 def test_the_errors_carry_the_verdict_and_the_exit_code() -> None:
-    require(judge(Requirement(max_drop_points=0.5), *classified(0, 0, 2000)))
+    require(judge(Requirement(max_drop=0.005), *classified(0, 0, 2000)))
     with pytest.raises(CheckFailed, match=r"drop in accuracy is 10\.00 points"):
-        require(judge(Requirement(max_drop_points=0.5), *classified(100, 0, 1000)))
+        require(judge(Requirement(max_drop=0.005), *classified(100, 0, 1000)))
     with pytest.raises(Undecided, match="about 539 samples") as caught:
-        require(judge(Requirement(max_drop_points=0.5), *classified(0, 0, 100)))
+        require(judge(Requirement(max_drop=0.005), *classified(0, 0, 100)))
     known = explain(caught.value)
     assert known is not None
     assert known[2] is ExitCode.UNDECIDED
@@ -192,20 +193,20 @@ def test_the_errors_carry_the_verdict_and_the_exit_code() -> None:
     ("options", "sentence"),
     [
         ({}, "nothing to require"),
-        ({"max_drop_points": -1}, "--max-drop is -1"),
-        ({"max_drop_points": math.nan}, "--max-drop is nan"),
+        ({"max_drop": -0.01}, "--max-drop is -1"),
+        ({"max_drop": math.nan}, "--max-drop is nan"),
         ({"min_sqnr_db": math.inf}, "--min-sqnr is inf"),
         ({"min_cosine": 1.5}, "--min-cosine is 1.5"),
     ],
 )
 def test_a_requirement_that_means_nothing_is_refused(options: dict[str, float], sentence: str) -> None:
     with pytest.raises(BadUsage, match=sentence):
-        Requirement(**options)
+        Requirement(**options)  # type: ignore[arg-type]
 
 
 def test_outputs_that_do_not_belong_together_are_refused() -> None:
     reference, given, labels = classified(0, 0, 10)
-    drop = Requirement(max_drop_points=1)
+    drop = Requirement(max_drop=0.01)
     with pytest.raises(BadUsage, match="without labels") as caught:
         judge(drop, reference, given)
     assert "--min-sqnr" in caught.value.do
@@ -224,5 +225,11 @@ def test_outputs_that_do_not_belong_together_are_refused() -> None:
 @pytest.mark.parametrize("given_scale", [1.0, 0.9, np.nan])
 def test_a_verdict_survives_json(given_scale: float) -> None:
     reference, given, labels = classified(3, 1, 400)
-    verdict = judge(Requirement(max_drop_points=1), reference, given * np.float32(given_scale), labels)
+    verdict = judge(Requirement(max_drop=0.01), reference, given * np.float32(given_scale), labels)
     assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
+
+
+def test_where_nobody_asked_a_drop_that_looks_allowed_passes_and_another_does_not() -> None:
+    for lost, status in ((1, Status.OK), (2, Status.OK), (3, Status.UNDECIDED), (20, Status.UNPROVEN)):
+        assert judge(DEFAULT, *classified(lost, 0, 100)).status is status
+    assert judge(Requirement(max_drop=0.02), *classified(1, 0, 100)).status is Status.UNDECIDED

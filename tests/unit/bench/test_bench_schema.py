@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from tests.unit.bench.scripted_bench import PROFILE, benchmark, candidate, setting, timed
 from toolchain import machine
+from toolchain.accuracy.status import Status
 from toolchain.bench import record as bench_record
 from toolchain.bench import report
 from toolchain.bench.record import Benchmark, Row
@@ -18,7 +19,7 @@ from toolchain.stats import Interval
 
 SCHEMA = json.loads(report.schema())
 COMPUTED = {"schema_version", "latency_ms", "throughput_per_s"}
-FAILED = Row(candidate=candidate("compiled"), setting=setting(), status="failed", reason="It was killed.")
+FAILED = Row(candidate=candidate("compiled"), setting=setting(), status=Status.FAILED, reason="It was killed.")
 ONE_ROUND = Interval(2.0, 0.0, math.inf)
 WHOLE = benchmark(
     timed("eager", 4.0, None, facts={"torch": "2.13.0"}, nodes={}),

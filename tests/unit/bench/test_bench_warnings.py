@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from toolchain.accuracy.status import Status
 from toolchain.bench.cautions import Given, noise_floor, warnings
-from toolchain.bench.group import Effort
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Candidate, Row, Setting
 from toolchain.stats import Interval
 
@@ -33,7 +34,7 @@ def noise(random: np.random.Generator, rounds: int = 5, runs: int = 10, spread: 
 
 def test_a_quiet_run_gets_no_warning() -> None:
     assert said([row("a"), row("b", speedup=Interval(2.0, 1.99, 2.01))]) == []
-    assert said([row("broken", np.empty((0, 0)), status="failed")]) == []
+    assert said([row("broken", np.empty((0, 0)), status=Status.FAILED)]) == []
     assert said([]) == []
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from tests.unit.bench.fake_contestant import FakeContestant, starter
 from toolchain import machine
+from toolchain.accuracy.status import Status
 from toolchain.bench import benchmark, judging
-from toolchain.bench.benchmark import Effort, Extras
+from toolchain.bench.benchmark import Extras
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Benchmark, Candidate, Row, Setting
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.inputs.samples import Samples
@@ -225,7 +227,7 @@ def test_too_few_samples_leave_a_loss_undecided() -> None:
         start=starter(contestants),
     )
     assert [row.status for row in measured.rows] == ["ok", "undecided"]
-    assert "2 are allowed" in measured.rows[1].reason
+    assert "at most 2 is allowed" in measured.rows[1].reason
     with pytest.raises(Undecided, match="int8 on cpu"):
         judging.require_sound(measured)
 
@@ -358,6 +360,6 @@ def test_another_json_is_refused(text: str) -> None:
 
 
 def test_rows_that_did_not_run_have_no_latency() -> None:
-    row = Row(candidate=candidate("a"), setting=ON_CPU, status="failed")
+    row = Row(candidate=candidate("a"), setting=ON_CPU, status=Status.FAILED)
     assert row.latency_ms(50) is None
     assert row.throughput_per_s is None

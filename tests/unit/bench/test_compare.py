@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.bench.scripted_bench import MACHINE, benchmark, candidate, rounds, setting, timed
+from toolchain.accuracy.status import Status
 from toolchain.bench import compare_table
 from toolchain.bench.compare import Change, compare, of_another_machine, read, require_no_slowdown
 from toolchain.bench.record import Benchmark, Row
@@ -26,7 +27,9 @@ NEW = benchmark(
     timed("eager", 4.0, None, peak_memory_bytes=300_000_000),
     timed("ort fp32", 1.2, None, candidate=OTHER_FILE, facts={"tf32": "on"}),
     timed("ort fp16", 0.8, None, "fp16"),
-    Row(candidate=candidate("ort int8-static", "int8-static"), setting=setting(), status="failed", reason="Killed."),
+    Row(
+        candidate=candidate("ort int8-static", "int8-static"), setting=setting(), status=Status.FAILED, reason="Killed."
+    ),
     timed("eager", 9.0, None, repeats=True),
     timed("ort fp32", 1.0, None, setting=setting(batch=32)),
     machine={
@@ -122,9 +125,9 @@ def test_options_make_another_row() -> None:
 
 
 def test_rows_that_recover_or_never_ran_are_said() -> None:
-    failed = benchmark(Row(candidate=candidate("a"), setting=setting(), status="failed"))
+    failed = benchmark(Row(candidate=candidate("a"), setting=setting(), status=Status.FAILED))
     well = benchmark(timed("a", 1.0, None))
-    unproven = benchmark(timed("a", 1.0, None, status="unproven"))
+    unproven = benchmark(timed("a", 1.0, None, status=Status.UNPROVEN))
     assert verdicts(failed, well) == {"a": "was failed"}
     assert verdicts(failed, failed) == {"a": "failed"}
     assert verdicts(well, unproven) == {"a": "now unproven"}
@@ -150,14 +153,14 @@ def test_the_gate_wants_the_whole_interval_beyond_the_limit() -> None:
 
 def test_the_gate_fails_for_what_ran_before_and_does_not_now() -> None:
     old = benchmark(timed("a", 1.0, None), timed("b", 1.0, None))
-    new = benchmark(replace(old.rows[0], status="failed", reason="x", rounds_ms=()), old.rows[1])
+    new = benchmark(replace(old.rows[0], status=Status.FAILED, reason="x", rounds_ms=()), old.rows[1])
     with pytest.raises(CheckFailed, match="a on cpu, batch 1, 2 threads is now failed"):
         gate(old, new)
     assert gate(new, old)
 
 
 def test_the_gate_says_when_there_is_nothing_to_judge() -> None:
-    failed = benchmark(Row(candidate=candidate("a"), setting=setting(), status="failed"))
+    failed = benchmark(Row(candidate=candidate("a"), setting=setting(), status=Status.FAILED))
     with pytest.raises(BadUsage, match="No row was timed in both"):
         gate(failed, failed)
     with pytest.raises(BadUsage, match="No row is in both"):
@@ -195,7 +198,7 @@ def test_the_gate_says_what_it_compared_and_what_it_could_not() -> None:
         benchmark(*(timed(label, 1.0, None) for label in ("same", "near", "slow", "broken", "gone"))),
         benchmark(
             timed("same", 1.0, None), timed("near", 1.05, None), timed("slow", 1.2, None),
-            timed("broken", 1.0, None, status="unproven"), timed("new", 1.0, None), data="other data",
+            timed("broken", 1.0, None, status=Status.UNPROVEN), timed("new", 1.0, None), data="other data",
         ),
     )  # fmt: skip
     where = "on cpu, batch 1, 2 threads"

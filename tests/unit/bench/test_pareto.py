@@ -5,6 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toolchain.accuracy.status import Status
 from toolchain.bench.pareto import efficient
 from toolchain.bench.record import Candidate, Row, Setting
 from toolchain.stats import Interval
@@ -73,7 +74,7 @@ def test_with_several_streams_throughput_counts_and_not_latency() -> None:
 
 
 def test_rows_that_are_not_sound_neither_stand_nor_beat_others() -> None:
-    wrong = row("wrong", 0.1, 1, 1.0, status="unproven", reason="Its outputs differ.")
+    wrong = row("wrong", 0.1, 1, 1.0, status=Status.UNPROVEN, reason="Its outputs differ.")
     again, idle = row("a", 0.1, 1, repeats=True), replace(row("idle", 0.1, 1), rounds_ms=())
     assert labels([row("b", 1.0), wrong, again, idle]) == {"b"}
     assert efficient([wrong]) == efficient([]) == frozenset()

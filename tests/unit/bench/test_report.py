@@ -8,11 +8,14 @@ import pytest
 from runtimes.registry import PROVIDERS
 from tests.unit.bench.scripted_bench import MACHINE, PROFILE, benchmark, candidate, setting, timed
 from toolchain import run_report
+from toolchain.accuracy.status import Status
 from toolchain.bench import report
 from toolchain.bench.figures import efficient, provider_share, throughput
 from toolchain.bench.notes import unsuccessful, verdict
 from toolchain.bench.record import Benchmark, Row
 from toolchain.stats import Interval
+from toolchain.steps import ModelStep, TrainStep
+from toolchain.training.loop import Epoch
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ON_CUDA = setting("cuda", options=(("device_id", "0"),))
@@ -22,7 +25,7 @@ MEASURED = benchmark(
     timed("ort fp32", 1.0, Interval(4.0, 3.9, 4.1)),
     timed("ort fp16", 1.0, Interval(3.96, 3.95, 3.97), "fp16"),
     timed(
-        "ort int8-static", 0.25, Interval(16.0, 15.5, 16.5), "int8-static", status="unproven",
+        "ort int8-static", 0.25, Interval(16.0, 15.5, 16.5), "int8-static", status=Status.UNPROVEN,
         reason="Its outputs differ from the baseline's: | all.",
     ),
     timed(
@@ -30,7 +33,7 @@ MEASURED = benchmark(
         nodes={"CUDAExecutionProvider": 299, "CPUExecutionProvider": 1},
         facts={"onnxruntime": "1.31.1", "tf32": "on", "cuda graphs": "off"}, first_run_ms=1540.0,
     ),
-    Row(candidate=candidate("ort fp16", "fp16"), setting=ON_CUDA, status="unavailable", reason="No GPU. Get one."),
+    Row(candidate=candidate("ort fp16", "fp16"), setting=ON_CUDA, status=Status.UNAVAILABLE, reason="No GPU. Get one."),
     warnings=("Other programs use 20 % of the processor: pin the rows with --cpus.",),
 )  # fmt: skip
 
@@ -154,7 +157,7 @@ def test_rows_that_none_beats_are_marked_in_their_circumstances_alone() -> None:
 
 
 def test_a_row_without_a_rival_is_not_marked() -> None:
-    alone, failed = timed("a", 1.0, None), Row(candidate=candidate("b"), setting=setting(), status="failed")
+    alone, failed = timed("a", 1.0, None), Row(candidate=candidate("b"), setting=setting(), status=Status.FAILED)
     assert efficient([alone, failed]) == set()
 
 
@@ -167,7 +170,10 @@ def test_notes_say_what_no_column_tells() -> None:
 
 def test_an_interpreter_in_which_nothing_ran_is_not_said_to_have_run() -> None:
     there = setting("openvino", python="/other/python")
-    rows = [timed("a", 1.0, None), Row(candidate=candidate("a"), setting=there, status="failed", reason="Gone. Mend.")]
+    rows = [
+        timed("a", 1.0, None),
+        Row(candidate=candidate("a"), setting=there, status=Status.FAILED, reason="Gone. Mend."),
+    ]
     found = report.notes(benchmark(*rows))
     assert not any("ran in" in line for line in found)
     assert "a on openvino (/other/python): failed. Gone. Mend." in found
@@ -176,7 +182,7 @@ def test_an_interpreter_in_which_nothing_ran_is_not_said_to_have_run() -> None:
 def test_where_a_row_went_wrong_is_said_unless_it_is_everywhere() -> None:
     def rows(label: str, *failing: int) -> list[Row]:
         return [
-            Row(candidate=candidate(label), setting=setting(batch=batch), status="failed", reason="No.")
+            Row(candidate=candidate(label), setting=setting(batch=batch), status=Status.FAILED, reason="No.")
             if batch in failing
             else timed(label, 1.0, None, setting=setting(batch=batch))
             for batch in (1, 8, 32)
@@ -220,16 +226,18 @@ def test_a_provider_is_known_by_its_short_name() -> None:
 
 
 def test_the_report_of_a_run_has_every_part() -> None:
-    epoch = {"number": 1, "loss": 0.5, "train_accuracy": 0.9, "validation_accuracy": 0.8, "samples_per_s": 1000.0}
-    train = {
-        "epochs": [epoch], "test_accuracy": 0.99, "validation_accuracy": 0.98, "seconds": 3.2, "switched_on": ["amp"],
-    }  # fmt: skip
-    model = {"precision": "fp32", "size_bytes": 10_930_000, "opset": 20, "parity": "96 dB"}
-    text = run_report.render("digits", {"train": train, "export": model}, MEASURED)
-    for part in ("# digits", "| 1 | 0.5000 | 90.00% | 80.00% | 1,000 |", "| fp32 | 10.930 | 1.00x | 20 | 96 dB |"):
+    epoch = Epoch(
+        number=1, loss=0.5, train_accuracy=0.9, validation_accuracy=0.8, seconds=1.0, samples_per_s=1000.0
+    )  # fmt: skip
+    train = TrainStep(
+        epochs=(epoch,), test_accuracy=0.99, validation_accuracy=0.98, seconds=3.2, switched_on=("amp",)
+    )  # fmt: skip
+    model = ModelStep(precision="fp32", size_bytes=10_930_000, opset=20, parity="96 dB")
+    text = run_report.render("digits", train, [model], MEASURED)
+    for part in ("# digits", "| 1 | 0.5000 | 90.00% | 80.00% | 1,000 |", "| fp32 | 10.930 | 1.00x | 20 | 96 dB. |"):
         assert part in text
     assert markdown(MEASURED) in text
     assert "Scripted 9000, 2 cores" in text
     assert "`nnx bench artifacts/digits`" in text
     more = replace(MEASURED, machine={**MACHINE, "another fact": 1})
-    assert run_report.render("digits", {"train": train, "export": model}, more) == text
+    assert run_report.render("digits", train, [model], more) == text

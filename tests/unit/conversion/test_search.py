@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolchain.accuracy.gate import Outcome, Verdict
+from toolchain.accuracy.gate import Verdict
+from toolchain.accuracy.status import Status
 from toolchain.conversion.search import Plan, search
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.progress import Progress
@@ -32,7 +33,7 @@ class Model:
         allowed: float,
         *,
         undoing: Callable[[frozenset[str]], bool] = lambda excluded: False,
-        otherwise: Outcome = Outcome.FAILED,
+        otherwise: Status = Status.UNPROVEN,
         takes_s: float = 1.0,
         killed_after: int | None = None,
     ) -> None:
@@ -50,10 +51,10 @@ class Model:
         self.now += self.takes_s
         self.evaluated.append(excluded)
         left = sum(self.damage.values()) - sum(self.damage[name] for name in excluded)
-        outcome = Outcome.PASSED if self.passes(excluded) else self.otherwise
-        needed = 900 if outcome is Outcome.UNDECIDED else None
+        status = Status.OK if self.passes(excluded) else self.otherwise
+        needed = 900 if status is Status.UNDECIDED else None
         noise = Interval(-left, -left - 1, -left + 1)
-        return Verdict(outcome=outcome, text=f"damage {left:g}.", samples=100, sqnr_db=noise, samples_needed=needed)
+        return Verdict(status=status, text=f"damage {left:g}.", samples=100, sqnr_db=noise, samples_needed=needed)
 
     def ranking(self) -> list[str]:
         return sorted(self.damage, key=lambda name: -self.damage[name])
@@ -236,7 +237,7 @@ def test_failing_with_everything_in_float_is_said(journal: Path) -> None:
 
 
 def test_an_undecided_search_asks_for_samples(journal: Path) -> None:
-    model = Model(named([5, 1, 1]), allowed=-1, otherwise=Outcome.UNDECIDED)
+    model = Model(named([5, 1, 1]), allowed=-1, otherwise=Status.UNDECIDED)
     with pytest.raises(Undecided, match="Even with all 3") as caught:
         run(model, journal)
     assert "about 900 samples" in caught.value.do

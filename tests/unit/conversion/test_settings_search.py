@@ -12,10 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import onnx_file, provenance
+from exporters.model_file import ModelFile
 from runtimes.session_settings import SessionSettings, stored_in
 from tests.unit.bench.fake_contestant import FakeContestant
+from toolchain.accuracy.status import Status
 from toolchain.bench import benchmark
-from toolchain.bench.benchmark import Effort
+from toolchain.bench.effort import Effort
 from toolchain.bench.record import Setting
 from toolchain.conversion import settings_search
 from toolchain.conversion.settings_search import Found, best, candidates, every_switch, store, thorough
@@ -74,7 +76,9 @@ def search(model: Path, contestants: dict[SessionSettings, FakeContestant], **op
         return contestants.get(settings) or FakeContestant(steady(10))
 
     measure: Callable[..., Any] = functools.partial(benchmark.run, start=start)
-    return best(model, FEEDS, **{"threads": 1, "precision": "fp32", "effort": QUICK, "measure": measure, **options})
+    return best(
+        ModelFile(model), FEEDS, **{"threads": 1, "precision": "fp32", "effort": QUICK, "measure": measure, **options}
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,7 @@ def test_the_defaults_stay_unless_a_gain_is_sure(times: Iterator[float], encoder
 def test_a_faster_one_with_other_outputs_is_not_chosen(encoder: Path) -> None:
     found = search(encoder, {NO_SKIP: FakeContestant(steady(1), outputs=np.eye(4) * 1.01)})
     assert found.settings == SessionSettings()
-    row = next(row for row in found.rows if row.status == "unproven")
+    row = next(row for row in found.rows if row.status is Status.UNPROVEN)
     assert "differ" in row.reason
 
 
@@ -143,24 +147,24 @@ def test_a_model_that_does_not_run_is_told(encoder: Path) -> None:
 
 
 def test_settings_in_the_file_are_not_what_others_are_compared_with(encoder: Path) -> None:
-    store(encoder, NO_SKIP)
+    store(ModelFile(encoder), NO_SKIP)
     found = search(encoder, {NO_SKIP: FakeContestant(steady(5))})
     assert found.speedup is not None
     assert found.speedup.estimate == pytest.approx(2)
 
 
 def test_what_is_stored_is_read_back_and_replaced_and_leaves_the_rest(encoder: Path) -> None:
-    before = onnx_file.load(encoder)
+    before = ModelFile(encoder).proto
     for settings in (NO_SKIP, SessionSettings()):
-        store(encoder, settings)
+        store(ModelFile(encoder), settings)
         assert stored_in(encoder) == settings
-    after = onnx_file.load(encoder)
+    after = ModelFile(encoder).proto
     assert list(provenance.read(after)) == ["session_settings"]
     assert after.graph == before.graph
 
 
 def test_real_processes_run_every_candidate(encoder: Path) -> None:
-    found = best(encoder, FEEDS, threads=1, precision="fp32", effort=QUICK)
+    found = best(ModelFile(encoder), FEEDS, threads=1, precision="fp32", effort=QUICK)
     assert [row.status for row in found.rows] == ["ok"] * 5
     assert all(row.rounds_ms for row in found.rows)
 
@@ -176,7 +180,7 @@ def look_everywhere(model: Path, contestants: dict[SessionSettings, float]) -> F
 
     measure: Callable[..., Any] = functools.partial(benchmark.run, start=start)
     setting = Setting(provider="cpu", batch=1, threads=1)
-    return thorough(model, FEEDS, setting=setting, precision="fp32", effort=QUICK, measure=measure)
+    return thorough(ModelFile(model), FEEDS, setting=setting, precision="fp32", effort=QUICK, measure=measure)
 
 
 def test_what_gains_alone_is_tried_together_and_the_second_measurement_decides(encoder: Path) -> None:
@@ -188,7 +192,7 @@ def test_what_gains_alone_is_tried_together_and_the_second_measurement_decides(e
     assert [row.candidate.label for row in found.rows] == [
         "default", "parallel execution", "parallel execution, no spinning"
     ]  # fmt: skip
-    assert len(found.tried) == len(every_switch(onnx_file.load(encoder), precision="fp32"))
+    assert len(found.tried) == len(every_switch(ModelFile(encoder).proto, precision="fp32"))
 
 
 def test_together_they_may_be_worse_than_the_best_alone(encoder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from toolchain.accuracy.status import Status
 from toolchain.bench.record import Benchmark, Candidate, NodeShare, Profile, Row, Setting, Unfused
 from toolchain.stats import Interval
 
@@ -75,12 +76,12 @@ def _rows(batch: int) -> tuple[Row, ...]:
             ),
         ),
         row(
-            "ort int8-dynamic", batch, 0.05 * batch, 17.7, accuracy=Interval(0.4, 0.39, 0.41), status="unproven",
+            "ort int8-dynamic", batch, 0.05 * batch, 17.7, accuracy=Interval(0.4, 0.39, 0.41), status=Status.UNPROVEN,
             reason="Its answers differ from the baseline's.", drop=Interval(0.379, 0.37, 0.388),
         ),
         Row(
             candidate=candidate("ort fp32"), setting=Setting(provider="cuda", batch=batch, threads=2),
-            status="unavailable", reason=f"There is no CUDA device {EVIL}.",
+            status=Status.UNAVAILABLE, reason=f"There is no CUDA device {EVIL}.",
         ),
     )  # fmt: skip
 

@@ -1,0 +1,166 @@
+"""One ``.onnx`` file, opened once and handed on with all that is asked of it."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+from onnx import external_data_helper, helper
+
+from exporters import cleaning, onnx_file, provenance
+from exporters.atomic_file import sha256_of
+from exporters.errors import BadModelFile
+
+
+@dataclass(frozen=True)
+class Value:
+    """One input or output: ``dtype`` as numpy names it, or as ONNX does what numpy has no name for.
+
+    ``shape`` holds a number for a fixed axis, a name for a dynamic one ("?" without one).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class ModelFile:
+    """An ``.onnx`` file and the files beside it that hold its weights.
+
+    Making one reads the graph, and raises BadModelFile when ``path`` is missing, truncated or not ONNX. The weights
+    beside it are read when :attr:`proto` is first asked for, and the hash is taken when it is; nothing is read twice.
+    The file is taken not to change: whoever writes it anew makes another ModelFile.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._graph = onnx_file.read(path)
+        self._whole = False
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, path: Path) -> "ModelFile":
+        """``model``, weights and all, as the file that it is or will be written to."""
+        made = cls.__new__(cls)
+        made.path, made._graph, made._whole = path, model, True
+        return made
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def proto(self) -> onnx.ModelProto:
+        """The model with all its weights: to be read, not to be changed."""
+        if not self._whole:
+            if self.external_files:  # which the graph does not name any more once they are read
+                onnx_file.read_weights(self._graph, self.path)
+            self._whole = True
+        return self._graph
+
+    @cached_property
+    def normal(self) -> onnx.ModelProto:
+        """:attr:`proto` in the form that converters take (:func:`cleaning.normalized`): to be read, not to be changed.
+
+        Raises BadModelFile above 2 GB, where neither onnx's checks nor its shape inference work in memory.
+        """
+        size = self.proto.ByteSize()
+        if size > onnx_file.MAX_BYTES:
+            raise BadModelFile(
+                f"{self.path} is {size / 1e9:.1f} GB; models above 2 GB cannot be converted yet.", "Use a smaller one."
+            )
+        return cleaning.normalized(self.proto)
+
+    def to_convert(self) -> onnx.ModelProto:
+        """A copy of :attr:`normal` to work on."""
+        made = onnx.ModelProto()
+        made.CopyFrom(self.normal)
+        return made
+
+    @cached_property
+    def external_files(self) -> tuple[Path, ...]:
+        """The files beside it that hold weights, in the order of their names."""
+        names = {
+            entry.value
+            for tensor in _tensors(self._graph)
+            if external_data_helper.uses_external_data(tensor)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        return tuple(self.path.parent / name for name in sorted(names))
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hex SHA-256 of the file; with weights beside it, that of the hashes of all its files, by their names."""
+        own = sha256_of(self.path)
+        if not self.external_files:
+            return own
+        lines = [f"{sha256_of(file)} {file.relative_to(self.path.parent)}" for file in self.external_files]
+        return hashlib.sha256("\n".join([own, *lines]).encode()).hexdigest()
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """What all its files take on disk."""
+        return sum(file.stat().st_size for file in (self.path, *self.external_files))
+
+    @property
+    def opset(self) -> int:
+        """The version of the default operator set."""
+        return onnx_file.opset_of(self._graph)
+
+    @property
+    def ir_version(self) -> int:
+        """The version of the file format."""
+        return int(self._graph.ir_version)
+
+    @cached_property
+    def precision(self) -> str:
+        """fp32, fp16, bf16, int4, int8-static or int8-dynamic."""
+        return onnx_file.precision_of(self._graph)
+
+    @cached_property
+    def inputs(self) -> tuple[Value, ...]:
+        """Weights that are listed as inputs apart."""
+        names = set(onnx_file.interface_of(self._graph)[0])
+        return tuple(_value(value) for value in self._graph.graph.input if value.name in names)
+
+    @cached_property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(_value(value) for value in self._graph.graph.output)
+
+    @cached_property
+    def fixed_batch(self) -> int | None:
+        """The length of the batch axis, None where it is dynamic."""
+        return onnx_file.fixed_batch_of(self._graph)
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """What nnx wrote into the file about its making: :mod:`exporters.provenance`."""
+        return provenance.read(self._graph)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every constant, those inside nodes and nested graphs too."""
+    for graph in onnx_file.graphs_of(model):
+        yield from graph.initializer
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+
+
+def _value(value: onnx.ValueInfoProto) -> Value:
+    tensor = value.type.tensor_type
+    shape = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in tensor.shape.dim)
+    return Value(value.name, _dtype(value.type), shape)
+
+
+def _dtype(kind: onnx.TypeProto) -> str:
+    if not kind.HasField("tensor_type"):
+        return f"{kind.WhichOneof('value') or 'unknown'}"
+    number = kind.tensor_type.elem_type
+    if number in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+        return f"tensor({onnx.TensorProto.DataType.Name(number).lower()})"
+    dtype = helper.tensor_dtype_to_np_dtype(number)
+    return dtype.name if dtype.isbuiltin == 1 else f"tensor({dtype.name})"

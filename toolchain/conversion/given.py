@@ -1,0 +1,65 @@
+"""What a conversion is calibrated on and judged by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.calibration import data as calibration_data
+from exporters.model_file import ModelFile
+from toolchain.inputs import samples
+from toolchain.inputs.samples import Samples
+from toolchain.progress import Progress
+
+_MADE_SAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """``calibration`` is training data, None to make do without; ``judged_on`` shares no sample with it."""
+
+    calibration: Samples | None
+    judged_on: Samples
+
+
+Source = Callable[[ModelFile], Given]
+"""Finds samples that fit a model, once it is known that the model can be converted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Samples by their names, as :func:`samples.named` takes them.
+
+    ``calibration`` is training data, ``count`` samples of it; ``evaluation`` is held out, None for the calibration
+    source's own held-out part; ``folder`` holds the data set of a recipe.
+    """
+
+    calibration: str | None = None
+    evaluation: str | None = None
+    count: int = 256
+    folder: Path | None = None
+
+    def source(self, progress: Progress) -> Source:
+        """Where nothing real is named, seeded noise judges, and that is said."""
+        return lambda model: self._given(model, progress)
+
+    def _given(self, model: ModelFile, progress: Progress) -> Given:
+        if self.calibration is None:
+            return Given(calibration=None, judged_on=self._judging(model, progress))
+        chosen, real = samples.for_calibration(
+            self.calibration, self.folder, count=self.count, model=model, evaluation=self.evaluation
+        )
+        for given in (chosen, real):
+            calibration_data.check(given.inputs, model.proto, source=given.source)
+        progress.note(
+            f"calibrating on {len(chosen)} samples from {chosen.source}; {len(real)} from {real.source} judge"
+        )
+        return Given(calibration=chosen, judged_on=real)
+
+    def _judging(self, model: ModelFile, progress: Progress) -> Samples:
+        """All that is real, or seeded noise when nothing is."""
+        if self.evaluation is None:
+            progress.warn("No real inputs given: the result is compared on seeded random values.")
+            return samples.random_for_model(model, _MADE_SAMPLES)
+        real = samples.named(self.evaluation, self.folder, split="test", model=model)
+        calibration_data.check(real.inputs, model.proto, source=real.source)
+        return real

@@ -1,0 +1,20 @@
+"""What a conversion must keep, and how long it may look for a way to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporters.calibration.thresholds import Method
+from toolchain.accuracy.gate import Requirement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """``requirement`` None refuses only what is plainly broken; ``budget_s`` 0 does not search.
+
+    ``exclude`` stays in float in any case, and ``methods``, calibration methods by tensor, hold.
+    """
+
+    requirement: Requirement | None = None
+    budget_s: float = 0.0
+    exclude: tuple[str, ...] = ()
+    methods: Mapping[str, Method] = field(default_factory=dict)
