@@ -125,7 +125,7 @@ CASES = [
     (["quantize", "model.onnx", "--int8", "--block-size", "64"], 2, "--block-size would do nothing"),
     (["quantize", "model.onnx", "--int8", "--budget", "1m"], 2, "--budget would do nothing without --max-drop"),
     (["quantize", "model.onnx", "--int8", "--max-drop", "1", "--budget", "soon"], 2, "90s, 10m or 1h"),
-    (["quantize", "model.onnx", "--int8", "--max-drop", "200"], 2, "--max-drop is 200"),
+    (["quantize", "model.onnx", "--int8", "--max-drop", "200"], 2, "no number of points from 0 to 100"),
     (["quantize", "model.onnx", "--int8", "--plan", "half.onnx"], 2, "not a plan"),
     (["quantize", "model.onnx", "--int8", "--plan", "no.json"], 2, "no plan no.json"),
     (["quantize", "model.onnx", "--int8", "--exclude", "nobody"], 2, "no node named nobody"),
