@@ -25,7 +25,7 @@ class Form:
 
     ``name`` completes "The file is not ...", ``again`` says how to get a right one. The JSON Schema is the file
     ``schema`` in the package ``room``; a version is what it demands as ``schema_version``. ``infinities`` are read
-    where earlier versions of nnx wrote them.
+    as Python's JSON has them, which earlier versions of nnx wrote, and others do not know.
     """
 
     name: str
@@ -44,11 +44,10 @@ class Form:
             content = strict_json.parsed(text, infinities=self.infinities)
             schema = json.loads(self.schema_text())
             self._require_version(content, schema)
-            strict_json.check(content, schema)
+            strict_json.check(content, schema, infinities=self.infinities)
             return made(kind, content)
         except ValueError as error:
-            why = "it is no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
-            raise self.refusal(why) from error
+            raise self.refusal(_why(error)) from error
 
     def refusal(self, why: str) -> BadUsage:
         """The error about a file that is not what it should be."""
@@ -63,6 +62,12 @@ class Form:
         version = content.get("schema_version", wanted) if isinstance(content, dict) else wanted
         if version != wanted:
             raise BadUsage(f"The file has schema version {version}, this nnx reads {wanted}.", self.again)
+
+
+def _why(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON (line {error.lineno}, column {error.colno})"
+    return "it is no JSON" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def made(kind: type[_Record], content: Mapping[str, Any]) -> _Record:

@@ -23,31 +23,32 @@ def finite(value: Any) -> Any:
 def parsed(text: str | bytes, *, infinities: bool = False) -> Any:
     """What ``text`` holds; raise ValueError for what is no JSON (NaN is none), or nested too deeply.
 
-    ``infinities`` reads null for those that Python writes and JSON does not know.
+    With ``infinities`` those are read that Python writes and JSON does not know.
     """
     try:
-        return json.loads(text, parse_constant=_null if infinities else _refuse)
+        return json.loads(text, parse_constant=_infinity if infinities else _refuse)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def check(value: Any, schema: Mapping[str, Any]) -> None:
+def check(value: Any, schema: Mapping[str, Any], *, infinities: bool = False) -> None:
     """Raise ValueError, naming the first such place, where ``value`` is not what ``schema`` (JSON Schema) describes.
 
-    Stricter than that about numbers: none may be beyond what floats hold, and 1.0 is no integer, for we write none so.
+    Stricter than that about numbers: but for ``infinities`` none may be beyond what floats hold, and 1.0 is no integer,
+    for we write none so.
     """
-    error = next(_validator()(schema).iter_errors(value), None)
+    error = next(_validator(infinities)(schema).iter_errors(value), None)
     if error is not None:
         raise ValueError(_sentence(error))
 
 
 @functools.cache
-def _validator() -> Any:
+def _validator(infinities: bool) -> Any:
     """The library's with our numbers, loaded on first use: a benchmark's rows run where it is not installed too."""
     from jsonschema import Draft202012Validator, validators
 
     numbers = {
-        "number": lambda _, value: _is_number(value),
+        "number": lambda _, value: _is_number(value) or (infinities and value in (math.inf, -math.inf)),
         "integer": lambda _, value: _is_number(value) and isinstance(value, int),
     }
     each = Draft202012Validator.VALIDATORS["items"]
@@ -107,6 +108,5 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"it holds {name}")
 
 
-def _null(name: str) -> None:
-    if name == "NaN":
-        _refuse(name)
+def _infinity(name: str) -> float:
+    return _refuse(name) if name == "NaN" else float(name)

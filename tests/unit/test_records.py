@@ -13,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from exporters.calibration.thresholds import METHODS
 from runtimes.node_time import Unfused
 from toolchain import records
 from toolchain.ablation import record as ablation
+from toolchain.accuracy.gate import Verdict
+from toolchain.accuracy.status import Status
 from toolchain.bench import record as bench
+from toolchain.conversion import record as conversion
 from toolchain.errors import BadUsage
 from toolchain.layers import record as layers
 from toolchain.stats import Interval
@@ -128,7 +132,29 @@ BENCHMARKS = st.builds(
 )  # fmt: skip
 
 
-@given(TRAININGS | ABLATIONS | EXPLANATIONS | BENCHMARKS)
+PLANS = st.builds(
+    conversion.Plan, exclude=tuples(TEXTS), verdict=TEXTS, evaluations=SIZES, finished=st.booleans(),
+    methods=st.dictionaries(TEXTS, st.sampled_from(METHODS), max_size=2), options=FACTS,
+)  # fmt: skip
+EXTREMES = st.sampled_from([math.inf, -math.inf])
+ENDLESS = st.builds(Interval, estimate=FLOATS | EXTREMES, low=FLOATS | EXTREMES, high=FLOATS | EXTREMES)
+VERDICTS = st.builds(
+    Verdict, status=st.sampled_from(Status), text=TEXTS, samples=COUNTS, drop=st.none() | INTERVALS,
+    sqnr_db=st.none() | ENDLESS, cosine=st.none() | INTERVALS, samples_needed=st.none() | COUNTS,
+)  # fmt: skip
+JOURNALS = st.builds(
+    conversion.Journal,
+    key=TEXTS,
+    trials=tuples(st.builds(conversion.Trial, excluded=tuples(TEXTS), verdict=VERDICTS)),
+)
+
+
+@given(JOURNALS)
+def test_a_journal_survives_with_its_infinities(journal: conversion.Journal) -> None:
+    assert conversion.Journal.from_json(journal.to_json()) == journal
+
+
+@given(PLANS | TRAININGS | ABLATIONS | EXPLANATIONS | BENCHMARKS)
 def test_a_record_survives_its_json(record: Any) -> None:
     text = record.to_json()
     json.loads(text, parse_constant=lambda name: pytest.fail(name))
@@ -136,10 +162,18 @@ def test_a_record_survives_its_json(record: Any) -> None:
     assert type(record).from_json(text.encode()) == record
 
 
-COMPUTED = {"schema_version", "step_ms", "epoch_s", "latency_ms", "throughput_per_s"}
-FORMS = {
+COMPUTED = {"schema_version", "kind", "step_ms", "epoch_s", "latency_ms", "throughput_per_s"}
+HAND_WRITTEN = ("verdict", "evaluations", "finished", "methods", "options")
+FORMS: dict[records.Form, dict[str, Any]] = {
     training.FORM: {"": training.History, "epoch": training.Epoch},
     ablation.FORM: {"": ablation.Ablation, "variant": ablation.Variant, "interval": Interval},
+    conversion.PLAN_FORM: {"": conversion.Plan},
+    conversion.JOURNAL_FORM: {
+        "": conversion.Journal,
+        "trial": conversion.Trial,
+        "verdict": Verdict,
+        "interval": Interval,
+    },
     layers.FORM: {"": layers.Explanation, "layer": layers.ExplainedLayer, "unfused": Unfused},
 }
 
@@ -151,9 +185,17 @@ def test_a_schema_names_every_field_and_describes_it(form: records.Form) -> None
     for name, kind in FORMS[form].items():
         described = schema["$defs"][name] if name else schema
         assert set(described["properties"]) - COMPUTED == {each.name for each in fields(kind)}
-        assert set(described["required"]) == set(described["properties"])
+        optional = set(HAND_WRITTEN) if kind is conversion.Plan else set()
+        assert set(described["required"]) == set(described["properties"]) - optional
         assert described["description"].endswith(".")
         assert all(each["description"].endswith(".") for each in described["properties"].values())
+
+
+def test_the_schemas_know_every_method_and_status() -> None:
+    plan, journal = (json.loads(form.schema_text()) for form in (conversion.PLAN_FORM, conversion.JOURNAL_FORM))
+    assert plan["properties"]["methods"]["additionalProperties"]["enum"] == list(METHODS)
+    assert set(journal["$defs"]["verdict"]["properties"]["status"]["enum"]) == set(Status)
+    assert set(json.loads(bench.schema())["$defs"]["row"]["properties"]["status"]["enum"]) == set(Status)
 
 
 def changed(record: Any, path: tuple[str | int, ...], value: Any) -> str:
@@ -217,8 +259,8 @@ def test_infinities_that_an_earlier_nnx_wrote_are_read() -> None:
     text = ABLATION.to_json().replace('"high": null', '"high": Infinity')
     assert "Infinity" in text
     assert ablation.Ablation.from_json(text) == ABLATION
-    with pytest.raises(BadUsage, match=r"parts_s\[0\] is null"):
-        ablation.Ablation.from_json(changed(ABLATION, ("variants", 0, "parts_s"), [math.inf]))
+    with pytest.raises(BadUsage, match="holds NaN"):
+        ablation.Ablation.from_json(text.replace("Infinity", "NaN"))
 
 
 class Colour(Enum):

@@ -146,7 +146,8 @@ def test_what_is_no_json_is_a_value_error(text: str) -> None:
         strict_json.parsed(text)
 
 
-def test_infinities_of_earlier_versions_become_null_where_they_are_asked_for() -> None:
-    assert strict_json.parsed("[Infinity, -Infinity, 1]", infinities=True) == [None, None, 1]
+def test_infinities_are_read_where_they_are_asked_for() -> None:
+    assert strict_json.parsed("[Infinity, -Infinity, 1]", infinities=True) == [math.inf, -math.inf, 1]
     with pytest.raises(ValueError, match="holds NaN"):
         strict_json.parsed("[NaN]", infinities=True)
+    strict_json.check([math.inf, -math.inf, 1], {"items": {"type": "number"}}, infinities=True)
