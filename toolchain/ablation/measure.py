@@ -1,10 +1,9 @@
 """What each training switch gains over the loop that a newcomer writes: one process each, in turns."""
 
-import json
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from exporters.atomic_file import write_text
 from toolchain import machine
+from toolchain.ablation.record import Ablation, Variant
 from toolchain.artifacts_folder import ABLATION
 from toolchain.bench import report
 from toolchain.bench.group import Contestant
@@ -26,48 +26,6 @@ from toolchain.training.options import Switches, TrainingOptions
 HEADINGS = ("training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation", "first step s")
 PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
 _TURN_LIMIT_S = 3600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One loop's figures. ``steps_ms`` and ``parts_s`` hold one entry a round; gains are over the plain loop."""
-
-    name: str
-    switched_on: tuple[str, ...]
-    steps_ms: tuple[tuple[float, ...], ...]
-    parts_s: tuple[float, ...]
-    epochs: int
-    validation_accuracy: float
-    first_step_s: float
-    step_gain: Interval
-    epoch_gain: Interval
-
-    @property
-    def step_ms(self) -> float:
-        """The median over all steps."""
-        return float(np.median([step for block in self.steps_ms for step in block]))
-
-    @property
-    def epoch_s(self) -> float:
-        """Wall time of one epoch, data included, validation apart."""
-        return sum(self.parts_s) / self.epochs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ablation:
-    """All loops of one run on one machine; the options are those of every loop but for the switches."""
-
-    recipe: str
-    options: dict[str, Any]
-    machine: dict[str, Any]
-    variants: tuple[Variant, ...]
-    dropped: dict[str, str]
-
-    def to_json(self) -> str:
-        entries = [
-            {**asdict(variant), "step_ms": variant.step_ms, "epoch_s": variant.epoch_s} for variant in self.variants
-        ]
-        return json.dumps({"schema_version": 1, **asdict(self), "variants": entries}) + "\n"
 
 
 def measure(

@@ -8,7 +8,7 @@ import click
 from toolchain.cli import options
 
 if TYPE_CHECKING:
-    from toolchain.layers.explain import Explanation
+    from toolchain.layers.record import Explanation
 
 
 @click.command("explain")

@@ -12,7 +12,7 @@ from toolchain.machine.conditions import processors_in
 
 if TYPE_CHECKING:
     from toolchain.conversion.goal import Goal
-    from toolchain.conversion.search import Plan
+    from toolchain.conversion.record import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -249,7 +249,7 @@ def goal(
     """What the options of :func:`gate` ask for; UsageError for those that would do nothing."""
     from toolchain.accuracy.gate import Requirement
     from toolchain.conversion.goal import Goal
-    from toolchain.conversion.search import Plan
+    from toolchain.conversion.record import Plan
 
     required = any(limit is not None for limit in (max_drop, min_sqnr, min_cosine))
     if not required:
@@ -260,11 +260,9 @@ def goal(
     replayed = Plan(exclude=())
     if plan is not None:
         try:
-            replayed = Plan.from_json(plan.read_text(encoding="utf-8"))
+            replayed = Plan.from_json(plan.read_bytes())
         except FileNotFoundError as error:
             raise BadUsage(f"There is no plan {plan}.", "Make one with --save-plan.") from error
-        except UnicodeDecodeError as error:
-            raise BadUsage(f"{plan} is not a plan.", "Give a file that --save-plan wrote.") from error
     return Goal(
         requirement=Requirement(max_drop=max_drop, min_sqnr_db=min_sqnr, min_cosine=min_cosine) if required else None,
         budget_s=budget if search else 0.0,
@@ -276,7 +274,7 @@ def goal(
 def keep_plan(plan: "Plan | None", goal: "Goal", path: Path | None) -> None:
     """Write the plan that a search found, or that nothing more than ``goal`` says was needed, if it is wanted."""
     from exporters.atomic_file import write_text
-    from toolchain.conversion.search import Plan
+    from toolchain.conversion.record import Plan
 
     if path is not None:
         write_text(path, (plan or Plan(exclude=goal.exclude, methods=goal.methods)).to_json())

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from exporters.int8 import targets
 from runtimes.registry import PROVIDERS
 from toolchain.doctor.facts import Facts, Need, Trial
 from toolchain.machine.description import BF16_FLAGS
 
-OK, WARN, MISSING = "ok", "warn", "missing"
 _BUSY_SHARE, _STOLEN_SHARE = 0.1, 0.01
 _LEAST_FREE_BYTES = 2 * 2**30
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
@@ -27,16 +27,26 @@ _INSTALL_CUDA = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _OWN_EXTRAS = ("cpu", "gpu", "dev")  # the wheels have checks of their own; a user has no need of dev
 
 
+class Health(StrEnum):
+    """``warn``: nnx works, though slower, less evenly, or without a part that is optional; ``missing``: it does not."""
+
+    OK = "ok"
+    WARN = "warn"
+    MISSING = "missing"
+
+
+OK, WARN, MISSING = Health
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing looked at.
 
-    ``status`` is ``ok``, ``warn`` (nnx works, though slower, less evenly, or without a part that is optional) or
-    ``missing`` (nnx cannot do its main job); ``mend`` is the command or the advice that changes it, None for ``ok``.
+    ``mend`` is the command or the advice that changes its status, None for one that is ok.
     """
 
     name: str
-    status: str
+    status: Health
     found: str
     mend: str | None = None
 
@@ -273,7 +283,7 @@ def _extras(facts: Facts) -> Iterator[Check]:
         yield _judged(f"extra {extra}", fine, found, f"pip install 'nnx-toolchain[{extra}]'")
 
 
-def _judged(name: str, good: bool, found: str, mend: str, worse: str = WARN) -> Check:
+def _judged(name: str, good: bool, found: str, mend: str, worse: Health = WARN) -> Check:
     return Check(name, OK, found) if good else Check(name, worse, found, mend)
 
 

@@ -15,7 +15,16 @@ def test_help_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "click" in loaded
-    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "rich"}
+    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "rich", "jsonschema"}
+
+
+@pytest.mark.parametrize("module", ["toolchain.html_report.gather", "toolchain.bench.compare_table"])
+def test_what_only_reads_records_loads_none_of_their_makers(module: str) -> None:
+    """``nnx report`` and ``nnx compare`` work where no model runs; records are checked when one is read."""
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split())
+    assert module in loaded
+    assert not loaded & {"torch", "onnxruntime", "onnx", "jsonschema"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
