@@ -33,8 +33,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration",),
         ("artifact",),
         ("onnx_file", "provenance", "library_output"),
-        ("atomic_file",),
-        ("errors",),
+        ("atomic_file", "processors"),
+        ("errors", "control_groups"),
     ),
 }
 OTHER_PACKAGES = {"toolchain": {"exporters", "runtimes"}, "exporters": set[str](), "runtimes": set[str]()}

@@ -44,7 +44,7 @@ def command(
     """
     from toolchain.console import LiveProgress, print_result
     from toolchain.layers.explain import explain, inputs
-    from toolchain.machine.description import usable_cores
+    from toolchain.machine import usable_cores
 
     progress = LiveProgress()
     found = explain(
