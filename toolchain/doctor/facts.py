@@ -28,7 +28,7 @@ from toolchain.processes import own_packages
 
 DISTRIBUTION = "nnx-toolchain"
 _IMPORTED = (  # as in pyproject.toml, which is not installed
-    "torch", "onnx", "onnxscript", "numpy", "scipy", "packaging", "click", "rich",
+    "torch", "onnx", "onnxscript", "numpy", "scipy", "packaging", "markupsafe", "filelock", "click", "rich",
 )  # fmt: skip
 _TIMEOUT_S = 60.0
 _REMOTE = "azure"  # sends its inputs to a service; every wheel has it

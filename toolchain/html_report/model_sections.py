@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from toolchain.bench.record import Benchmark, Profile
 from toolchain.html_report import commands, drawing, model_charts, tables
 from toolchain.html_report.finding import Panel
 from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, Training
-from toolchain.html_report.markup import Markup, command, joined, tag
+from toolchain.html_report.markup import command, joined, tag
 from toolchain.html_report.model_charts import Cell, Curve, Gain
 from toolchain.html_report.sections import MOST_DRAWN, Section
 from toolchain.stats import shown_ratio
