@@ -38,13 +38,13 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """One training loop of an ablation; gains are over the plain loop."""
+    """One training loop of an ablation; gains are over the plain loop, None where that could not run."""
 
     name: str
     step_ms: float
     epoch_s: float
-    step_gain: Interval
-    epoch_gain: Interval
+    step_gain: Interval | None
+    epoch_gain: Interval | None
     validation_accuracy: float
 
 
@@ -157,7 +157,7 @@ def _loops(content: _Content) -> tuple[Loop, ...]:
     _require_version(content)
     gains = ("step_gain", "epoch_gain")
     return tuple(
-        _only(Loop, {**entry, **{name: _only(Interval, entry[name]) for name in gains}})
+        _only(Loop, {**entry, **{name: entry[name] and _only(Interval, entry[name]) for name in gains}})
         for entry in content["variants"]
     )
 

@@ -16,7 +16,7 @@ from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, 
 from toolchain.html_report.markup import command, joined, tag
 from toolchain.html_report.model_charts import Cell, Curve, Gain
 from toolchain.html_report.sections import MOST_DRAWN, Section
-from toolchain.stats import shown_ratio
+from toolchain.stats import Interval, shown_ratio
 
 _MOST_OPERATORS = 10
 _MOST_NODES = 12
@@ -227,28 +227,38 @@ def ablation(loops: Sequence[Loop], line: str) -> Section:
         )
         for loop in loops
         for measure, gain in (("a step", loop.step_gain), ("an epoch", loop.epoch_gain))
+        if gain is not None
     ]  # fmt: skip
-    best = max(loops, key=lambda loop: loop.epoch_gain.estimate)
-    finding = f"The largest gain has “{best.name}”: {best.epoch_gain.estimate:.2f} times as fast an epoch as plain."
+    data = tables.table(
+        "Training loops",
+        ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
+        [
+            [
+                loop.name, f"{loop.step_ms:.1f}", _ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
+                _ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
+            ]
+            for loop in loops
+        ],
+    )  # fmt: skip
+    compared = [(loop.epoch_gain.estimate, loop.name) for loop in loops if loop.epoch_gain is not None]
+    if not compared:
+        intro = tag("p", "The plain loop could not run, so no gain is known.")
+        return Section(key=key, title=title, intro=intro, body=data)
+    largest, best = max(compared, key=lambda pair: pair[0])
+    finding = f"The largest gain has “{best}”: {largest:.2f} times as fast an epoch as plain."
     figure = drawing.figure(
         lambda layout: model_charts.gains(gains, layout),
         name="ablation-gains",
         title="gain of each training switch",
         finding=finding,
         caption="Each loop in a process of its own, in turns; lines are 95 % intervals.",
-        data=tables.table(
-            "Training loops",
-            ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
-            [
-                [
-                    loop.name, f"{loop.step_ms:.1f}", shown_ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
-                    shown_ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
-                ]
-                for loop in loops
-            ],
-        ),
-    )  # fmt: skip
+        data=data,
+    )
     return Section(key=key, title=title, intro=tag("p", finding), body=figure)
+
+
+def _ratio(gain: Interval | None) -> str:
+    return "–" if gain is None else shown_ratio(gain)
 
 
 def machine(benchmark: Benchmark) -> Section:
