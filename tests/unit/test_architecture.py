@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("datasets", "accuracy", "processes"),
         ("records",),
         ("manifest", "console", "stats"),
-        ("machine", "artifacts_folder", "strict_json", "progress", "student"),
+        ("machine", "artifacts_folder", "strict_json", "progress"),
         ("errors",),
     ),
     "exporters": (
@@ -36,8 +36,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("artifact",),
         ("model_file",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
-        ("atomic_file",),
-        ("errors",),
+        ("atomic_file", "processors"),
+        ("errors", "control_groups"),
     ),
 }
 OTHER_PACKAGES = {"toolchain": {"exporters", "runtimes"}, "exporters": set[str](), "runtimes": set[str]()}

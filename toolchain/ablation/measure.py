@@ -42,6 +42,8 @@ def measure(
 
     The plain loop is fp32, eager, default memory format, and transforms sample by sample in a DataLoader. A variant
     that cannot run is left out and named; "all switches" are those that training uses by default on this device.
+    Without the plain loop the others are kept, and no gain is known: see :func:`require_plain`. Raises CheckFailed when
+    no loop could run.
     """
     results: dict[str, dict[str, Any]] = {}
     dropped: dict[str, str] = {}
@@ -78,18 +80,27 @@ def measure(
         finally:
             for contestant in running.values():
                 contestant.close()
-    if PLAIN not in running:
-        raise CheckFailed(f"The plain loop could not run: {dropped.get(PLAIN)}", "Train the recipe first.")
+    if not running:
+        raise CheckFailed(f"No loop could run. The plain one: {dropped[PLAIN]}", "Train the recipe first.")
+    plain = results[PLAIN] if PLAIN in running else None
     found = Ablation(
         recipe=recipe_name,
         options=options.as_json(),
         machine=asdict(machine.describe()),
-        variants=tuple(_variant(name, switches[name], results[name], results[PLAIN], options) for name in running),
+        variants=tuple(_variant(name, switches[name], results[name], plain, options) for name in running),
         dropped=dropped,
     )
     write_text(folder / ABLATION, found.to_json())
     write_text(folder / "ablation.md", report.markdown_table(HEADINGS, cells(found)) + "\n")
     return found
+
+
+def require_plain(found: Ablation) -> None:
+    """Raise CheckFailed where the loop that the others are compared with could not run."""
+    if PLAIN in found.dropped:
+        raise CheckFailed(
+            f"The plain loop could not run, so no gain is known: {found.dropped[PLAIN]}", "Train the recipe first."
+        )
 
 
 def variants_of(full: Switches) -> dict[str, Switches]:
@@ -143,7 +154,7 @@ def _take_turns(
 
 
 def _variant(
-    name: str, switches: Switches, result: dict[str, Any], plain: dict[str, Any], options: TrainingOptions
+    name: str, switches: Switches, result: dict[str, Any], plain: dict[str, Any] | None, options: TrainingOptions
 ) -> Variant:
     def steps_of(given: dict[str, Any]) -> list[list[float]]:
         return [part["step_ms"] for part in given["parts"]]
@@ -159,8 +170,8 @@ def _variant(
         epochs=options.epochs,
         validation_accuracy=result["accuracy"],
         first_step_s=result["first_step_s"],
-        step_gain=ratio_of_medians(steps_of(plain), steps_of(result)),
-        epoch_gain=ratio_of_medians(seconds_of(plain), seconds_of(result)),
+        step_gain=None if plain is None else ratio_of_medians(steps_of(plain), steps_of(result)),
+        epoch_gain=None if plain is None else ratio_of_medians(seconds_of(plain), seconds_of(result)),
     )
 
 
@@ -180,5 +191,5 @@ def _save(data: Dataset, folder: Path) -> dict[str, str]:
     return files
 
 
-def _gain(gain: Interval) -> str:
-    return f"{gain.estimate:.2f}x ({gain.low:.2f}–{gain.high:.2f})"
+def _gain(gain: Interval | None) -> str:
+    return "–" if gain is None else f"{gain.estimate:.2f}x ({gain.low:.2f}–{gain.high:.2f})"

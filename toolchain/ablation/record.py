@@ -23,7 +23,10 @@ FORM = Form(
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One loop's figures. ``steps_ms`` and ``parts_s`` hold one entry a round; gains are over the plain loop."""
+    """One loop's figures. ``steps_ms`` and ``parts_s`` hold one entry a round; gains are over the plain loop.
+
+    They are None where that could not run.
+    """
 
     name: str
     switched_on: tuple[str, ...]
@@ -32,8 +35,8 @@ class Variant:
     epochs: int
     validation_accuracy: float
     first_step_s: float
-    step_gain: Interval
-    epoch_gain: Interval
+    step_gain: Interval | None
+    epoch_gain: Interval | None
 
     @property
     def step_ms(self) -> float:

@@ -45,7 +45,7 @@ def command(
     from exporters.model_file import ModelFile
     from toolchain.console import LiveProgress, print_result
     from toolchain.layers.explain import explain, inputs
-    from toolchain.machine.description import usable_cores
+    from toolchain.machine import usable_cores
 
     progress = LiveProgress()
     file = ModelFile(model)

@@ -78,6 +78,7 @@ def command(
                 list(ablation.HEADINGS),
                 ablation.cells(found),
             )
+        ablation.require_plain(found)
         return
     trained = road.train(training, resume=resume or None)
     if as_json:

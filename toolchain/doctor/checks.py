@@ -1,9 +1,11 @@
 """Facts -> checks: what is well, what could be better, what is missing, and the command that mends it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from exporters.int8 import targets
 from runtimes.registry import PROVIDERS
@@ -132,8 +134,7 @@ def _gpu(facts: Facts) -> Iterator[Check]:
 
 def _python(facts: Facts) -> Iterator[Check]:
     version, wanted = facts.machine.python, facts.python_wanted
-    bounds = re.findall(r"(>=|<)\s*([\d.]+)", wanted)
-    fits = all((_release(version) >= _release(bound)) == (sign == ">=") for sign, bound in bounds)
+    fits = SpecifierSet(wanted).contains(_release(version) or version)
     yield _judged("python", fits, version, f"Make an environment with a Python {wanted}.", worse=MISSING)
 
 
@@ -248,7 +249,7 @@ def _mend_libraries(trial: Trial, cuda: str) -> str | None:
     if missing:
         return _MEND_DRIVER
     driver = next((version for library, version in trial.libraries.items() if library.startswith("libcuda.")), None)
-    if driver and _release(driver) < _release(cuda)[:1]:
+    if driver and cuda and Version(driver).major < Version(cuda).major:
         return f"Update NVIDIA's driver: it knows CUDA {driver}, and {cuda} is wanted."
     return None
 
@@ -291,18 +292,18 @@ def _lacks(need: Need, version: str | None) -> str | None:
     """What is wrong with the version that is installed; None when nothing is."""
     if version is None:
         return "not installed"
-    if _release(version) >= _release(need.at_least):
+    release = _release(version)
+    if release is None or not need.at_least or release >= Version(need.at_least):
         return None
     return f"{version} is too old: nnx needs {need.at_least}"
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without zeros at the end; a pre-release of 2.7 counts as 2.7."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(number) for number in found[0].split(".")] if found else []
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return tuple(numbers)
+def _release(version: str) -> Version | None:
+    """The release that a version belongs to, as a pre-release of 2.7 does to 2.7; None for what keeps to no rule."""
+    try:
+        return Version(Version(version.removesuffix("+")).base_version)  # Python built from its sources ends in +
+    except InvalidVersion:
+        return None
 
 
 def _gib(size: int) -> str:

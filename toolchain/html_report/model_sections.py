@@ -7,16 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from toolchain.ablation.record import Ablation
 from toolchain.bench.record import Benchmark, Profile
 from toolchain.html_report import commands, drawing, model_charts, tables
 from toolchain.html_report.finding import Panel
 from toolchain.html_report.gather import Gathered
-from toolchain.html_report.markup import Markup, command, joined, tag
+from toolchain.html_report.markup import command, joined, tag
 from toolchain.html_report.model_charts import Cell, Curve, Gain
 from toolchain.html_report.sections import MOST_DRAWN, Section
 from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation
-from toolchain.stats import shown_ratio
+from toolchain.stats import Interval, shown_ratio
 from toolchain.training.record import History, best
 
 _MOST_OPERATORS = 10
@@ -228,28 +230,38 @@ def ablation(found: Ablation | None, line: str) -> Section:
         )
         for loop in found.variants
         for measure, gain in (("a step", loop.step_gain), ("an epoch", loop.epoch_gain))
+        if gain is not None
     ]  # fmt: skip
-    best = max(found.variants, key=lambda loop: loop.epoch_gain.estimate)
-    finding = f"The largest gain has “{best.name}”: {best.epoch_gain.estimate:.2f} times as fast an epoch as plain."
+    data = tables.table(
+        "Training loops",
+        ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
+        [
+            [
+                loop.name, f"{loop.step_ms:.1f}", _ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
+                _ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
+            ]
+            for loop in found.variants
+        ],
+    )  # fmt: skip
+    compared = [(loop.epoch_gain.estimate, loop.name) for loop in found.variants if loop.epoch_gain is not None]
+    if not compared:
+        intro = tag("p", "The plain loop could not run, so no gain is known.")
+        return Section(key=key, title=title, intro=intro, body=data)
+    largest, leader = max(compared, key=lambda pair: pair[0])
+    finding = f"The largest gain has “{leader}”: {largest:.2f} times as fast an epoch as plain."
     figure = drawing.figure(
         lambda layout: model_charts.gains(gains, layout),
         name="ablation-gains",
         title="gain of each training switch",
         finding=finding,
         caption="Each loop in a process of its own, in turns; lines are 95 % intervals.",
-        data=tables.table(
-            "Training loops",
-            ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
-            [
-                [
-                    loop.name, f"{loop.step_ms:.1f}", shown_ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
-                    shown_ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
-                ]
-                for loop in found.variants
-            ],
-        ),
-    )  # fmt: skip
+        data=data,
+    )
     return Section(key=key, title=title, intro=tag("p", finding), body=figure)
+
+
+def _ratio(gain: Interval | None) -> str:
+    return "–" if gain is None else shown_ratio(gain)
 
 
 def machine(benchmark: Benchmark) -> Section:

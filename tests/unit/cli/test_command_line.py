@@ -15,7 +15,7 @@ def test_help_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "click" in loaded
-    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "rich", "jsonschema"}
+    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "scipy", "rich", "jsonschema"}
 
 
 @pytest.mark.parametrize("module", ["toolchain.html_report.gather", "toolchain.bench.compare_table"])

@@ -13,12 +13,13 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from tests.unit.html_report.report_data import BENCHMARK, EVIL, EXPLANATION, folder_with, row
 from toolchain.errors import BadUsage
 from toolchain.html_report import gather, tables
 from toolchain.html_report.finding import finding, panels
-from toolchain.html_report.markup import Markup, joined, tag
+from toolchain.html_report.markup import joined, tag
 from toolchain.html_report.placement import Point, place
 from toolchain.stats import Interval
 
