@@ -20,6 +20,7 @@ COMMANDS = {
     "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8 or int4."),
     "explain": ("toolchain.cli.explain", "Show each layer's precision, error, size and time."),
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
+    "tune": ("toolchain.cli.tune", "Find the session settings that run a model fastest."),
     "compare": ("toolchain.cli.compare", "Compare two benchmarks, row by row."),
     "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),

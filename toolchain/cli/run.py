@@ -1,7 +1,5 @@
 """``nnx run``."""
 
-from pathlib import Path
-
 import click
 
 from toolchain.cli import options
@@ -9,8 +7,7 @@ from toolchain.cli import options
 
 @click.command("run")
 @click.argument("recipe")
-@options.data
-@options.out_folder
+@options.folders
 @click.option("--force", is_flag=True, help="Redo every step, whatever has not changed.")
 @options.opset
 @click.option(
@@ -25,24 +22,12 @@ from toolchain.cli import options
 @options.as_json
 def command(
     recipe: str,
-    data: Path | None,
-    out: Path | None,
+    folders: options.Folders,
     force: bool,
     opset: int,
     samples: int,
-    epochs: int | None,
-    batch_size: int | None,
-    lr: float | None,
-    seed: int,
-    device: str,
-    amp: str,
-    compile: bool | None,
-    compile_mode: str,
-    providers: tuple[str, ...],
-    batches: tuple[int, ...],
-    threads: tuple[int, ...] | None,
-    precision: float,
-    max_time: float,
+    training: options.TrainingChoices,
+    measuring: options.Measuring,
     as_json: bool,
 ) -> None:
     """Do the whole job for RECIPE: train, export, fp16, int8, bench, report.
@@ -57,35 +42,29 @@ def command(
     """
     from toolchain import pipeline
     from toolchain.bench import judging
-    from toolchain.bench.benchmark import Effort
     from toolchain.bench.sweep import Sweep
     from toolchain.cli.bench import show
     from toolchain.console import LiveProgress, print_result
-    from toolchain.inputs import sources
-    from toolchain.training import options as training_options
 
     progress = LiveProgress()
-    settings = Sweep(providers=providers, batches=batches, threads=threads or ()).settings()
-    sources.recipe_named(recipe)  # before a folder is made for it
+    settings = Sweep(
+        providers=measuring.providers, batches=measuring.batches, threads=measuring.threads or ()
+    ).settings()
     road = pipeline.Pipeline(
         recipe,
-        options.artifacts_folder(recipe, out),
-        data_folder=data,
+        folders.artifacts(recipe),
+        data_folder=folders.data,
         force=force,
         command=click.get_current_context().obj,
         progress=progress,
     )
-    training = training_options.resolve(
-        road.recipe, progress=progress, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, device=device, amp=amp,
-        compile=compile, compile_mode=compile_mode,
-    )  # fmt: skip
     measured = pipeline.run(
         road,
-        training,
+        training.resolved(road.recipe, progress),
         settings=settings,
         opset=opset,
         calibration_samples=samples,
-        effort=Effort(precision=precision, max_time_s=max_time),
+        effort=measuring.effort(),
     )
     if as_json:
         print_result(measured.to_json())

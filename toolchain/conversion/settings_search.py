@@ -168,11 +168,11 @@ def tune(
     progress: Progress = SILENT,
 ) -> Found:
     """What :func:`thorough` finds for one file, on real inputs if there are any; stored in it where it gains."""
+    precision = onnx_file.precision_of(onnx_file.load(model))
     if samples_source is not None:
         feeds = samples.named(samples_source, data_folder, split="test", count=setting.batch, model=model)
     else:
         feeds = samples.random_for_model(model, setting.batch)
-    precision = onnx_file.precision_of(onnx_file.load(model))
     found = thorough(model, feeds, setting=setting, precision=precision, effort=effort, progress=progress)
     if found.speedup is not None:
         store(model, found.settings)
