@@ -25,7 +25,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("recipes",),
         ("datasets", "accuracy", "processes"),
         ("manifest", "console", "stats"),
-        ("machine", "artifacts_folder", "strict_json", "progress", "student"),
+        ("machine", "artifacts_folder", "strict_json", "progress", "student", "streams"),
         ("errors",),
     ),
     "exporters": (
