@@ -14,8 +14,10 @@ def staged(final: Path) -> Iterator[Path]:
     """Yield a temporary path in ``final``'s folder that becomes ``final`` when the block succeeds.
 
     The rename is atomic: a reader, or the next run after a kill at any moment, sees the old file or the new one.
-    When the block raises, the temporary file is removed and ``final`` stays as it was.
+    When the block raises, the temporary file is removed, with folders that were made for it, and ``final`` stays as it
+    was.
     """
+    missing = [folder for folder in (final.parent, *final.parent.parents) if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
@@ -26,6 +28,9 @@ def staged(final: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        with suppress(OSError):  # not empty, when the block succeeded
+            for folder in missing:
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -47,3 +47,11 @@ def test_a_kill_leaves_the_old_file_and_a_leftover_that_is_removed(tmp_path: Pat
 def test_the_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_a_failure_leaves_no_folder_that_was_made_for_the_file(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for final in (tmp_path / "old" / "a.txt", tmp_path / "new" / "place" / "a.txt"):
+        with pytest.raises(RuntimeError), staged(final):
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
