@@ -20,8 +20,10 @@ def staged(final: Path) -> Iterator[Path]:
 
     The block writes to it by its name, which nobody can guess: ``.NAME.nnx-PROCESS-RANDOM.partial``. The rename is
     atomic: a reader, or the next run after a kill at any moment, sees the old file or the new one, which takes over the
-    old one's mode. When the block raises, the temporary file is removed and ``final`` stays as it was.
+    old one's mode. When the block raises, the temporary file is removed, with the folders that were
+    made for it, and ``final`` stays as it was.
     """
+    missing = [folder for folder in (final.parent, *final.parent.parents) if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
     mark = f"nnx-{os.getpid()}-{secrets.token_hex(8)}"
     temporary = final.with_name(f".{final.name[:_SHOWN_OF_NAME]}.{mark}.partial")
@@ -40,6 +42,9 @@ def staged(final: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        with suppress(OSError):  # not empty, when the block succeeded
+            for folder in missing:
+                folder.rmdir()
 
 
 def _mode_of(path: Path) -> int | None:

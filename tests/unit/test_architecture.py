@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("datasets", "accuracy", "processes"),
         ("records",),
         ("manifest", "console", "stats"),
-        ("machine", "artifacts_folder", "strict_json", "progress"),
+        ("machine", "artifacts_folder", "strict_json", "progress", "streams"),
         ("errors",),
     ),
     "exporters": (

@@ -125,3 +125,11 @@ def test_a_name_as_long_as_names_may_be_can_be_staged_in_itself(tmp_path: Path) 
 def test_the_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_a_failure_leaves_no_folder_that_was_made_for_the_file(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for final in (tmp_path / "old" / "a.txt", tmp_path / "new" / "place" / "a.txt"):
+        with pytest.raises(RuntimeError), staged(final):
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]

@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import options
+from toolchain.cli import options, types
 
 if TYPE_CHECKING:
     from toolchain.layers.record import Explanation
 
 
 @click.command("explain")
-@click.argument("model", type=options.FILE)
-@click.option(
-    "--reference", type=options.FILE, help="The fp32 model that MODEL was made from: shows each layer's error."
-)
+@click.argument("model", type=types.FILE)
+@click.option("--reference", type=types.FILE, help="The fp32 model that MODEL was made from: shows each layer's error.")
 @click.option(
     "--samples",
     metavar="DATA",

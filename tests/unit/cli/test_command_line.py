@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -54,10 +55,17 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 def test_the_opsets_offered_are_those_that_are_honoured() -> None:
     from exporters.torch_onnx import DEFAULT_OPSET, OPSETS
     from toolchain.cli.export import command
-    from toolchain.cli.options import OPSET
+    from toolchain.cli.types import OPSET
 
     assert range(OPSET.min, OPSET.max + 1) == OPSETS
     assert next(parameter for parameter in command.params if parameter.name == "opset").default == DEFAULT_OPSET
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_takes_a_long_list_of_parameters(name: str) -> None:
+    command = nnx.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None and command.callback is not None
+    assert len(inspect.signature(command.callback).parameters) <= 8
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:
