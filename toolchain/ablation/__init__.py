@@ -1,1 +1,1 @@
-"""What each training switch gains: :mod:`.measure` lets every :mod:`.variant` of the loop take turns."""
+"""What each training switch gains: :mod:`.measure` lets every :mod:`.variant` of the loop take turns; the figures are a :mod:`.record`."""
