@@ -140,3 +140,14 @@ def test_packages_are_listed_for_the_build() -> None:
     assert sorted(listed) == sorted({".".join(path.parent.relative_to(ROOT).parts) for path in FILES})
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").exists()
+
+
+def test_data_files_are_listed_for_the_build() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    data = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert data == {ROOT / package.replace(".", "/") / name for package, names in listed.items() for name in names}
