@@ -1,11 +1,11 @@
 """Makes model files, each from the one before: torch module -> fp32 -> fp16, bf16, int8, int4.
 
-Every converter has one shape, ``convert(src, dst, *, ...) -> Artifact``, and never edits its input.
-Knows nothing of timing, tasks or commands. Start at :mod:`exporters.torch_onnx`.
+Every converter has one shape, ``convert(src: ModelFile, dst: Path, *, ...) -> Artifact``, and never edits its input.
+Knows nothing of timing, tasks or commands. Start at :mod:`exporters.torch_onnx`, or at a :mod:`exporters.model_file`.
 
-    int8_static      calibration (activations -> histogram -> thresholds; taps say of what; statistics_cache)
-                     -> equalization, stem_fold, attention_form -> qdq -> bias_correction (segments), by evidence
-    int8_dynamic     int8_preparation is what both share, targets says in which format
-    fp16             half_ranges (which nodes cannot) -> half_graph (who casts)
-    bf16, int4       weights only
+    model_file       one .onnx file, read once: facts, hash and size over all its files, the graph in converters' form
+    cleaning         that form, and graphs without what nobody reads (onnx-ir)
+    calibration/     what activations do on real data
+    int8/ half/      static and dynamic int8; fp16 and bf16; int4 beside them packs weights only
+    finish           the tail that all converters share: checked, interface kept, provenance written, saved
 """

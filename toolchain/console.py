@@ -5,7 +5,6 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 from rich.cells import cell_len
@@ -68,9 +67,7 @@ class _DrawnBoard(Board):
         self._live.update(self._table(), refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ignored: object) -> None:
         self._live.stop()
 
     def _table(self) -> Table:
@@ -107,9 +104,7 @@ class _PlainBoard(Board):
         self._state = _rounds(done, planned, left_s)
         self._lines.say_seldom(self._state)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ignored: object) -> None:
         self._lines.say(self._state)
 
 
@@ -133,9 +128,7 @@ class _DrawnBar(Bar):
         self._rich.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ignored: object) -> None:
         self._rich.stop()
 
 
@@ -148,9 +141,7 @@ class _PlainBar(Bar):
         self._latest = _figures(figures) or self._latest
         self._lines.say_seldom(self._state)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ignored: object) -> None:
         self._lines.say(self._state)
 
     @property

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from exporters import torch_onnx
 from exporters.atomic_file import remove_leftovers, sha256_of, write_text
 from exporters.errors import NotApplicable
 from exporters.model_file import ModelFile
-from toolchain import __version__, machine, manifest, run_report
+from toolchain import __version__, machine, manifest, records, run_report
 from toolchain.accuracy import parity
 from toolchain.accuracy.gate import Requirement
 from toolchain.accuracy.status import Status
@@ -37,11 +37,7 @@ CALIBRATION_SAMPLES = 256
 SEARCH_BUDGET_S = 600.0
 
 
-class _Facts(Protocol):
-    def facts(self) -> dict[str, Any]: ...
-
-
-_Kind = TypeVar("_Kind", bound=_Facts)
+_Step = TypeVar("_Step", TrainStep, ModelStep, Said)
 
 
 class Pipeline:
@@ -111,7 +107,7 @@ class Pipeline:
             preprocessing = self._source.save_preprocessing(self.folder)
             return [result.checkpoint, self.folder / HISTORY, *preprocessing], trained
 
-        return self._step("train", inputs, step, TrainStep.of)
+        return self._step("train", inputs, step, TrainStep)
 
     def trained(self, options: TrainingOptions) -> Path:
         """The checkpoint in the folder, however it was trained; trained now with ``options`` when there is none."""
@@ -181,9 +177,9 @@ class Pipeline:
                 model, test, reference=reference, threads=machine.usable_cores(), progress=self._progress
             )
             write_text(path, found.to_json())
-            return [path], Said(" ".join(found.advice) or f"{len(found.layers)} layers")
+            return [path], Said(text=" ".join(found.advice) or f"{len(found.layers)} layers")
 
-        self._step("explain", inputs, step, Said.of)
+        self._step("explain", inputs, step, Said)
 
     def bench(self, settings: list[Setting], effort: Effort) -> Benchmark:
         """Leave ``bench.json``: every row of the folder in every setting, judged on the whole test split."""
@@ -209,9 +205,9 @@ class Pipeline:
             )
             # a row that failed or was not available may do better next time: only a sound run is reused
             sound = all(row.status is Status.OK for row in measured.rows)
-            return [path] if sound else [], Said(f"{len(measured.rows)} rows in {path}")
+            return [path] if sound else [], Said(text=f"{len(measured.rows)} rows in {path}")
 
-        self._step("bench", inputs, step, Said.of)
+        self._step("bench", inputs, step, Said)
         return Benchmark.from_json(path.read_text(encoding="utf-8"))
 
     def report(self, train: TrainStep, models: list[ModelStep], measured: Benchmark) -> Path:
@@ -239,26 +235,26 @@ class Pipeline:
             made = make()
             for note in made.artifact.notes:
                 self._progress.note(note)
-            return [made.artifact.path], ModelStep.made(made)
+            return [made.artifact.path], ModelStep.of(made)
 
-        return self._step(step, inputs, run, ModelStep.of)
+        return self._step(step, inputs, run, ModelStep)
 
     def _step(
         self,
         name: str,
         inputs: dict[str, Any],
-        run: Callable[[], tuple[list[Path], _Kind]],
-        read: Callable[[dict[str, Any]], _Kind],
-    ) -> _Kind:
+        run: Callable[[], tuple[list[Path], _Step]],
+        kind: type[_Step],
+    ) -> _Step:
         kept = None if self._force else self.manifest.done(name, inputs)
         if kept is not None:
-            found = read(kept)
+            found = records.made(kind, kept)
             self._progress.note(f"{name}: reused, {found}")
             return found
         self._progress.note(f"{name} ...")
         outputs, found = run()
         if outputs:
-            self.manifest.record(name, inputs, outputs, found.facts())
+            self.manifest.record(name, inputs, outputs, asdict(found))
         self._progress.note(f"{name}: {found}")
         return found
 

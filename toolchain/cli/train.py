@@ -40,7 +40,7 @@ def command(
       nnx train cifar10 --data ~/cifar10 --ablate
     """
     import json
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from toolchain import pipeline
     from toolchain.ablation import measure as ablation
@@ -68,7 +68,7 @@ def command(
         return
     trained = road.train(chosen, resume=resume or None)
     if as_json:
-        print_result(json.dumps(trained.facts()))
+        print_result(json.dumps(asdict(trained)))
     else:
         print_result(
             f"{folder / 'checkpoint.pt'}: test accuracy {trained.test_accuracy:.2%}, "

@@ -11,8 +11,6 @@ from toolchain.errors import BadUsage, NotAvailable
 from toolchain.progress import Progress
 from toolchain.recipes.recipe import Recipe
 
-AMP_CHOICES = ("auto", "fp16", "bf16", "off")
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
 _AMPERE = (8, 0)
 
