@@ -7,8 +7,6 @@ from click.testing import CliRunner
 
 from toolchain.cli import COMMANDS, nnx
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def test_help_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "toolchain", "--help"]
@@ -35,11 +33,6 @@ def test_every_option_has_help(name: str) -> None:
     for parameter in command.params:
         if parameter.param_type_name == "option":
             assert parameter.help, f"nnx {name} {parameter.opts}"  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_readme(name: str) -> None:
-    assert f"nnx {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_opsets_offered_are_those_that_are_honoured() -> None:
