@@ -23,7 +23,7 @@ ENVIRONMENTS = ROOT / ".venv-pythons"
 PINNED = ("-c", str(ROOT / "constraints.txt"))
 NEWEST = "newest"
 NEWEST_ON = "3.11"
-EXTRAS = ("cpu", "recipes", "report", "dev")
+EXTRAS = ("cpu", "recipes", "report", "dev", "docs")
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 

@@ -51,7 +51,9 @@ def main(folder: Path) -> None:
         goal=Goal(requirement=Requirement(min_sqnr_db=20.0), budget_s=60.0),
         progress=SILENT,
     )
-    print(f"{proven.artifact.path.name}: {proven.artifact.size_bytes:,} bytes; {proven.verdict and proven.verdict.text}")
+    print(
+        f"{proven.artifact.path.name}: {proven.artifact.size_bytes:,} bytes; {proven.verdict and proven.verdict.text}"
+    )
 
     runtime = OrtRuntime(int8, threads=1)
     runtime.open()

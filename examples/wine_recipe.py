@@ -33,9 +33,7 @@ class Wine:
             test=Split(inputs[test], labels[test]),
             classes=("barolo", "grignolino", "barbera"),
             # each measurement has a scale of its own; what is known of it comes from the training split alone
-            scale=Scale(
-                mean=tuple(inputs[train].mean(axis=0).tolist()), std=tuple(inputs[train].std(axis=0).tolist())
-            ),
+            scale=Scale(mean=tuple(inputs[train].mean(axis=0).tolist()), std=tuple(inputs[train].std(axis=0).tolist())),
         )
 
     def save_preprocessing(self, folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ def test_a_recipe_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
     ended = run_nnx("run", f"{EXAMPLES / 'wine_recipe.py'}:recipe", "--out", "wine", *brief, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     rows = json.loads(ended.stdout)["rows"]
-    assert {row["label"] for row in rows if row["status"] == "ok"} >= {"eager", "ort fp32", "ort fp16"}
+    assert {row["candidate"]["label"] for row in rows if row["status"] == "ok"} >= {"eager", "ort fp32", "ort fp16"}
     assert all(row["accuracy"]["estimate"] > 0.8 for row in rows if row["status"] == "ok")
 
 
