@@ -16,6 +16,7 @@ EXAMPLES = ROOT / "examples"
 Nnx = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_a_recipe_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
     brief = ["--no-compile", "--batch", "8", "--threads", "1", "--max-time", "1s", "--json"]
     ended = run_nnx("run", f"{EXAMPLES / 'wine_recipe.py'}:recipe", "--out", "wine", *brief, cwd=tmp_path)

@@ -11,7 +11,10 @@ _HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 def _lacks_torch(error: BaseException | None) -> bool:
-    return not _HAS_TORCH and isinstance(error, ModuleNotFoundError) and error.name == "torch"
+    """Whether that is what an error comes from, in the end: a user's file that imports torch is refused in our words."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__
+    return not _HAS_TORCH and error is not None and error.name == "torch"
 
 
 class _TorchlessModule(pytest.Module):
@@ -34,7 +37,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def pytest_runtest_call() -> Generator[None, None, None]:
     try:
         return (yield)
-    except ModuleNotFoundError as error:
+    except Exception as error:
         if _lacks_torch(error):
             pytest.skip(NO_TORCH)
         raise

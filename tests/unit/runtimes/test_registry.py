@@ -226,8 +226,11 @@ def test_availability_is_yes_or_says_why_and_what_to_do(runtime: str, provider: 
     assert found or (found.why and found.do)
 
 
-def test_cpu_is_available_everywhere() -> None:
-    assert all(registry.available(runtime, registry.PROVIDERS["cpu"]) for runtime in ("eager", "ort"))
+@pytest.mark.parametrize("runtime", ["eager", "ort"])
+def test_cpu_is_available_everywhere(runtime: str) -> None:
+    if runtime == "eager":
+        pytest.importorskip("torch", reason="needs PyTorch, which is not installed")
+    assert registry.available(runtime, registry.PROVIDERS["cpu"])
 
 
 def test_two_wheels_in_one_folder_are_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,6 +243,11 @@ def test_two_wheels_in_one_folder_are_named_as_the_cause(tmp_path: Path, monkeyp
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
         (folder / "RECORD").write_text(files)
+        module = tmp_path / files.removesuffix(
+            ",,"
+        )  # from Python 3.12 on, what RECORD lists and is not there is left out
+        module.parent.mkdir(exist_ok=True)
+        module.touch()
     here = [*importlib.metadata.distributions(path=[str(tmp_path)])]
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: here)
     assert registry.wheels() == {"onnxruntime-gpu": "1.2", "onnxruntime-openvino": "1.2"}
