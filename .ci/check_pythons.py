@@ -53,7 +53,7 @@ def interpreter(version: str) -> Path | None:
 
 
 def _answers(python: str | Path, version: str) -> bool:
-    command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    command: list[str | Path] = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.returncode == 0 and ended.stdout.strip() == version
 
@@ -92,7 +92,19 @@ def check(version: str, *, newest: bool, cuda: bool) -> Outcome:
 
 def torch_to_take(python: Path, limits: tuple[str, ...], *, cuda: bool) -> tuple[str | None, str]:
     """The requirement of the PyTorch that pip would take, None for one of gigabytes; and then why there is none."""
-    command = [python, "-m", "pip", "install", "--dry-run", "--no-deps", "--quiet", "--report", "-", *limits, "torch"]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--no-deps",
+        "--quiet",
+        "--report",
+        "-",
+        *limits,
+        "torch",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         return None, "pip finds no PyTorch"
@@ -105,7 +117,7 @@ def torch_to_take(python: Path, limits: tuple[str, ...], *, cuda: bool) -> tuple
 
 
 def pip(python: Path, *arguments: str) -> None:
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
     subprocess.run(command, cwd=ROOT, check=True)
 
 

@@ -16,7 +16,8 @@ class TwoTowers(nn.Module):
         self.left, self.right = nn.Linear(8, 32), nn.Linear(12, 32)
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return (self.left(user) * self.right(item)).sum(dim=1)
+        fit: torch.Tensor = (self.left(user) * self.right(item)).sum(dim=1)
+        return fit
 
 
 def two_towers() -> tuple[nn.Module, dict[str, torch.Tensor]]:

@@ -11,7 +11,7 @@ _HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 def _lacks_torch(error: BaseException | None) -> bool:
-    """Whether that is what an error comes from, in the end: a user's file that imports torch is refused in our words."""
+    """Whether that is what an error comes from: a user's file that imports torch is refused in words of ours."""
     while error is not None and not isinstance(error, ModuleNotFoundError):
         error = error.__cause__
     return not _HAS_TORCH and error is not None and error.name == "torch"

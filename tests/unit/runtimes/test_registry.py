@@ -1,4 +1,5 @@
 import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
@@ -112,7 +113,7 @@ def test_a_device_that_is_not_there_is_refused(options: dict[str, str]) -> None:
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package like onnxruntime-ep-webgpu, whose library is no library."""
-    if WEBGPU.ort_name in plugin_providers.built_in() or registry.importlib.util.find_spec(str(WEBGPU.plugin)):
+    if WEBGPU.ort_name in plugin_providers.built_in() or importlib.util.find_spec(str(WEBGPU.plugin)):
         pytest.skip("the real one is installed")
     library = tmp_path / "libprovider.so"
     library.write_bytes(b"")
