@@ -38,6 +38,17 @@ class NodeTime:
     inserted: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unfused:
+    """A node of a QDQ model that did not become part of an int8 kernel, the time it takes, and why it is listed."""
+
+    name: str
+    op_type: str
+    mean_us: float
+    share: float
+    why: str
+
+
 def is_compiled(name: str, provider: str) -> bool:
     """Whether the node is a subgraph that the provider compiled as a whole, which ONNX Runtime names after it."""
     return name.startswith(f"{provider}_")

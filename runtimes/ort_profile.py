@@ -11,7 +11,7 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from runtimes.base import run
 from runtimes.node_time import CONVERSIONS as CONVERSIONS
 from runtimes.node_time import WARM_UP_RUNS, is_compiled, middle_mean, require_runs, with_shares
 from runtimes.node_time import NodeTime as NodeTime
+from runtimes.node_time import Unfused as Unfused
 from runtimes.ort import OrtRuntime
 from runtimes.ort_session import CPU, RUN_ERRORS, chosen_settings, run_failed, start
 from runtimes.registry import Options
@@ -44,17 +45,6 @@ _INSERTED_CAST = ("InsertedPrecisionFreeCast_", "InsertedCast_")
 _WITH_SUBGRAPHS = frozenset({"If", "Loop", "Scan", "BeamSearch", "GreedySearch", "Sampling"})
 _FLOATS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64"}
 _Events = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unfused:
-    """A node of a QDQ model that did not become part of an int8 kernel, the time it takes, and why it is listed."""
-
-    name: str
-    op_type: str
-    mean_us: float
-    share: float
-    why: str
 
 
 def time_shares(

@@ -1,8 +1,8 @@
 """The only place that draws: results on stdout, progress and warnings on stderr."""
 
+import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from toolchain import strict_json
 from toolchain.progress import Bar, Board, Progress
+from toolchain.streams import results
 
 _PLAIN_LINE_EVERY_S = 5.0
 _COLUMN_GAP = 2
@@ -161,31 +162,31 @@ def _figures(figures: dict[str, str]) -> str:
     return "  ".join(f"{name} {value}" for name, value in figures.items())
 
 
-class _Output(Console):
-    """stdout; a reader that has left is no reason to stop before the exit code is known."""
+def results_width() -> int | None:
+    """The columns of the terminal that results go to; None where they go elsewhere."""
+    stream = results()
+    if not stream.isatty():
+        return None
+    with contextlib.suppress(ValueError):
+        return int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else os.get_terminal_size(stream.fileno()).columns
+    return None
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        _write_nowhere()
 
-
-def _write_nowhere() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _output(width: int | None = None) -> Console:
+    return Console(file=results(), width=width or results_width(), highlight=False, emoji=False)
 
 
 def print_result(text: str) -> None:
-    """Write a result to stdout as it is; nowhere once the reader has left."""
-    try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _write_nowhere()
+    """Write a result to stdout as it is."""
+    stream = results()
+    stream.write(text if text.endswith("\n") else text + "\n")
+    stream.flush()
 
 
 def print_text(text: str) -> None:
     """Write a sentence to stdout; on a terminal its lines break between words."""
-    if sys.stdout.isatty():
-        _Output(highlight=False).print(text, markup=False, emoji=False)
+    if results().isatty():
+        _output().print(text, markup=False)
     else:
         print_result(text)
 
@@ -208,7 +209,7 @@ def print_table(
     Numbers are never cropped: on a terminal that is too narrow the ``droppable`` columns are left out in their order,
     and named. A pipe gets all of them.
     """
-    console = _Output(highlight=False)
+    console = _output()
     kept = list(range(len(headings)))
     widths = [max(cell_len(row[index]) for row in (headings, *rows)) for index in kept]
     dropped = []
@@ -223,7 +224,7 @@ def print_table(
     for number, row in enumerate(rows):
         table.add_row(*(escape(row[index]) for index in kept), style="strike dim" if number in struck else "")
     needed = sum(widths[index] + _COLUMN_GAP for index in kept)
-    wide = _Output(highlight=False, emoji=False, width=max(console.width, needed))
+    wide = _output(max(console.width, needed))
     wide.print(f"[bold]{escape(title)}[/]")
     wide.print(table)
     if dropped:

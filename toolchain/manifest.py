@@ -1,19 +1,26 @@
 """``manifest.json``: what each step of a run was made from, so that an unchanged step need not be repeated."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from exporters.atomic_file import sha256_of, write_text
 from toolchain.errors import BadUsage
 
 NAME = "manifest.json"
+_LOCK = ".manifest.json.lock"
 _SCHEMA_VERSION = 1
 
 
 class Manifest:
     """The record of the steps done in ``folder``; written anew after each, atomically.
+
+    Several commands may record in one folder at once: each adds its step to what the others have left there, under a
+    lock. Beside the manifest stays an empty ``.manifest.json.lock``, which means nothing while nobody holds it.
 
     A step counts as done when its inputs (content hashes, options, versions) have the recorded digest and each of its
     files still has the recorded hash: a file changed by hand, or one missing, is made again.
@@ -21,17 +28,13 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._content: dict[str, Any] = {"schema_version": _SCHEMA_VERSION, "steps": {}}
-        try:
-            found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            if found.get("schema_version") == _SCHEMA_VERSION:
-                self._content = found
-        except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
-            pass  # no manifest, or not one: nothing is reused
+        self._described: dict[str, str | None] = {}
+        self._content = self._read()
 
     def describe(self, **facts: str | None) -> None:
         """Set facts about the whole folder, such as the recipe."""
-        self._content.update(facts)
+        self._described |= facts
+        self._content |= facts
 
     def fact(self, name: str) -> str | None:
         """What :meth:`describe` recorded."""
@@ -55,20 +58,28 @@ class Manifest:
 
     def record(self, step: str, inputs: dict[str, Any], outputs: list[Path], facts: dict[str, Any]) -> None:
         """``step`` is done."""
-        self._content["steps"][step] = {
+        entry = {
             "inputs": inputs,
             "inputs_sha256": digest(inputs),
             "outputs": {path.name: sha256_of(path) for path in outputs},
             "facts": facts,
         }
-        self._write()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / _LOCK):
+            self._content = {**self._read(), **self._described}
+            self._content["steps"][step] = entry
+            write_text(self.folder / NAME, json.dumps(self._content, indent=1, sort_keys=True) + "\n")
 
     def _unchanged(self, outputs: dict[str, str]) -> bool:
         paths = {self.folder / name: sha256 for name, sha256 in outputs.items()}
         return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths.items())
 
-    def _write(self) -> None:
-        write_text(self.folder / NAME, json.dumps(self._content, indent=1, sort_keys=True) + "\n")
+    def _read(self) -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+            found: dict[str, Any] = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
+            if found.get("schema_version") == _SCHEMA_VERSION:
+                return found
+        return {"schema_version": _SCHEMA_VERSION, "steps": {}}  # no manifest, or not one: nothing is reused
 
 
 def digest(inputs: dict[str, Any]) -> str:

@@ -67,7 +67,6 @@ class Pipeline:
         self.folder = folder
         self._force, self._command, self._progress = force, command, progress
         self._source = self.recipe.data(data_folder)
-        folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         self.manifest = Manifest(folder)
         self.manifest.describe(

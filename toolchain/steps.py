@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolchain.conversion.proof import Proven
-from toolchain.training.loop import Epoch
+from toolchain.training.record import Epoch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Streams samples through a graph and folds each activation at once: one batch alive at a time on each thread."""
 
 import contextlib
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 from exporters import onnx_file
 from exporters.calibration.data import Samples, count_of
 from exporters.errors import NotConvertible
+from exporters.processors import usable_cores
 
 DEFAULT_MEMORY_BUDGET = 2 * 10**9
 _BATCH_BYTES = 4_000_000  # activations that stay in the cache between the graph that makes them and the fold
@@ -219,8 +219,3 @@ def _groups(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
 
 def _batch(bytes_per_sample: int, budget: int) -> int:
     return max(1, min(_MAX_BATCH, min(_BATCH_BYTES, budget) // max(bytes_per_sample, 1)))
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,6 +8,7 @@ import onnx
 from exporters import onnx_file
 from exporters.calibration import activations
 from exporters.calibration.data import Samples
+from exporters.processors import usable_cores
 
 _BATCH = 16
 
@@ -17,14 +18,14 @@ class Evidence:
 
     def __init__(self, model: onnx.ModelProto, samples: Samples) -> None:
         self._samples, self._fixed = samples, onnx_file.fixed_batch_of(model)
-        self._session = activations.open_session(model, threads=activations.usable_cores())
+        self._session = activations.open_session(model, threads=usable_cores())
 
     def sqnr_db(self, model: onnx.ModelProto) -> float:
         """10 log10 of the outputs' power over that of their error, all outputs together; -inf where one is not finite.
 
         The error counts on one scale, so the outputs should be of one kind.
         """
-        other = activations.open_session(model, threads=activations.usable_cores())
+        other = activations.open_session(model, threads=usable_cores())
         signal = noise = 0.0
         for feeds in activations.batches(self._samples, self._fixed or _BATCH, whole=self._fixed is not None):
             for right, found in zip(

@@ -9,6 +9,7 @@ import onnx
 
 from exporters.calibration import activations
 from exporters.calibration.data import Samples
+from exporters.processors import usable_cores
 
 
 class Segments:
@@ -41,7 +42,7 @@ class Segments:
         outputs = [name for name in made if self._readers[name] > 0 or name == node.output[0]]
         feeds = {name: self._kept[name] for name in read if name in self._kept and name not in made}
         segment = self._segment(nodes, feeds, [name for name in read if name in self._weights], outputs)
-        session = activations.open_session(segment, threads=activations.usable_cores())
+        session = activations.open_session(segment, threads=usable_cores())
         self._kept |= dict(zip(outputs, activations.run(session, outputs, feeds), strict=True))
         self._kept = {name: array for name, array in self._kept.items() if self._readers[name] > 0 or name in outputs}
         return self._kept[node.output[0]]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.end_to_end.command import run_nnx
 
-QUICK = ["--epochs", "12", "--no-compile", "--batch", "1,8", "--threads", "1", "--max-time", "1"]
+QUICK = ["--epochs", "14", "--no-compile", "--batch", "1,8", "--threads", "1", "--max-time", "1"]
 
 
 @pytest.fixture(scope="session")

@@ -139,7 +139,6 @@ def test_a_time_out_shorter_than_a_run_is_said(place: Path, nnx: Nnx) -> None:
         (["--baseline", "missing.json"], "no file missing.json"),
         (["--baseline", "old.json"], "schema version 1"),
         (["--max-slowdown", "3%"], "without --baseline"),
-        (["--session-options", "--profile"], "would do nothing"),
         (["--max-drop", "nan"], "no number of points"),
         (["--max-drop", "-1"], "no number of points"),
         (["--data", "."], "would do nothing for model files"),
@@ -163,9 +162,26 @@ def test_a_result_never_takes_a_models_place(place: Path, nnx: Nnx) -> None:
     assert (place / "model.onnx").read_bytes() == before
 
 
-def test_session_options_end_in_a_recommendation(place: Path, nnx: Nnx) -> None:
-    assert "takes one .onnx file" in nnx("bench", "wide.onnx", "--session-options", "--batch", "1,2")[2]
-    code, out, err = nnx("bench", "wide.onnx", *BRIEF, "--session-options", "--json")
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["wide.onnx", "model.onnx"], "unexpected extra argument"),
+        (["."], "is a directory"),
+        (["missing.onnx"], "no model file missing.onnx"),
+        (["wide.onnx", "--batch", "1,2"], "not a valid integer"),
+        (["wide.onnx", "--threads", "0"], "not in the range"),
+        (["wide.onnx", "--provider", "cpu"], "No such option"),
+        (["wide.onnx", "--samples", "missing.npz"], "no data file missing.npz"),
+    ],
+)
+def test_tuning_takes_one_file_and_one_number_each(typed: list[str], sentence: str, place: Path, nnx: Nnx) -> None:
+    code, out, err = nnx("tune", *typed)
+    assert (code, out) == (2, "")
+    assert sentence.lower() in err.lower()
+
+
+def test_tuning_ends_in_a_recommendation(place: Path, nnx: Nnx) -> None:
+    code, out, err = nnx("tune", "wide.onnx", *BRIEF, "--json")
     assert code == 0, err
     found = json.loads(out)
     labels = [row["row"] for row in found["measurements"][0]]

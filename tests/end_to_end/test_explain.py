@@ -10,7 +10,8 @@ import pytest
 
 from runtimes.ort_profile import Unfused
 from tests.end_to_end.command import run_nnx
-from toolchain.layers.explain import HEADINGS, ExplainedLayer, advice, cells
+from toolchain.layers.explain import HEADINGS, advice, cells
+from toolchain.layers.record import ExplainedLayer
 
 Nnx = Callable[..., tuple[int, str, str]]
 

@@ -122,3 +122,21 @@ def test_a_copied_recipe_runs_from_its_file(tmp_path: Path) -> None:
     ended = run_nnx("run", "my_recipe.py:recipe", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "artifacts" / "my_recipe" / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("precision", "command"),
+    [
+        ("fp16", ["convert", "--fp16", "--calibration", "digits"]),
+        ("int8-dynamic", ["quantize", "--int8", "--mode", "dynamic", "--eval", "digits", "--no-time"]),
+        ("int8-static", ["quantize", "--int8", "--calibration", "digits", "--no-time"]),
+    ],
+)
+def test_a_run_and_the_single_commands_make_the_same_file(
+    precision: str, command: list[str], digits: Path, tmp_path: Path
+) -> None:
+    name, *options = command
+    ended = run_nnx(name, digits / "model.onnx", *options, "-o", tmp_path / "again.onnx", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "again.onnx").read_bytes() == (digits / f"model.{precision}.onnx").read_bytes()
+    assert "drop in accuracy" in ended.stdout

@@ -18,15 +18,16 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("__main__",),
         ("cli",),
         ("pipeline",),
-        ("run_report",),
+        ("run_report", "html_report"),
         ("steps",),
-        ("conversion", "ablation", "html_report", "doctor"),
+        ("conversion", "ablation", "doctor"),
         ("bench", "layers"),
         ("training", "inputs"),
         ("recipes",),
         ("datasets", "accuracy", "processes"),
+        ("records",),
         ("manifest", "console", "stats"),
-        ("machine", "artifacts_folder", "strict_json", "progress", "student"),
+        ("machine", "artifacts_folder", "strict_json", "progress", "streams"),
         ("errors",),
     ),
     "exporters": (
@@ -35,8 +36,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("artifact",),
         ("model_file",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
-        ("atomic_file",),
-        ("errors",),
+        ("atomic_file", "processors"),
+        ("errors", "control_groups"),
     ),
 }
 OTHER_PACKAGES = {"toolchain": {"exporters", "runtimes"}, "exporters": set[str](), "runtimes": set[str]()}
@@ -139,3 +140,14 @@ def test_packages_are_listed_for_the_build() -> None:
     assert sorted(listed) == sorted({".".join(path.parent.relative_to(ROOT).parts) for path in FILES})
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").exists()
+
+
+def test_data_files_are_listed_for_the_build() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    data = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert data == {ROOT / package.replace(".", "/") / name for package, names in listed.items() for name in names}

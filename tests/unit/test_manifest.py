@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,26 @@ def test_a_step_is_intact_while_its_files_are(recorded: Path) -> None:
     assert not Manifest(recorded).intact("train")
     (recorded / "model.onnx").write_bytes(b"half trained")
     assert not Manifest(recorded).intact("export")
+
+
+def test_two_processes_that_record_in_one_folder_lose_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "from toolchain.manifest import Manifest\n"
+        "known = Manifest(pathlib.Path(sys.argv[1]))\n"
+        "known.describe(**{sys.argv[2]: 'described'})\n"
+        "for number in range(50):\n"
+        "    known.record(f'{sys.argv[2]} {number}', {'number': number}, [], {'number': number})\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "new"), name]) for name in ("one", "other")]
+    assert [each.wait() for each in both] == [0, 0]
+    known = Manifest(tmp_path / "new")
+    for name in ("one", "other"):
+        assert known.fact(name) == "described"
+        assert [known.done(f"{name} {number}", {"number": number}) for number in range(50)] == [
+            {"number": number} for number in range(50)
+        ]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"manifest.json", ".manifest.json.lock"}
 
 
 def test_a_folder_without_a_manifest_is_no_artifacts_folder(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from toolchain import student
 from toolchain.stats import (
     Interval,
     mean,
@@ -20,6 +21,7 @@ from toolchain.stats import (
     shown_ratio,
     sqnr,
     sqnr_db,
+    students_point,
 )
 
 latencies = st.lists(st.floats(0.01, 1e4), min_size=1, max_size=20)
@@ -107,6 +109,19 @@ def test_the_signed_ranks_are_those_of_wilcoxons_table(rounds: int, critical: in
     ends = np.searchsorted(means, [math.log(ratio.low) - 1e-9, math.log(ratio.high) - 1e-9])
     assert critical - 1 <= ends[0] <= critical
     assert ends[0] + ends[1] == len(means) - 1
+
+
+@pytest.mark.parametrize("rounds", [12, 20, 30, 100])
+def test_the_signed_ranks_interval_ends_where_wilcoxons_test_begins_to_refuse(rounds: int) -> None:
+    logs = np.random.default_rng(rounds).normal(size=rounds)
+    ratio = ratio_of_medians(np.exp(logs)[:, None].tolist(), [[1.0]] * rounds, level=0.95)
+
+    def chance(shift: float) -> float:
+        wilcoxon: Any = stats.wilcoxon
+        return float(wilcoxon(logs - shift, method="asymptotic", correction=True).pvalue)
+
+    for end, inwards in ((math.log(ratio.low), 1e-9), (math.log(ratio.high), -1e-9)):
+        assert chance(end + inwards) >= 0.05 > chance(end - inwards)
 
 
 def test_one_round_supports_no_interval() -> None:
@@ -220,12 +235,12 @@ def test_a_ratio_is_shown_with_its_ends(ratio: tuple[float, ...], text: str) -> 
     [(1, 0.95, 12.706), (2, 0.90, 2.920), (5, 0.95, 2.571), (30, 0.99, 2.750), (120, 0.95, 1.980), (1e7, 0.95, 1.960)],
 )
 def test_students_points_are_those_of_the_tables(freedom: float, level: float, published: float) -> None:
-    assert student.point(freedom, level) == pytest.approx(published, abs=5e-4)
+    assert students_point(freedom, level) == pytest.approx(published, abs=5e-4)
 
 
 def test_students_point_at_two_degrees_of_freedom_has_a_closed_form_and_falls_in_between() -> None:
-    assert student.point(2, 0.95) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-9)
-    points = [student.point(freedom, 0.95) for freedom in np.linspace(1, 80, 500)]
+    assert students_point(2, 0.95) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-9)
+    points = [students_point(freedom, 0.95) for freedom in np.linspace(1, 80, 500)]
     assert all(np.diff(points) < 0)
 
 
@@ -244,6 +259,12 @@ def test_wilson_matches_the_published_example() -> None:
     # Newcombe 1998, table I: 81 of 263
     share = proportion(81, 263)
     assert (round(share.low, 4), round(share.high, 4)) == (0.2553, 0.3662)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_a_proportion_has_the_interval_that_scipy_gives(counts: tuple[int, int]) -> None:
+    share, theirs = proportion(*counts), stats.binomtest(*counts).proportion_ci(method="wilson")
+    assert (share.low, share.high) == pytest.approx((theirs.low, theirs.high), abs=1e-8)
 
 
 def test_sqnr_of_a_tenth_of_the_amplitude_is_20_db() -> None:

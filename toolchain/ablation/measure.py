@@ -1,10 +1,9 @@
 """What each training switch gains over the loop that a newcomer writes: one process each, in turns."""
 
-import json
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from exporters.atomic_file import write_text
 from toolchain import machine
+from toolchain.ablation.record import Ablation, Variant
 from toolchain.artifacts_folder import ABLATION
 from toolchain.bench import report
 from toolchain.bench.group import Contestant
@@ -28,48 +28,6 @@ PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
 _TURN_LIMIT_S = 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One loop's figures. ``steps_ms`` and ``parts_s`` hold one entry a round; gains are over the plain loop."""
-
-    name: str
-    switched_on: tuple[str, ...]
-    steps_ms: tuple[tuple[float, ...], ...]
-    parts_s: tuple[float, ...]
-    epochs: int
-    validation_accuracy: float
-    first_step_s: float
-    step_gain: Interval
-    epoch_gain: Interval
-
-    @property
-    def step_ms(self) -> float:
-        """The median over all steps."""
-        return float(np.median([step for block in self.steps_ms for step in block]))
-
-    @property
-    def epoch_s(self) -> float:
-        """Wall time of one epoch, data included, validation apart."""
-        return sum(self.parts_s) / self.epochs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ablation:
-    """All loops of one run on one machine; the options are those of every loop but for the switches."""
-
-    recipe: str
-    options: dict[str, Any]
-    machine: dict[str, Any]
-    variants: tuple[Variant, ...]
-    dropped: dict[str, str]
-
-    def to_json(self) -> str:
-        entries = [
-            {**asdict(variant), "step_ms": variant.step_ms, "epoch_s": variant.epoch_s} for variant in self.variants
-        ]
-        return json.dumps({"schema_version": 1, **asdict(self), "variants": entries}) + "\n"
-
-
 def measure(
     recipe_name: str,
     data: Dataset,
@@ -84,6 +42,8 @@ def measure(
 
     The plain loop is fp32, eager, default memory format, and transforms sample by sample in a DataLoader. A variant
     that cannot run is left out and named; "all switches" are those that training uses by default on this device.
+    Without the plain loop the others are kept, and no gain is known: see :func:`require_plain`. Raises CheckFailed when
+    no loop could run.
     """
     results: dict[str, dict[str, Any]] = {}
     dropped: dict[str, str] = {}
@@ -120,18 +80,27 @@ def measure(
         finally:
             for contestant in running.values():
                 contestant.close()
-    if PLAIN not in running:
-        raise CheckFailed(f"The plain loop could not run: {dropped.get(PLAIN)}", "Train the recipe first.")
+    if not running:
+        raise CheckFailed(f"No loop could run. The plain one: {dropped[PLAIN]}", "Train the recipe first.")
+    plain = results[PLAIN] if PLAIN in running else None
     found = Ablation(
         recipe=recipe_name,
         options=options.as_json(),
         machine=asdict(machine.describe()),
-        variants=tuple(_variant(name, switches[name], results[name], results[PLAIN], options) for name in running),
+        variants=tuple(_variant(name, switches[name], results[name], plain, options) for name in running),
         dropped=dropped,
     )
     write_text(folder / ABLATION, found.to_json())
     write_text(folder / "ablation.md", report.markdown_table(HEADINGS, cells(found)) + "\n")
     return found
+
+
+def require_plain(found: Ablation) -> None:
+    """Raise CheckFailed where the loop that the others are compared with could not run."""
+    if PLAIN in found.dropped:
+        raise CheckFailed(
+            f"The plain loop could not run, so no gain is known: {found.dropped[PLAIN]}", "Train the recipe first."
+        )
 
 
 def variants_of(full: Switches) -> dict[str, Switches]:
@@ -185,7 +154,7 @@ def _take_turns(
 
 
 def _variant(
-    name: str, switches: Switches, result: dict[str, Any], plain: dict[str, Any], options: TrainingOptions
+    name: str, switches: Switches, result: dict[str, Any], plain: dict[str, Any] | None, options: TrainingOptions
 ) -> Variant:
     def steps_of(given: dict[str, Any]) -> list[list[float]]:
         return [part["step_ms"] for part in given["parts"]]
@@ -201,8 +170,8 @@ def _variant(
         epochs=options.epochs,
         validation_accuracy=result["accuracy"],
         first_step_s=result["first_step_s"],
-        step_gain=ratio_of_medians(steps_of(plain), steps_of(result)),
-        epoch_gain=ratio_of_medians(seconds_of(plain), seconds_of(result)),
+        step_gain=None if plain is None else ratio_of_medians(steps_of(plain), steps_of(result)),
+        epoch_gain=None if plain is None else ratio_of_medians(seconds_of(plain), seconds_of(result)),
     )
 
 
@@ -222,5 +191,5 @@ def _save(data: Dataset, folder: Path) -> dict[str, str]:
     return files
 
 
-def _gain(gain: Interval) -> str:
-    return f"{gain.estimate:.2f}x ({gain.low:.2f}–{gain.high:.2f})"
+def _gain(gain: Interval | None) -> str:
+    return "–" if gain is None else f"{gain.estimate:.2f}x ({gain.low:.2f}–{gain.high:.2f})"

@@ -11,9 +11,8 @@ bound: a model passes only when 95 % bounds say so, and fails only when they do.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,17 +91,6 @@ class Verdict:
         if self.sqnr_db is not None:
             return f"{self.word}, SQNR {self.sqnr_db.estimate:.1f} dB"
         return self.word
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Verdict":
-        """Read what :meth:`to_dict` gave; ValueError, TypeError or KeyError for anything else."""
-        intervals = {
-            name: Interval(**content[name]) if content[name] else None for name in ("drop", "sqnr_db", "cosine")
-        }
-        return cls(**(content | intervals | {"status": Status(content["status"])}))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from toolchain.bench import cautions
 from toolchain.bench.cautions import Given
 from toolchain.bench.effort import Effort
 from toolchain.bench.group import Group, Start, Verdicts
-from toolchain.bench.judging import Judge
+from toolchain.bench.judgement import Judge
 from toolchain.bench.record import Benchmark, Candidate, Circumstances, Row, Setting
 from toolchain.inputs.samples import Samples
 from toolchain.machine import conditions

@@ -170,12 +170,10 @@ def read(path: Path) -> Benchmark:
     if path.is_dir():
         file = path / BENCH
     try:
-        return Benchmark.from_json(file.read_text(encoding="utf-8"))
+        return Benchmark.from_json(file.read_bytes())
     except FileNotFoundError as error:
         what = f"There is no benchmark in {path}." if path.is_dir() else f"There is no file {path}."
         raise BadUsage(what, "Make one with `nnx bench ... -o FILE`.") from error
-    except UnicodeDecodeError as error:
-        raise BadUsage(f"{file} is not a benchmark of nnx.", "Give a file that `nnx bench -o` wrote.") from error
     except BadUsage as error:
         raise BadUsage(f"{file} cannot be read. {error.what}", error.do) from error
 

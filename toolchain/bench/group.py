@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtimes.registry import available, provider_named
+from toolchain import records
 from toolchain.accuracy.status import Status
 from toolchain.bench.effort import Effort
-from toolchain.bench.judging import Judge, Judgement, Outputs
-from toolchain.bench.record import Circumstances, Row, profile_from
+from toolchain.bench.judgement import Judge, Judgement, Outputs
+from toolchain.bench.record import Circumstances, Profile, Row
 from toolchain.processes.turns import JobFailed
 from toolchain.progress import Progress
 from toolchain.stats import Interval, ratio_of_medians
@@ -279,7 +280,7 @@ def _figures(row: Row) -> tuple[str, ...]:
 def _profiled(row: Row, contestant: Contestant) -> dict[str, Any]:
     """The row's profile, or why there is none among its facts: its times stand without."""
     try:
-        return {"profile": profile_from(contestant.ask("profile", latency_ms=row.latency_ms(50)))}
+        return {"profile": records.made(Profile, contestant.ask("profile", latency_ms=row.latency_ms(50)))}
     except JobFailed as failure:
         return {"facts": {**row.facts, "profile": f"none: {failure.what}"}}
 

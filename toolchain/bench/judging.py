@@ -1,8 +1,7 @@
 """The verdict on a benchmarked row: its accuracy on labelled samples by the gate, its parity with the baseline."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,34 +9,11 @@ import numpy.typing as npt
 from toolchain.accuracy import gate, metrics, parity
 from toolchain.accuracy.gate import DEFAULT, Requirement
 from toolchain.accuracy.status import Status
+from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.inputs.samples import Samples
 from toolchain.stats import Interval
-
-Outputs = tuple[npt.NDArray[np.generic], ...]
-"""In the model's order: ``(S, ...)``, or ``(batches, ...)`` where the model gives no row for each sample."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """What is known of a row besides its times; the fields are those of :class:`Row`."""
-
-    status: Status = Status.OK
-    reason: str = ""
-    accuracy: Interval | None = None
-    drop: Interval | None = None
-    parity: str | None = None
-
-    def on(self, row: Row) -> Row:
-        """The row with this judgement."""
-        return replace(
-            row, status=self.status, reason=self.reason, accuracy=self.accuracy, drop=self.drop, parity=self.parity
-        )
-
-
-Judge = Callable[[Row, Outputs, "tuple[Row, Outputs] | None"], Judgement]
-"""(row, outputs, the baseline and its outputs, None for itself) -> what is known of the row."""
 
 
 def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge:

@@ -1,27 +1,24 @@
 """What a benchmark is about and what it found: candidates, settings, rows, the whole, and its JSON."""
 
-import functools
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib import resources
 from typing import Any
 
 from toolchain import strict_json
 from toolchain.accuracy.status import Status
-from toolchain.errors import BadUsage
+from toolchain.records import Form
 from toolchain.stats import Interval, percentile
 
 SCHEMA_VERSION = 2
 _LEAST_MS = 1e-5
 """The last digit that is written of a latency."""
+FORM = Form(name="a benchmark of nnx", again="Run the bench again.", room="toolchain.bench", schema="bench.schema.json")
 
 
-@functools.cache
 def schema() -> str:
     """The JSON Schema of :meth:`Benchmark.to_json`, which ``nnx bench`` writes."""
-    return (resources.files("toolchain.bench") / "bench.schema.json").read_text(encoding="utf-8")
+    return FORM.schema_text()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,59 +232,14 @@ class Benchmark:
         return json.dumps({"schema_version": SCHEMA_VERSION, **facts, "rows": rows}, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Benchmark":
-        """Read what :meth:`to_json` wrote; raise BadUsage for another schema version, and for what is not as described.
-
-        That a file was damaged, or written by hand, is said here, and not by whatever works with it later.
-        """
-        try:
-            content = strict_json.parsed(text)
-            version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
-            if version != SCHEMA_VERSION:
-                raise BadUsage(
-                    f"The benchmark has schema version {version}, this nnx reads {SCHEMA_VERSION}.",
-                    "Run the bench again.",
-                )
-            strict_json.check(content, json.loads(schema()))
-            known = {name: content[name] for name in cls.__dataclass_fields__}
-            for name in ("command", "warnings"):
-                known[name] = tuple(known[name])
-            return cls(**{**known, "rows": tuple(_row(entry) for entry in content["rows"])})
-        except ValueError as error:
-            why = "it is no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise BadUsage(f"The file is not a benchmark of nnx: {why}.", "Run the bench again.") from error
+    def from_json(cls, text: str | bytes) -> "Benchmark":
+        """Read what :meth:`to_json` wrote; raise BadUsage for another version, and for what is not as described."""
+        found = FORM.read(cls, text)
+        if not all(len(row.rounds_ms) == len(row.rounds_s) == len(row.rounds_runs) for row in found.rows):
+            raise FORM.refusal("a row has not as many rounds_ms as rounds_s and rounds_runs")
+        return found
 
 
 def _written(block: tuple[float, ...]) -> list[float]:
     """A round's latencies to the last digit; 0, of a run shorter than a coarse clock's step, has no logarithm."""
     return [max(_LEAST_MS, round(sample, 5)) for sample in block]
-
-
-def _row(entry: dict[str, Any]) -> Row:
-    known = {name: entry[name] for name in Row.__dataclass_fields__}
-    for name in ("speedup", "accuracy", "drop"):
-        known[name] = _interval(known[name]) if known[name] else None
-    setting = known["setting"]
-    known["candidate"] = Candidate(**known["candidate"])
-    known["setting"] = Setting(
-        **{**setting, "options": tuple(setting["options"].items()), "cpus": tuple(setting["cpus"])}
-    )
-    for name in ("rounds_s", "rounds_runs"):
-        known[name] = tuple(known[name])
-    known["rounds_ms"] = tuple(tuple(block) for block in known["rounds_ms"])
-    if len({len(known[name]) for name in ("rounds_ms", "rounds_s", "rounds_runs")}) > 1:
-        raise ValueError("a row has not as many rounds_ms as rounds_s and rounds_runs")
-    known["status"] = Status(known["status"])
-    known["profile"] = profile_from(known["profile"]) if known["profile"] else None
-    return Row(**known)
-
-
-def _interval(entry: dict[str, float | None]) -> Interval:
-    missing = {"low": -math.inf, "high": math.inf}
-    return Interval(**{name: missing[name] if end is None else end for name, end in entry.items()})
-
-
-def profile_from(entry: Mapping[str, Any]) -> Profile:
-    """What ``asdict`` made of a profile, back."""
-    nodes = tuple(NodeShare(**node) for node in entry["nodes"])
-    return Profile(**{**entry, "nodes": nodes, "unfused": tuple(Unfused(**node) for node in entry["unfused"])})

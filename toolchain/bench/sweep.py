@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporters.processors import allowed_processors
 from runtimes.registry import available, parse_provider, provider_named
 from toolchain import machine
 from toolchain.bench.record import Setting
 from toolchain.errors import BadUsage
-from toolchain.machine.conditions import allowed_processors
 
 COPIES = ("include", "exclude")
 

@@ -1,15 +1,13 @@
 """The command ``nnx``: its commands load when they are called; errors become exit codes here."""
 
+import copy
 import importlib
-import io
-import os
 import signal
 import sys
-from pathlib import Path
 
 import click
 
-from toolchain import __version__
+from toolchain import __version__, streams
 
 # name -> (module, one line of help), so that `nnx --help` imports neither torch nor onnxruntime
 COMMANDS = {
@@ -20,6 +18,7 @@ COMMANDS = {
     "quantize": ("toolchain.cli.quantize", "Quantize an ONNX model to int8 or int4."),
     "explain": ("toolchain.cli.explain", "Show each layer's precision, error, size and time."),
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
+    "tune": ("toolchain.cli.tune", "Find the session settings that run a model fastest."),
     "compare": ("toolchain.cli.compare", "Compare two benchmarks, row by row."),
     "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
@@ -35,7 +34,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        command: click.Command = copy.copy(importlib.import_module(COMMANDS[cmd_name][0]).command)
+        if command.callback is not None:
+            command.callback = streams.results_alone()(command.callback)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,32 +64,40 @@ def nnx(traceback: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: run a command, explain its error, exit with the code that tells the truth."""
-    from toolchain.errors import ExitCode
-
-    _prepare_streams()
+    given = sys.stdout, sys.stderr
+    streams.ready()
     if arguments is None:
         _end_tidily()
+    try:
+        sys.exit(_run(arguments))
+    finally:
+        if arguments is None:
+            streams.end_results()
+        else:
+            sys.stdout, sys.stderr = given
+
+
+def _run(arguments: list[str] | None) -> int:
+    from toolchain.errors import ExitCode
+
     try:
         typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
         nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(ExitCode.BAD_USAGE)
+        return ExitCode.BAD_USAGE
     except (KeyboardInterrupt, click.Abort):
         click.echo(
             "\nnnx: interrupted; what was written is kept.",
             err=True,
         )
-        sys.exit(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # whoever read our output has left: end quietly, without Python's complaint at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.DONE)
+        return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the edge: a known error is explained, a bug keeps its traceback
-        sys.exit(_report(error, show_traceback="--traceback" in (sys.argv if arguments is None else arguments)))
+        return _report(error, show_traceback="--traceback" in (sys.argv if arguments is None else arguments))
+    return ExitCode.DONE
 
 
 def _end_tidily() -> None:
@@ -100,19 +109,6 @@ def _end_tidily() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), end)
-
-
-def _prepare_streams() -> None:
-    """See to it that no print fails after the work is done.
-
-    A character that the stream's encoding lacks becomes "?". A stream that is closed, which Python has as None, goes
-    nowhere, under a number that no file can take by then.
-    """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-        setattr(sys, name, stream)
 
 
 def _report(error: Exception, *, show_traceback: bool) -> int:

@@ -1,87 +1,132 @@
 """``nnx bench``."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
-from toolchain.cli import options
+from toolchain.cli import options, types
+from toolchain.cli.option_groups import group, option
+from toolchain.cli.outputs import refuse_overwriting, writable
 
 if TYPE_CHECKING:
     from toolchain.bench.cautions import Given
     from toolchain.bench.record import Benchmark
 
 
-_NOT_FOR_SETTINGS = (
-    "reference", "noise_floor", "profile", "pythons", "max_drop", "baseline", "as_csv", "as_markdown", "output",
-)  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What else all rows are run in."""
+
+    concurrency: tuple[int, ...] = option(
+        "--concurrency", type=types.NumberList(), default="1", help="Streams that call the model at once."
+    )
+    cpus: tuple[int, ...] = option(
+        "--cpus", type=types.CpuList(), default="", help="Processors to pin every row to, such as 0,1 or 2-5."
+    )
+    copies: str = option(
+        "--copies", type=click.Choice(["include", "exclude"]), default="include", show_default=True,
+        help="Time copies to and from a device, for all rows alike.",
+    )  # fmt: skip
+    timeout: float = option(
+        "--timeout", type=types.Duration(), default="10m", show_default=True, help="Give up a row that hangs."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which rows there are, and what is asked of them beside their speed."""
+
+    reference: str | None = option(
+        "--reference", metavar="ROW", help="The row that speed-ups are over.  [default: the first that runs]"
+    )
+    noise_floor: bool = option(
+        "--noise-floor", is_flag=True, help="Measure that row twice: what cannot be told apart here today?"
+    )
+    profile: bool = option("--profile", is_flag=True, help="Say where each row's time goes.")
+    pythons: tuple[str, ...] = option(
+        "--python", multiple=True, metavar="[PROVIDER=]PATH",
+        help="Interpreter, with an onnxruntime of its own, for a provider or for those that are not here.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What rows are proven on, and what they may lose."""
+
+    samples: str | None = option(
+        "--samples", metavar="DATA",
+        help="Inputs, and labels if any: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
+    )  # fmt: skip
+    data: Path | None = option("--data", type=types.FOLDER, help=options.DATA_HELP)
+    max_drop: float = option(
+        "--max-drop", type=types.Points(), default="2", show_default=True,
+        help="Points of accuracy that a row may lose and still be proven.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """The earlier bench that no row may be slower than."""
+
+    baseline: Path | None = option(
+        "--baseline", type=types.FILE, help="The JSON of an earlier bench: fail when a row is slower now."
+    )
+    max_slowdown: float = option(
+        "--max-slowdown", type=types.Percent(), default="5%", show_default=True, help="How much slower it may be."
+    )
+    allow_other_machine: bool = option(
+        "--allow-other-machine", is_flag=True, help="Take a --baseline from another machine."
+    )
+
+    def earlier(self) -> "Benchmark | None":
+        """That bench; UsageError for options that would do nothing without one."""
+        from toolchain.bench import compare
+
+        if self.baseline is None:
+            options.refuse(("max_slowdown", "allow_other_machine"), "without --baseline")
+            return None
+        return compare.baseline(self.baseline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How the result is given."""
+
+    as_json: bool = option("--json", is_flag=True, help="Print the result as JSON.")
+    as_csv: bool = option("--csv", is_flag=True, help="Print the rows as CSV.")
+    as_markdown: bool = option("--markdown", is_flag=True, help="Print the table as markdown.")
+    output: Path | None = option(
+        "-o", "--output", type=types.FILE, help="Also write the JSON, raw samples included, to this file."
+    )
+
+    def __post_init__(self) -> None:
+        if self.as_json + self.as_csv + self.as_markdown > 1:
+            raise click.UsageError("Choose one of --json, --csv and --markdown.")
+
+    @property
+    def for_machines(self) -> bool:
+        """Whether stdout is for machines."""
+        return self.as_json or self.as_csv or self.as_markdown
 
 
 @click.command("bench")
-@click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TARGET...")
+@click.argument("targets", nargs=-1, required=True, type=types.FILE_OR_FOLDER, metavar="TARGET...")
 @options.measuring
-@click.option("--concurrency", type=options.NumberList(), default="1", help="Streams that call the model at once.")
-@click.option("--cpus", type=options.CpuList(), default="", help="Processors to pin every row to, such as 0,1 or 2-5.")
-@click.option(
-    "--copies", type=click.Choice(["include", "exclude"]), default="include", show_default=True,
-    help="Time copies to and from a device, for all rows alike.",
-)  # fmt: skip
-@click.option("--timeout", type=options.Duration(), default="10m", show_default=True, help="Give up a row that hangs.")
-@click.option("--reference", metavar="ROW", help="The row that speed-ups are over.  [default: the first that runs]")
-@click.option("--noise-floor", is_flag=True, help="Measure that row twice: what cannot be told apart here today?")
-@click.option("--profile", is_flag=True, help="Say where each row's time goes.")
-@click.option(
-    "--python", "pythons", multiple=True, metavar="[PROVIDER=]PATH",
-    help="Interpreter, with an onnxruntime of its own, for a provider or for those that are not here.",
-)  # fmt: skip
-@click.option(
-    "--samples", metavar="DATA",
-    help="Inputs, and labels if any: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
-)  # fmt: skip
-@options.data
-@click.option(
-    "--max-drop", type=options.Points(), default="2", show_default=True,
-    help="Points of accuracy that a row may lose and still be proven.",
-)  # fmt: skip
-@click.option("--session-options", is_flag=True, help="Find ONNX Runtime's fastest settings, and store them in TARGET.")
-@click.option("--baseline", type=options.FILE, help="The JSON of an earlier bench: fail when a row is slower now.")
-@click.option(
-    "--max-slowdown", type=options.Percent(), default="5%", show_default=True, help="How much slower it may be."
-)
-@click.option("--allow-other-machine", is_flag=True, help="Take a --baseline from another machine.")
-@options.as_json
-@click.option("--csv", "as_csv", is_flag=True, help="Print the rows as CSV.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as markdown.")
-@click.option("-o", "--output", type=options.FILE, help="Also write the JSON, raw samples included, to this file.")
-@click.pass_context
+@group("circumstances", Circumstances)
+@group("rows", Rows)
+@group("judged", Judging)
+@group("regression", Regression)
+@group("form", Form)
 def command(
-    context: click.Context,
     targets: tuple[Path, ...],
-    providers: tuple[str, ...],
-    batches: tuple[int, ...],
-    threads: tuple[int, ...] | None,
-    precision: float,
-    max_time: float,
-    concurrency: tuple[int, ...],
-    cpus: tuple[int, ...],
-    copies: str,
-    timeout: float,
-    reference: str | None,
-    noise_floor: bool,
-    profile: bool,
-    pythons: tuple[str, ...],
-    samples: str | None,
-    data: Path | None,
-    max_drop: float,
-    session_options: bool,
-    baseline: Path | None,
-    max_slowdown: float,
-    allow_other_machine: bool,
-    as_json: bool,
-    as_csv: bool,
-    as_markdown: bool,
-    output: Path | None,
+    measuring: options.Measuring,
+    circumstances: Circumstances,
+    rows: Rows,
+    judged: Judging,
+    regression: Regression,
+    form: Form,
 ) -> None:
     """Measure every TARGET, an .onnx file or an artifacts folder, side by side.
 
@@ -94,87 +139,82 @@ def command(
       nnx bench model.onnx model.int8-static.onnx --batch 1,8 --threads 1,2 --json
       nnx bench model.onnx --provider cpu --provider openvino --python openvino=other/bin/python
       nnx bench model.onnx --baseline last.json --max-slowdown 5%
-      nnx bench model.onnx --session-options
     """
     from dataclasses import asdict
 
     from toolchain import machine
     from toolchain.accuracy.gate import Requirement
-    from toolchain.bench import compare, judging, report, target_rows
+    from toolchain.bench import compare, judging, target_rows
     from toolchain.bench.benchmark import Extras
-    from toolchain.bench.effort import Effort
     from toolchain.bench.sweep import Sweep
     from toolchain.cli.compare import show_gate
-    from toolchain.console import LiveProgress, print_result
+    from toolchain.console import LiveProgress
 
-    if as_json + as_csv + as_markdown > 1:
-        raise click.UsageError("Choose one of --json, --csv and --markdown.")
-    if baseline is None:
-        options.refuse(context, ("max_slowdown", "allow_other_machine"), "without --baseline")
-    if output is not None:
-        options.refuse_overwriting(output, targets)
-        options.writable(output)
-    opened = target_rows.opened(targets)
-    if context.get_parameter_source("batches") is not ParameterSource.COMMANDLINE:
-        batches = target_rows.batches(opened)[: 1 if session_options else None]
-    earlier = None if baseline is None else compare.baseline(baseline)
+    if form.output is not None:
+        refuse_overwriting(form.output, targets)
+        writable(form.output)
     progress = LiveProgress()
     warnings: tuple[str, ...] = ()
+    opened = target_rows.opened(targets)
+    earlier = regression.earlier()
     if earlier is not None:  # before minutes of work
         here = asdict(machine.describe())
-        warnings = compare.of_another_machine(earlier.machine, here, allowed=allow_other_machine)
+        warnings = compare.of_another_machine(earlier.machine, here, allowed=regression.allow_other_machine)
         for warning in warnings:
             progress.warn(warning)
     sweep = Sweep(
-        providers=providers, batches=batches, threads=threads or (), concurrency=concurrency, copies=copies, cpus=cpus,
-        pythons=pythons,
-    )  # fmt: skip
-    effort = Effort(precision=precision, max_time_s=max_time, timeout_s=timeout)
-    if session_options:
-        options.refuse(context, _NOT_FOR_SETTINGS, "with --session-options")
-        from toolchain.cli import session_options as tuning
-
-        tuning.find(targets, sweep.settings(), effort, samples, data, as_json=as_json)
-        return
-    asked = context.get_parameter_source("max_drop") is ParameterSource.COMMANDLINE
+        providers=measuring.providers,
+        batches=measuring.batches if options.typed("batches") else target_rows.batches(opened),
+        threads=measuring.threads or (),
+        concurrency=circumstances.concurrency,
+        copies=circumstances.copies,
+        cpus=circumstances.cpus,
+        pythons=rows.pythons,
+    )
     measured = target_rows.bench(
         opened,
         sweep.settings(),
-        samples_source=samples,
-        data_folder=data,
-        effort=effort,
+        samples_source=judged.samples,
+        data_folder=judged.data,
+        effort=measuring.effort(timeout_s=circumstances.timeout),
         extras=Extras(
-            reference=reference, noise_floor=noise_floor, profile=profile, command=context.obj, given=_given(context),
-            warnings=warnings,
+            reference=rows.reference, noise_floor=rows.noise_floor, profile=rows.profile,
+            command=click.get_current_context().obj, given=_given(), warnings=warnings,
         ),
-        requirement=Requirement(max_drop=max_drop, asked=asked),
-        output=output,
+        requirement=Requirement(max_drop=judged.max_drop, asked=bool(options.typed("max_drop"))),
+        output=form.output,
         progress=progress,
     )  # fmt: skip
-    if as_json:
-        print_result(measured.to_json())
-    elif as_csv:
-        print_result(report.to_csv(measured))
-    elif as_markdown:
-        print_result(report.markdown(report.table(measured.rows), report.notes(measured)))
-    else:
-        show(measured, title=" ".join(str(target) for target in targets), profiles=profile)
+    _print(measured, form, title=" ".join(str(target) for target in targets), profiles=rows.profile)
     judging.require_sound(measured)
     if earlier is not None:
         found = compare.compare(earlier, measured)
-        show_gate(found, max_slowdown=max_slowdown, aside=as_json or as_csv or as_markdown)
-        compare.require_no_slowdown(found, max_slowdown=max_slowdown, allow_other_machine=allow_other_machine)
+        show_gate(found, max_slowdown=regression.max_slowdown, aside=form.for_machines)
+        compare.require_no_slowdown(
+            found, max_slowdown=regression.max_slowdown, allow_other_machine=regression.allow_other_machine
+        )
 
 
-def _given(context: click.Context) -> "Given":
+def _given() -> "Given":
     """Which options were typed: advice does not name what was done already."""
     from toolchain.bench.cautions import Given
 
-    typed = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    return Given(
-        cpus="cpus" in typed, threads="threads" in typed, max_time="max_time" in typed, precision="precision" in typed,
-        noise_floor="noise_floor" in typed,
-    )  # fmt: skip
+    names = [each.name for each in fields(Given)]
+    return Given(**{name: bool(options.typed(name)) for name in names})
+
+
+def _print(measured: "Benchmark", form: Form, *, title: str, profiles: bool) -> None:
+    from toolchain.bench import report
+    from toolchain.console import print_result
+
+    if form.as_json:
+        print_result(measured.to_json())
+    elif form.as_csv:
+        print_result(report.to_csv(measured))
+    elif form.as_markdown:
+        print_result(report.markdown(report.table(measured.rows), report.notes(measured)))
+    else:
+        show(measured, title=title, profiles=profiles)
 
 
 def show(measured: "Benchmark", *, title: str, profiles: bool = False) -> None:

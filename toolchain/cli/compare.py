@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import options
+from toolchain.cli import options, types
 
 if TYPE_CHECKING:
     from toolchain.bench.compare import Comparison
 
-BENCH = click.Path(path_type=Path)
-
 
 @click.command("compare")
-@click.argument("old", type=BENCH)
-@click.argument("new", type=BENCH)
+@click.argument("old", type=types.FILE_OR_FOLDER)
+@click.argument("new", type=types.FILE_OR_FOLDER)
 @options.as_json
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as markdown.")
 def command(old: Path, new: Path, as_json: bool, as_markdown: bool) -> None:

@@ -36,11 +36,7 @@ def command(as_json: bool) -> None:
 
 def show(checks: "tuple[Check, ...]") -> None:
     """A line a check, for a person."""
-    import shutil
-    import sys
-
-    from toolchain.console import print_result
+    from toolchain.console import print_result, results_width
     from toolchain.doctor import diagnosis
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_result("\n".join(diagnosis.lines(checks, width)))
+    print_result("\n".join(diagnosis.lines(checks, results_width())))

@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import options
+from toolchain.cli import options, types
 
 if TYPE_CHECKING:
-    from toolchain.layers.explain import Explanation
+    from toolchain.layers.record import Explanation
 
 
 @click.command("explain")
-@click.argument("model", type=options.FILE)
-@click.option(
-    "--reference", type=options.FILE, help="The fp32 model that MODEL was made from: shows each layer's error."
-)
+@click.argument("model", type=types.FILE)
+@click.option("--reference", type=types.FILE, help="The fp32 model that MODEL was made from: shows each layer's error.")
 @click.option(
     "--samples",
     metavar="DATA",
@@ -45,7 +43,7 @@ def command(
     from exporters.model_file import ModelFile
     from toolchain.console import LiveProgress, print_result
     from toolchain.layers.explain import explain, inputs
-    from toolchain.machine.description import usable_cores
+    from toolchain.machine import usable_cores
 
     progress = LiveProgress()
     file = ModelFile(model)

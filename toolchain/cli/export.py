@@ -1,24 +1,36 @@
 """``nnx export``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from toolchain.cli import options
+from toolchain.cli import options, types
+from toolchain.cli.option_groups import group, option
+from toolchain.cli.outputs import artifacts_folder, writable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """What a factory's module takes and gives, where it does not say so itself."""
+
+    inputs: tuple[str, ...] = option(
+        "--input", multiple=True, metavar="NAME=DTYPE[N,...]",
+        help="An input of forward(), in order, such as image=float32[1,3,224,224]; may be repeated.",
+    )  # fmt: skip
+    samples: Path | None = option(
+        "--samples", type=types.FILE, help="Real inputs for the proof: an .npz with one array per input."
+    )
+    output_names: tuple[str, ...] = option(
+        "--output-name", multiple=True, metavar="NAME", help="Name of an output; may be repeated."
+    )
 
 
 @click.command("export")
 @click.argument("model")
-@click.option("-o", "--output", type=options.FILE, help="The .onnx file.  [default: artifacts/NAME/model.onnx]")
-@click.option("--weights", type=options.FILE, help="Checkpoint or state_dict to load into the model.")
-@click.option(
-    "--input", "inputs", multiple=True, metavar="NAME=DTYPE[N,...]",
-    help="An input of forward(), in order, such as image=float32[1,3,224,224]; may be repeated.",
-)  # fmt: skip
-@click.option("--samples", type=options.FILE, help="Real inputs for the proof: an .npz with one array per input.")
-@click.option(
-    "--output-name", "output_names", multiple=True, metavar="NAME", help="Name of an output; may be repeated."
-)
+@click.option("-o", "--output", type=types.FILE, help="The .onnx file.  [default: artifacts/NAME/model.onnx]")
+@click.option("--weights", type=types.FILE, help="Checkpoint or state_dict to load into the model.")
+@group("example", Example)
 @options.opset
 @options.data
 @options.as_json
@@ -26,9 +38,7 @@ def command(
     model: str,
     output: Path | None,
     weights: Path | None,
-    inputs: tuple[str, ...],
-    samples: Path | None,
-    output_names: tuple[str, ...],
+    example: Example,
     opset: int,
     data: Path | None,
     as_json: bool,
@@ -52,19 +62,18 @@ def command(
     from toolchain.training import options as training_options
 
     progress = LiveProgress()
-    folder = options.artifacts_folder(model, None) if output is None else output.parent
-    dst = options.writable(output or folder / MODELS["fp32"])
+    dst = writable(output or artifacts_folder(model, None) / MODELS["fp32"])
     if sources.is_recipe(model):
-        if inputs or samples or output_names:
+        if example.inputs or example.samples or example.output_names:
             raise click.UsageError("A recipe knows its inputs: leave --input, --samples and --output-name out.")
         recipe = sources.recipe_named(model)
         if weights is None:
-            road = pipeline.Pipeline(model, options.artifacts_folder(model, None), data_folder=data, progress=progress)
+            road = pipeline.Pipeline(model, artifacts_folder(model, None), data_folder=data, progress=progress)
             weights = road.trained(training_options.resolve(recipe, progress=progress))
         made = exporting.export_recipe(recipe, recipe.data(data).load(), weights, dst, opset=opset)
     else:
         made = exporting.export_factory(
-            model, dst, weights=weights, input_specs=inputs, samples_file=samples, output_names=output_names,
-            opset=opset, progress=progress,
+            model, dst, weights=weights, input_specs=example.inputs, samples_file=example.samples,
+            output_names=example.output_names, opset=opset, progress=progress,
         )  # fmt: skip
     show(made, as_json)

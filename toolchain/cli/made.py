@@ -21,7 +21,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
             "path": str(artifact.path),
             "parity": asdict(made.parity),
             "proven_on": made.proven_on,
-            "verdict": made.verdict.to_dict() if made.verdict else None,
+            "verdict": asdict(made.verdict) if made.verdict else None,
             "plan": json.loads(made.plan.to_json()) if made.plan else None,
             "code": code,
             "speed": asdict(speed) | {"slower": speed.slower} if speed else None,

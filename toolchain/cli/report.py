@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from toolchain.cli import options
+from toolchain.cli import options, types
+from toolchain.cli.outputs import writable
 
 
 @click.command("report")
 @click.argument("target")
-@click.option("-o", "--output", type=options.FILE, help="The page.  [default: TARGET/report.html, or beside the file]")
+@click.option("-o", "--output", type=types.FILE, help="The page.  [default: TARGET/report.html, or beside the file]")
 @options.as_json
 def command(target: str, output: Path | None, as_json: bool) -> None:
     """Write one HTML page about TARGET, an artifacts folder or the JSON that `nnx bench` wrote.
@@ -30,7 +31,7 @@ def command(target: str, output: Path | None, as_json: bool) -> None:
     if not target:
         raise BadUsage("TARGET is empty.", "Name an artifacts folder, or a file that `nnx bench` wrote.")
     gathered = gather.read(Path(target))
-    place = options.writable(output or page.output_of(Path(target)))
+    place = writable(output or page.output_of(Path(target)))
     size = page.write(gathered, place)
     if as_json:
         print_json({"report": str(place), "bytes": size})

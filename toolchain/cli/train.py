@@ -1,7 +1,5 @@
 """``nnx train``."""
 
-from pathlib import Path
-
 import click
 
 from toolchain.cli import options
@@ -9,8 +7,7 @@ from toolchain.cli import options
 
 @click.command("train")
 @click.argument("recipe")
-@options.data
-@options.out_folder
+@options.folders
 @click.option("--resume", is_flag=True, help="Go on from the last whole epoch, to the same result.")
 @click.option("--ablate", is_flag=True, help="Measure what each switch gains over the plain loop instead of training.")
 @click.option(
@@ -24,19 +21,11 @@ from toolchain.cli import options
 @options.as_json
 def command(
     recipe: str,
-    data: Path | None,
-    out: Path | None,
+    folders: options.Folders,
     resume: bool,
     ablate: bool,
     rounds: int,
-    epochs: int | None,
-    batch_size: int | None,
-    lr: float | None,
-    seed: int,
-    device: str,
-    amp: str,
-    compile: bool | None,
-    compile_mode: str,
+    training: options.TrainingChoices,
     as_json: bool,
 ) -> None:
     """Train RECIPE and keep its best checkpoint.
@@ -51,25 +40,22 @@ def command(
       nnx train cifar10 --data ~/cifar10 --ablate
     """
     import json
+    from dataclasses import replace
 
     from toolchain import pipeline
     from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
-    from toolchain.inputs import sources
-    from toolchain.training import options as training_options
 
     progress = LiveProgress()
     if ablate and resume:
         raise click.UsageError("--ablate starts anew: leave --resume out.")
-    sources.recipe_named(recipe)  # before a folder is made for it
-    folder = options.artifacts_folder(recipe, out)
-    road = pipeline.Pipeline(recipe, folder, data_folder=data, force=not resume, progress=progress)
-    training = training_options.resolve(
-        road.recipe, progress=progress, epochs=epochs or (1 if ablate else None), batch_size=batch_size, lr=lr,
-        seed=seed, device=device, amp=amp, compile=compile, compile_mode=compile_mode,
-    )  # fmt: skip
+    folder = folders.artifacts(recipe)
+    road = pipeline.Pipeline(recipe, folder, data_folder=folders.data, force=not resume, progress=progress)
+    if ablate and training.epochs is None:
+        training = replace(training, epochs=1)
+    chosen = training.resolved(road.recipe, progress)
     if ablate:
-        found = ablation.measure(recipe, road.data, training, folder, rounds=rounds, progress=progress)
+        found = ablation.measure(recipe, road.data, chosen, folder, rounds=rounds, progress=progress)
         if as_json:
             print_result(found.to_json())
         else:
@@ -78,8 +64,9 @@ def command(
                 list(ablation.HEADINGS),
                 ablation.cells(found),
             )
+        ablation.require_plain(found)
         return
-    trained = road.train(training, resume=resume or None)
+    trained = road.train(chosen, resume=resume or None)
     if as_json:
         print_result(json.dumps(trained.facts()))
     else:

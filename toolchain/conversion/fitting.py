@@ -15,7 +15,7 @@ from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Precision, Ready
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.ranking import rank
-from toolchain.conversion.search import Plan
+from toolchain.conversion.record import Plan
 from toolchain.conversion.trial import NOTHING_LEFT, Trial
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.inputs.samples import Samples

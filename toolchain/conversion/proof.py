@@ -7,7 +7,7 @@ from exporters.artifact import Artifact
 from exporters.model_file import ModelFile
 from toolchain.accuracy.gate import Verdict
 from toolchain.accuracy.parity import Parity
-from toolchain.conversion.search import Plan
+from toolchain.conversion.record import Plan
 from toolchain.inputs.samples import Samples
 
 

@@ -7,77 +7,19 @@ ranking need not be right. The search picks among many sets by the same samples,
 judges the smallest ones once more, by samples that the search did not see.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from exporters.atomic_file import write_text
-from exporters.calibration.thresholds import METHODS, Method
 from toolchain.accuracy import gate
 from toolchain.accuracy.gate import Verdict, advice_on_samples
 from toolchain.accuracy.status import Status
+from toolchain.conversion.record import Journal, Plan, Trial
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.progress import SILENT, Progress
 
 Evaluate = Callable[[frozenset[str]], Verdict]
-_SCHEMA_VERSION = 1
-_PLAN = "nnx-quantization-plan"
-_JOURNAL = "nnx-search-journal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a search found, to be replayed without it.
-
-    ``exclude`` are the nodes that stay in float, most damaging first; ``verdict`` is the gate's sentence about it;
-    ``evaluations`` counts the sets that were judged; ``finished`` is false when the budget ended first, so that fewer
-    nodes might do. ``methods`` gives a calibration method by tensor, ``options`` what else was chosen.
-    """
-
-    exclude: tuple[str, ...]
-    verdict: str = ""
-    evaluations: int = 0
-    finished: bool = True
-    methods: Mapping[str, Method] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        content = {"kind": _PLAN, "schema_version": _SCHEMA_VERSION} | asdict(self)
-        return json.dumps(content, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Plan":
-        """Read what :meth:`to_json` wrote, or a user by hand: ``exclude`` alone will do. BadUsage for anything else."""
-        try:
-            content: Any = json.loads(text)
-        except ValueError as error:
-            raise BadUsage(f"The plan is not JSON: {error}.", "Give a plan that nnx printed.") from error
-        if not isinstance(content, dict) or content.pop("kind", None) != _PLAN:
-            raise BadUsage(f'The file is not a plan: it has no "kind": "{_PLAN}".', "Give a plan that nnx printed.")
-        version = content.pop("schema_version", None)
-        if version != _SCHEMA_VERSION:
-            raise BadUsage(f"The plan has schema version {version}, this nnx reads {_SCHEMA_VERSION}.", "Search again.")
-        for name, value in content.items():
-            if name not in _FIELDS or not _FIELDS[name](value):
-                fault = "has a wrong value" if name in _FIELDS else "is not known"
-                raise BadUsage(f"In the plan, '{name}' {fault}.", "Mend it, or search again.")
-        if "exclude" not in content:
-            raise BadUsage("The plan does not say which nodes to exclude.", 'Add "exclude": [] with their names.')
-        content["exclude"] = tuple(content["exclude"])
-        return cls(**content)
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "exclude": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-    "verdict": lambda value: isinstance(value, str),
-    "evaluations": lambda value: isinstance(value, int),
-    "finished": lambda value: isinstance(value, bool),
-    "methods": lambda value: isinstance(value, dict) and all(each in METHODS for each in value.values()),
-    "options": lambda value: isinstance(value, dict),
-}
 
 
 class _BudgetSpent(Exception):
@@ -221,20 +163,17 @@ class _Trials:
         return self.verdicts[excluded].status is Status.OK
 
     def _write(self) -> None:
-        trials = [{"excluded": sorted(nodes), "verdict": found.to_dict()} for nodes, found in self.verdicts.items()]
-        content = {"kind": _JOURNAL, "schema_version": _SCHEMA_VERSION, "key": self._key, "trials": trials}
-        write_text(self._journal, json.dumps(content, indent=1) + "\n")
+        trials = [Trial(excluded=tuple(sorted(nodes)), verdict=found) for nodes, found in self.verdicts.items()]
+        write_text(self._journal, Journal(key=self._key, trials=tuple(trials)).to_json())
 
 
 def _read_journal(path: Path, key: str) -> dict[frozenset[str], Verdict]:
     """What the journal says; nothing when there is none, when it is another search's, or no journal at all."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (content["kind"], content["schema_version"], content["key"]) != (_JOURNAL, _SCHEMA_VERSION, key):
-            return {}
-        return {frozenset(trial["excluded"]): Verdict.from_dict(trial["verdict"]) for trial in content["trials"]}
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        found = Journal.from_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, BadUsage):
         return {}
+    return {frozenset(trial.excluded): trial.verdict for trial in found.trials} if found.key == key else {}
 
 
 def _nothing_passed(

@@ -22,7 +22,7 @@ from toolchain.accuracy.status import Status
 from toolchain.bench import benchmark
 from toolchain.bench import candidates as bench_candidates
 from toolchain.bench.effort import Effort
-from toolchain.bench.judging import Judge, Judgement, Outputs
+from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.record import Benchmark, Row, Setting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import CheckFailed

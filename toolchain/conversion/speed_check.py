@@ -8,7 +8,7 @@ from runtimes.ort_profile import Unfused
 from toolchain import machine
 from toolchain.bench import benchmark, candidates
 from toolchain.bench.effort import Effort
-from toolchain.bench.judging import Judgement
+from toolchain.bench.judgement import Judgement
 from toolchain.bench.record import Setting
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress

@@ -20,7 +20,8 @@ from toolchain.accuracy.gate import DEFAULT, Verdict
 from toolchain.accuracy.status import Status
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Methods, Ready
-from toolchain.conversion.search import Plan, search
+from toolchain.conversion.record import Plan
+from toolchain.conversion.search import search
 from toolchain.errors import BadUsage
 from toolchain.inputs import overlap
 from toolchain.inputs.samples import Samples

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from toolchain.datasets import arrays
 from toolchain.datasets.image_tree import images_in
 from toolchain.errors import BadUsage
-from toolchain.machine.description import usable_cores
+from toolchain.machine import usable_cores
 
 PREPROCESSING = "resized, centre cropped, normalised by ImageNet's mean and deviation"
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from toolchain.datasets.dataset import Split
 from toolchain.errors import BadUsage
-from toolchain.machine.description import usable_cores
+from toolchain.machine import usable_cores
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 

@@ -1,15 +1,17 @@
 """Facts -> checks: what is well, what could be better, what is missing, and the command that mends it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from exporters.int8 import targets
 from runtimes.registry import PROVIDERS
 from toolchain.doctor.facts import Facts, Need, Trial
 from toolchain.machine.description import BF16_FLAGS
 
-OK, WARN, MISSING = "ok", "warn", "missing"
 _BUSY_SHARE, _STOLEN_SHARE = 0.1, 0.01
 _LEAST_FREE_BYTES = 2 * 2**30
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
@@ -27,16 +29,26 @@ _INSTALL_CUDA = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _OWN_EXTRAS = ("cpu", "gpu", "dev")  # the wheels have checks of their own; a user has no need of dev
 
 
+class Health(StrEnum):
+    """``warn``: nnx works, though slower, less evenly, or without a part that is optional; ``missing``: it does not."""
+
+    OK = "ok"
+    WARN = "warn"
+    MISSING = "missing"
+
+
+OK, WARN, MISSING = Health
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing looked at.
 
-    ``status`` is ``ok``, ``warn`` (nnx works, though slower, less evenly, or without a part that is optional) or
-    ``missing`` (nnx cannot do its main job); ``mend`` is the command or the advice that changes it, None for ``ok``.
+    ``mend`` is the command or the advice that changes its status, None for one that is ok.
     """
 
     name: str
-    status: str
+    status: Health
     found: str
     mend: str | None = None
 
@@ -122,8 +134,7 @@ def _gpu(facts: Facts) -> Iterator[Check]:
 
 def _python(facts: Facts) -> Iterator[Check]:
     version, wanted = facts.machine.python, facts.python_wanted
-    bounds = re.findall(r"(>=|<)\s*([\d.]+)", wanted)
-    fits = all((_release(version) >= _release(bound)) == (sign == ">=") for sign, bound in bounds)
+    fits = SpecifierSet(wanted).contains(_release(version) or version)
     yield _judged("python", fits, version, f"Make an environment with a Python {wanted}.", worse=MISSING)
 
 
@@ -238,7 +249,7 @@ def _mend_libraries(trial: Trial, cuda: str) -> str | None:
     if missing:
         return _MEND_DRIVER
     driver = next((version for library, version in trial.libraries.items() if library.startswith("libcuda.")), None)
-    if driver and _release(driver) < _release(cuda)[:1]:
+    if driver and cuda and Version(driver).major < Version(cuda).major:
         return f"Update NVIDIA's driver: it knows CUDA {driver}, and {cuda} is wanted."
     return None
 
@@ -273,7 +284,7 @@ def _extras(facts: Facts) -> Iterator[Check]:
         yield _judged(f"extra {extra}", fine, found, f"pip install 'nnx-toolchain[{extra}]'")
 
 
-def _judged(name: str, good: bool, found: str, mend: str, worse: str = WARN) -> Check:
+def _judged(name: str, good: bool, found: str, mend: str, worse: Health = WARN) -> Check:
     return Check(name, OK, found) if good else Check(name, worse, found, mend)
 
 
@@ -281,18 +292,18 @@ def _lacks(need: Need, version: str | None) -> str | None:
     """What is wrong with the version that is installed; None when nothing is."""
     if version is None:
         return "not installed"
-    if _release(version) >= _release(need.at_least):
+    release = _release(version)
+    if release is None or not need.at_least or release >= Version(need.at_least):
         return None
     return f"{version} is too old: nnx needs {need.at_least}"
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without zeros at the end; a pre-release of 2.7 counts as 2.7."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(number) for number in found[0].split(".")] if found else []
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return tuple(numbers)
+def _release(version: str) -> Version | None:
+    """The release that a version belongs to, as a pre-release of 2.7 does to 2.7; None for what keeps to no rule."""
+    try:
+        return Version(Version(version.removesuffix("+")).base_version)  # Python built from its sources ends in +
+    except InvalidVersion:
+        return None
 
 
 def _gib(size: int) -> str:

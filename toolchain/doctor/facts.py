@@ -11,24 +11,28 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from runtimes import registry, torch_compiler
 from toolchain import machine
 from toolchain.machine import conditions
 from toolchain.machine.conditions import Conditions
 from toolchain.machine.description import Gpus, Machine
+from toolchain.processes import own_packages
 
 DISTRIBUTION = "nnx-toolchain"
-_PACKAGE_PARENT = Path(__file__).resolve().parent.parent
-_IMPORTED = ("torch", "onnx", "onnxscript", "numpy", "click", "rich")  # as in pyproject.toml, which is not installed
+_IMPORTED = (  # as in pyproject.toml, which is not installed
+    "torch", "onnx", "onnx-ir", "onnxscript", "numpy", "scipy", "jsonschema", "packaging", "markupsafe", "filelock",
+    "click", "rich",
+)  # fmt: skip
 _TIMEOUT_S = 60.0
 _REMOTE = "azure"  # sends its inputs to a service; every wheel has it
-_NEED = re.compile(r"""(?P<name>[\w.-]+)\s*>=\s*(?P<at_least>[\d.]+)(?:.*\bextra\s*==\s*['"](?P<extra>\w+)['"])?""")
 _PACKAGE_MANAGERS = ("apt-get", "dnf", "apk", "pacman", "xcode-select")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI's vendor, and class of displays and accelerators that draw
 
@@ -118,10 +122,16 @@ def read() -> Facts:
     )
 
 
-def parse_need(requirement: str) -> Need | None:
-    """A requirement as pyproject.toml has them, ``name>=1.2; extra == "cpu"``; None for one without a lower bound."""
-    found = _NEED.match(requirement)
-    return Need(**found.groupdict()) if found else None
+def parse_need(requirement: str, extras: Sequence[str] = ()) -> Need | None:
+    """A requirement such as ``name>=1.2; extra == "cpu"``, which one of ``extras`` may bring.
+
+    None for one without a lower bound, and for one that its marker keeps for other machines or Pythons.
+    """
+    found = Requirement(requirement)
+    at_least = next((each.version for each in found.specifier if each.operator == ">="), None)
+    # an empty extra is that of a plain `pip install`
+    wanted_by = [extra for extra in ("", *extras) if found.marker is None or found.marker.evaluate({"extra": extra})]
+    return Need(found.name, at_least, wanted_by[0] or None) if at_least and wanted_by else None
 
 
 def last_words(log: str, status: int) -> str:
@@ -146,7 +156,8 @@ def requirements() -> tuple[str, tuple[Need, ...]]:
         own = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return "", tuple(Need(name, "") for name in _IMPORTED)
-    needs = tuple(need for each in own.requires or () if (need := parse_need(each)))
+    extras = own.metadata.get_all("Provides-Extra") or ()
+    needs = tuple(need for each in own.requires or () if (need := parse_need(each, extras)))
     return own.metadata["Requires-Python"] or "", needs
 
 
@@ -205,10 +216,10 @@ def _ask(*question: str) -> tuple[dict[str, Any] | None, str]:
     """The answer of :mod:`toolchain.doctor.probe`, None when it died, and its last words."""
     command = [sys.executable, "-m", "toolchain.doctor.probe", *question]
     try:
-        # `python -m` imports from its folder first: our own, not the user's
         ended = subprocess.run(
-            command, cwd=_PACKAGE_PARENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
-        )
+            command, cwd=own_packages.PARENT, env=own_packages.environment(), stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=_TIMEOUT_S, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None, f"it did not answer within {_TIMEOUT_S:.0f} s"
     said = last_words(ended.stderr.decode(errors="replace"), ended.returncode)

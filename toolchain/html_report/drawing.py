@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import altair as alt
+from markupsafe import Markup
 
-from toolchain.html_report.markup import Markup, legible, tag
+from toolchain.html_report.markup import legible, tag
 
 INK, MUTED, RULE = "var(--ink)", "var(--muted)", "var(--rule)"
 ACCENT, PLAIN, PAPER = "var(--accent)", "var(--plain)", "var(--paper)"

@@ -1,76 +1,19 @@
 """What there is to report: a benchmark, and beside it whatever else a run has left."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TypeVar
 
 from toolchain import manifest
+from toolchain.ablation.record import Ablation
 from toolchain.artifacts_folder import ABLATION, BENCH, EXPLANATION, HISTORY
 from toolchain.bench.record import Benchmark
 from toolchain.errors import BadUsage
-from toolchain.stats import Interval
+from toolchain.layers.record import Explanation
+from toolchain.training.record import History
 
 _Kind = TypeVar("_Kind")
-_Content = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One pass over the training data; accuracies are shares."""
-
-    number: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """A training run."""
-
-    epochs: tuple[Epoch, ...]
-    device: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loop:
-    """One training loop of an ablation; gains are over the plain loop."""
-
-    name: str
-    step_ms: float
-    epoch_s: float
-    step_gain: Interval
-    epoch_gain: Interval
-    validation_accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerFacts:
-    """One layer of an explained model; None where it was not compared."""
-
-    name: str
-    op_type: str
-    precision: str
-    own_db: float | None
-    accumulated_db: float | None
-    noise_share: float | None
-    time_share: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explained:
-    """What ``nnx explain --json`` said of a model, its most damaging layer first."""
-
-    model: str
-    precision: str
-    reference: str | None
-    samples: str
-    layers: tuple[LayerFacts, ...]
-    advice: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +27,9 @@ class Gathered:
     source: Path
     files: tuple[Path, ...]
     benchmark: Benchmark
-    training: Training | None = None
-    ablation: tuple[Loop, ...] = ()
-    explained: Explained | None = None
+    training: History | None = None
+    ablation: Ablation | None = None
+    explained: Explanation | None = None
     recipe: str | None = None
     data: str | None = None
 
@@ -97,7 +40,11 @@ def read(target: Path) -> Gathered:
     Raises BadUsage when there is no benchmark, and for a file that is not what its name says.
     """
     file = target / BENCH if target.is_dir() else target
-    benchmark = _benchmark(file)
+    benchmark = _part(file, Benchmark.from_json)
+    if benchmark is None:
+        raise BadUsage(
+            f"There is no {file}: a report needs bench data.", "Make it with `nnx bench TARGET --output FILE`."
+        )
     if not benchmark.rows:
         raise BadUsage(f"{file} holds no rows: a report needs bench data.", "Run the bench again.")
     if not target.is_dir():
@@ -109,27 +56,12 @@ def read(target: Path) -> Gathered:
         source=target,
         files=(file, *(target / name for name in (HISTORY, ABLATION, EXPLANATION, manifest.NAME))),
         benchmark=benchmark,
-        training=_part(target / HISTORY, _training, "nnx train"),
-        ablation=_part(target / ABLATION, _loops, "nnx train --ablate") or (),
-        explained=_part(target / EXPLANATION, _explained, "nnx explain --json"),
+        training=_part(target / HISTORY, History.from_json),
+        ablation=_part(target / ABLATION, Ablation.from_json),
+        explained=_part(target / EXPLANATION, Explanation.from_json),
         recipe=recipe,
         data=data,
     )
-
-
-def _benchmark(file: Path) -> Benchmark:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadUsage(
-            f"There is no {file}: a report needs bench data.", "Make it with `nnx bench TARGET --output FILE`."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadUsage(f"{file} is not a benchmark of nnx.", "Run the bench again.") from error
-    try:
-        return Benchmark.from_json(text)
-    except BadUsage as error:
-        raise BadUsage(f"{file}: {error.what}", error.do) from error
 
 
 def _fact(known: manifest.Manifest, name: str) -> str | None:
@@ -138,58 +70,11 @@ def _fact(known: manifest.Manifest, name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _part(file: Path, made_of: Callable[[_Content], _Kind], maker: str) -> _Kind | None:
+def _part(file: Path, from_json: Callable[[bytes], _Kind]) -> _Kind | None:
     """What ``file`` holds, None where there is no such file."""
     try:
-        return made_of(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        return from_json(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadUsage(f"{file} is not what `{maker}` writes.", "Make it again, or remove it.") from error
-
-
-def _training(content: _Content) -> Training:
-    epochs = tuple(_only(Epoch, entry) for entry in content["epochs"])
-    return _only(Training, {"device": content["options"]["device"], "epochs": epochs})
-
-
-def _loops(content: _Content) -> tuple[Loop, ...]:
-    _require_version(content)
-    gains = ("step_gain", "epoch_gain")
-    return tuple(
-        _only(Loop, {**entry, **{name: _only(Interval, entry[name]) for name in gains}})
-        for entry in content["variants"]
-    )
-
-
-def _explained(content: _Content) -> Explained:
-    _require_version(content)
-    layers = tuple(
-        _only(LayerFacts, {**entry, "own_db": entry["own_sqnr_db"], "accumulated_db": entry["accumulated_sqnr_db"]})
-        for entry in content["layers"]
-    )
-    return _only(Explained, {**content, "layers": layers, "advice": tuple(content["advice"])})
-
-
-def _require_version(content: _Content) -> None:
-    if content["schema_version"] != 1:
-        raise ValueError("another schema version")
-
-
-def _only(kind: Callable[..., _Kind], entry: _Content) -> _Kind:
-    """``kind`` made of those entries that it has fields for; TypeError for one of another type."""
-    fields = {name: (entry[name], wanted) for name, wanted in get_type_hints(kind).items()}
-    if wrong := [name for name, (value, wanted) in fields.items() if not _fits(value, wanted)]:
-        raise TypeError(wrong[0])
-    return kind(**{name: value for name, (value, _) in fields.items()})
-
-
-def _fits(value: object, wanted: Any) -> bool:
-    """Whether JSON's ``value`` is what an annotation asks for: a number may be whole, and is no truth value."""
-    if isinstance(wanted, UnionType):
-        return any(_fits(value, each) for each in get_args(wanted))
-    if get_origin(wanted) is tuple:
-        return isinstance(value, tuple) and all(_fits(each, get_args(wanted)[0]) for each in value)
-    if wanted is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, wanted) and not isinstance(value, bool)
+    except BadUsage as error:
+        raise BadUsage(f"{file}: {error.what}", error.do) from error

@@ -1,15 +1,10 @@
-"""HTML that cannot be forgotten to escape: what is not :class:`Markup` is text."""
+"""HTML that cannot be forgotten to escape: what is not MarkupSafe's :class:`Markup` is text."""
 
 import re
-from html import escape
+
+from markupsafe import Markup, escape
 
 VOID = frozenset({"meta", "link", "br"})
-
-
-class Markup(str):
-    """HTML that is finished."""
-
-    __slots__ = ()
 
 
 NOTHING = Markup()
@@ -36,9 +31,7 @@ def tag(name: str, *content: str, **attributes: str | int | None) -> Markup:
 
 def joined(*content: str) -> Markup:
     """Pieces one after the other."""
-    return Markup(
-        "".join(piece if isinstance(piece, Markup) else escape(legible(piece), quote=False) for piece in content)
-    )
+    return NOTHING.join(piece if isinstance(piece, Markup) else legible(piece) for piece in content)
 
 
 def command(*lines: str) -> Markup:

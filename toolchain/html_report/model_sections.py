@@ -7,14 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
+from toolchain.ablation.record import Ablation
 from toolchain.bench.record import Benchmark, Profile
 from toolchain.html_report import commands, drawing, model_charts, tables
 from toolchain.html_report.finding import Panel
-from toolchain.html_report.gather import Explained, Gathered, LayerFacts, Loop, Training
-from toolchain.html_report.markup import Markup, command, joined, tag
+from toolchain.html_report.gather import Gathered
+from toolchain.html_report.markup import command, joined, tag
 from toolchain.html_report.model_charts import Cell, Curve, Gain
 from toolchain.html_report.sections import MOST_DRAWN, Section
-from toolchain.stats import shown_ratio
+from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation
+from toolchain.stats import Interval, shown_ratio
+from toolchain.training.record import History, best
 
 _MOST_OPERATORS = 10
 _MOST_NODES = 12
@@ -110,7 +115,7 @@ def _profile_line(profile: Profile) -> str:
     return f"{profile.run_us / 1e3:.3g} ms a run" + (f", {', '.join(counts)}" if counts else "") + f". {profile.advice}"
 
 
-def layers(explained: Explained | None, line: str) -> Section:
+def layers(explained: Explanation | None, line: str) -> Section:
     """What each layer does to precision and time."""
     key, title = "layers", "Layers"
     if explained is None:
@@ -139,7 +144,7 @@ def layers(explained: Explained | None, line: str) -> Section:
     return Section(key=key, title=title, intro=tag("p", intro), body=joined(figure, advice))
 
 
-def _told_apart(found: Sequence[LayerFacts]) -> list[LayerFacts]:
+def _told_apart(found: Sequence[ExplainedLayer]) -> list[ExplainedLayer]:
     """With a number behind each name but the first of its kind: a row of the picture is one layer."""
     seen: Counter[str] = Counter()
     numbered = []
@@ -150,10 +155,10 @@ def _told_apart(found: Sequence[LayerFacts]) -> list[LayerFacts]:
     return numbered
 
 
-def _layer_cells(layer: LayerFacts) -> list[Cell]:
+def _layer_cells(layer: ExplainedLayer) -> list[Cell]:
     cells = [
         Cell(row=layer.name, column=name, text=_decibels(value), level=_level(-value, [-step for step in _DECIBELS]))
-        for name, value in (("own dB", layer.own_db), ("in model", layer.accumulated_db))
+        for name, value in (("own dB", layer.own_sqnr_db), ("in model", layer.accumulated_sqnr_db))
         if value is not None
     ]
     if layer.noise_share is not None:
@@ -161,22 +166,22 @@ def _layer_cells(layer: LayerFacts) -> list[Cell]:
     return [*cells, _share_cell(layer, "time", layer.time_share)]
 
 
-def _share_cell(layer: LayerFacts, column: str, share: float) -> Cell:
+def _share_cell(layer: ExplainedLayer, column: str, share: float) -> Cell:
     return Cell(row=layer.name, column=column, text=_percent(share), level=_level(share, _SHARES))
 
 
-def _layer_line(layer: LayerFacts) -> list[str]:
-    decibels = ["–" if value is None else _decibels(value) for value in (layer.own_db, layer.accumulated_db)]
+def _layer_line(layer: ExplainedLayer) -> list[str]:
+    decibels = ["–" if value is None else _decibels(value) for value in (layer.own_sqnr_db, layer.accumulated_sqnr_db)]
     noise = "–" if layer.noise_share is None else f"{layer.noise_share:.1%}"
     return [layer.name, layer.op_type, layer.precision or "–", *decibels, noise, f"{layer.time_share:.1%}"]
 
 
-def training(found: Training | None, line: str) -> Section:
+def training(found: History | None, line: str) -> Section:
     """Loss and accuracy by epoch."""
     key, title = "training", "Training"
     if found is None or not found.epochs:
         return missing(key, title, "There are no training curves.", line)
-    first, last, best = found.epochs[0], found.epochs[-1], max(found.epochs, key=lambda one: one.validation_accuracy)
+    first, last, top = found.epochs[0], found.epochs[-1], best(found.epochs)
     data = tables.table(
         "Training, epoch by epoch",
         ["epoch", "loss", "training accuracy", "validation accuracy", "s"],
@@ -193,7 +198,7 @@ def training(found: Training | None, line: str) -> Section:
         Curve(name="training", values=[one.train_accuracy for one in found.epochs], dashed=True),
     ]
     loss = [Curve(name="loss", values=[one.loss for one in found.epochs])]
-    best_text = f"The best validation accuracy is {best.validation_accuracy:.2%}, after epoch {best.number}."
+    best_text = f"The best validation accuracy is {top.validation_accuracy:.2%}, after epoch {top.number}."
     figures = [
         drawing.figure(
             lambda layout: model_charts.curves(accuracy, layout, shares=True),
@@ -212,10 +217,10 @@ def training(found: Training | None, line: str) -> Section:
     return Section(key=key, title=title, intro=tag("p", intro), body=joined(*figures))
 
 
-def ablation(loops: Sequence[Loop], line: str) -> Section:
+def ablation(found: Ablation | None, line: str) -> Section:
     """What each training switch gains."""
     key, title = "ablation", "What the training switches gain"
-    if not loops:
+    if found is None or not found.variants:
         return missing(key, title, "The switches were not compared.", line)
     gains = [
         Gain(
@@ -223,30 +228,40 @@ def ablation(loops: Sequence[Loop], line: str) -> Section:
             low=gain.low if math.isfinite(gain.high) else gain.estimate,  # one round alone has no interval
             high=gain.high if math.isfinite(gain.high) else gain.estimate,
         )
-        for loop in loops
+        for loop in found.variants
         for measure, gain in (("a step", loop.step_gain), ("an epoch", loop.epoch_gain))
+        if gain is not None
     ]  # fmt: skip
-    best = max(loops, key=lambda loop: loop.epoch_gain.estimate)
-    finding = f"The largest gain has “{best.name}”: {best.epoch_gain.estimate:.2f} times as fast an epoch as plain."
+    data = tables.table(
+        "Training loops",
+        ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
+        [
+            [
+                loop.name, f"{loop.step_ms:.1f}", _ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
+                _ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
+            ]
+            for loop in found.variants
+        ],
+    )  # fmt: skip
+    compared = [(loop.epoch_gain.estimate, loop.name) for loop in found.variants if loop.epoch_gain is not None]
+    if not compared:
+        intro = tag("p", "The plain loop could not run, so no gain is known.")
+        return Section(key=key, title=title, intro=intro, body=data)
+    largest, leader = max(compared, key=lambda pair: pair[0])
+    finding = f"The largest gain has “{leader}”: {largest:.2f} times as fast an epoch as plain."
     figure = drawing.figure(
         lambda layout: model_charts.gains(gains, layout),
         name="ablation-gains",
         title="gain of each training switch",
         finding=finding,
         caption="Each loop in a process of its own, in turns; lines are 95 % intervals.",
-        data=tables.table(
-            "Training loops",
-            ["training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation"],
-            [
-                [
-                    loop.name, f"{loop.step_ms:.1f}", shown_ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
-                    shown_ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
-                ]
-                for loop in loops
-            ],
-        ),
-    )  # fmt: skip
+        data=data,
+    )
     return Section(key=key, title=title, intro=tag("p", finding), body=figure)
+
+
+def _ratio(gain: Interval | None) -> str:
+    return "–" if gain is None else shown_ratio(gain)
 
 
 def machine(benchmark: Benchmark) -> Section:
@@ -296,6 +311,6 @@ def _percent(share: float) -> str:
 
 
 def _decibels(value: float) -> str:
-    if abs(value) >= 200:
+    if abs(value) >= LIMIT_DB:
         return "exact" if value > 0 else "none"
     return f"{value:.1f}"

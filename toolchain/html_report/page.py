@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from markupsafe import Markup
+
 from exporters.atomic_file import write_text
 from toolchain import __version__
 from toolchain.errors import BadUsage
 from toolchain.html_report import commands, model_sections, sections
 from toolchain.html_report.finding import Panel, finding, panels
 from toolchain.html_report.gather import Gathered
-from toolchain.html_report.markup import NOTHING, Markup, tag
+from toolchain.html_report.markup import NOTHING, tag
 from toolchain.html_report.sections import Section
 
 NAME = "report.html"

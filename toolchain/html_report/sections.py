@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from toolchain.accuracy.status import Status
 from toolchain.bench import report
 from toolchain.bench.record import Benchmark, Row
 from toolchain.html_report import bench_charts, drawing, tables
 from toolchain.html_report.bench_charts import ALONE, BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
 from toolchain.html_report.finding import Panel, size
-from toolchain.html_report.markup import NOTHING, Markup, joined, tag
+from toolchain.html_report.markup import NOTHING, joined, tag
 
 _LEGEND = {
     EFFICIENT: "◆ no other row is surely better in one respect and surely worse in none",

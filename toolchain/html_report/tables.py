@@ -3,7 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from toolchain.html_report.markup import Markup, joined, tag
+from markupsafe import Markup
+
+from toolchain.html_report.markup import joined, tag
 
 _FIGURE = re.compile(r"[-−+±~]?[\d.,]+\D{0,3}|–|")
 """What counts as a figure, with a unit of up to three letters; intervals are figures by their column's others."""

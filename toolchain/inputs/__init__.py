@@ -1,1 +1,4 @@
-"""What a user names: :mod:`.sources` finds recipes and code, :mod:`.samples` data, :mod:`.overlap` what is in both."""
+"""What a user names: :mod:`.sources` finds recipes and code, :mod:`.models` makes modules of it.
+
+:mod:`.samples` are real inputs, or made from a seed; :mod:`.overlap` finds what two sets of them share.
+"""

@@ -27,34 +27,14 @@ from toolchain.errors import BadUsage
 from toolchain.inputs import samples
 from toolchain.layers import probes as layer_probes
 from toolchain.layers.graph import FLOAT_TYPES, Layer, Wiring, executed_by, layers_of, shared_tensors
+from toolchain.layers.record import LIMIT_DB, LayerError
 from toolchain.progress import SILENT, Progress
 
-LIMIT_DB = 200.0
-"""An SQNR of this much is an exact layer (fp32 rounding lies near 140); minus this is NaN, infinity or no signal."""
 MEMORY_BUDGET = 2**28
 _SURE_IN_SINGLE = 1e-20
 """A sum of squares above it has lost nothing that counts to squares below single precision's 1e-38."""
 _BLOCK = 2**14
 Inputs = Mapping[str, npt.NDArray[np.generic]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerError:
-    """What one layer does to the result. ``name`` is the node's, ``output`` the tensor that is compared.
-
-    The SQNRs are in dB within +-LIMIT_DB, None where nothing could be compared. ``noise_share``, 0 to 1, is the layer's
-    own noise relative to its signal, over the sum of that of all layers. ``precision`` is what ONNX Runtime computes it
-    in on this CPU, after its fusions; empty where that is not known.
-    """
-
-    name: str
-    op_type: str
-    output: str
-    precision: str
-    weight_bytes: int
-    own_sqnr_db: float | None = None
-    accumulated_sqnr_db: float | None = None
-    noise_share: float | None = None
 
 
 def damage(

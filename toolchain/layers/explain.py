@@ -1,10 +1,8 @@
 """``nnx explain``: what every layer of a model file runs as, what it costs, and what it does to the result."""
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from exporters.model_file import ModelFile
 from runtimes import ort_profile
@@ -14,11 +12,11 @@ from toolchain.accuracy import parity
 from toolchain.inputs import samples
 from toolchain.inputs.samples import Samples
 from toolchain.layers import damage
-from toolchain.layers.damage import LIMIT_DB, LayerError, Pair
+from toolchain.layers.damage import Pair
 from toolchain.layers.graph import Layer, Wiring, executed_by, origin_of
+from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation, LayerError
 from toolchain.progress import Progress
 
-SCHEMA_VERSION = 1
 HEADINGS = ("layer", "operator", "runs as", "precision", "own dB", "accumulated dB", "noise", "weights kB", "time")
 DROPPABLE = ("operator", "weights kB", "runs as")
 """Headings that a narrow terminal can do without, the least needed first."""
@@ -26,45 +24,6 @@ _TIMED_RUNS = 30
 _STANDS_OUT = 0.3
 _HARMLESS_DB = 60.0
 _NAMED = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainedLayer(LayerError):
-    """A layer's error and its cost at one call. ``runs_as`` is the operator executed after fusion, empty if none was.
-
-    A layer merged into another has that one's name in ``fused_into`` and no time of its own. ``time_share``, 0 to 1, is
-    of the time of all nodes.
-    """
-
-    runs_as: str = ""
-    mean_us: float = 0.0
-    time_share: float = 0.0
-    fused_into: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """A whole model, its layers sorted by damage, or by time where there is no reference.
-
-    ``batch`` is that of the times; ``run_us`` is all nodes' time in one run, ``conversion_share`` the share of it that
-    no layer takes: Q, DQ, casts, and changes of layout and shape.
-    """
-
-    model: str
-    precision: str
-    reference: str | None
-    samples: str
-    batch: int
-    threads: int
-    machine: dict[str, Any]
-    layers: tuple[ExplainedLayer, ...]
-    run_us: float
-    conversion_share: float
-    unfused: tuple[Unfused, ...]
-    advice: tuple[str, ...]
-
-    def to_json(self) -> str:
-        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1)
 
 
 def inputs(model: ModelFile, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:

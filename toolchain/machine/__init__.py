@@ -1,5 +1,6 @@
 """This machine: :mod:`.description` is what it is, :mod:`.conditions` what may be used of it and what bends figures."""
 
+from exporters.processors import usable_cores
 from toolchain.machine.conditions import busy_share
 from toolchain.machine.description import (
     BF16_FLAGS,
@@ -11,7 +12,6 @@ from toolchain.machine.description import (
     has_bf16,
     isa_flags,
     library_versions,
-    usable_cores,
 )
 
 __all__ = [

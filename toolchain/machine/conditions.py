@@ -1,14 +1,17 @@
 """What this process may use of the machine, and what else bends a measurement: clock, memory nodes, neighbours."""
 
-import contextlib
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_PROC, _SYS = Path("/proc"), Path("/sys")
-_MOST_PROCESSORS = 1 << 16  # eight times what Linux can be built for
+from exporters import control_groups
+from exporters.control_groups import PROC, SYS, text
+from exporters.processors import allowed_processors, processor_quota
+
+_MOSTPROCESSORS = 1 << 16  # eight times what Linux can be built for
 _UNLIMITED_BYTES = 1 << 60  # version 1 of control groups writes "no limit" as nearly 2**63
 
 
@@ -43,7 +46,7 @@ def read(seconds: float = 0.2) -> Conditions:
         allowed=allowed,
         cores=_cores(allowed),
         quota=processor_quota(),
-        free_memory_bytes=_free_memory_bytes(),
+        free_memory_bytes=free_memory_bytes(),
         governors=_governors(allowed),
         boost=_boost(),
         memory_nodes=_memory_nodes(allowed),
@@ -52,27 +55,27 @@ def read(seconds: float = 0.2) -> Conditions:
     )
 
 
-def allowed_processors() -> tuple[int, ...]:
-    """The logical processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
+def free_memory_bytes(proc: Path = PROC, sys: Path = SYS) -> int | None:
+    """What can still be had of the machine's memory and of what each control group of this process grants."""
+    available = re.search(r"^MemAvailable:\s*(\d+) kB", text(proc / "meminfo"), re.MULTILINE)
+    if available is None:
+        return None
+    granted = [_left_of(group) for group in control_groups.folders("memory", proc, sys)]
+    return min([int(available[1]) * 1024, *(left for left in granted if left is not None)])
 
 
-def processor_quota(proc: Path = _PROC, sys: Path = _SYS) -> float | None:
-    """How many processors' worth of time the control groups of this process grant; None where there is no limit."""
-    grants = [text.split() for text in _in_control_groups("cpu", "cpu.max", proc, sys)]
-    quotas = _in_control_groups("cpu", "cpu.cfs_quota_us", proc, sys)
-    periods = _in_control_groups("cpu", "cpu.cfs_period_us", proc, sys)
-    grants += [[quota, period] for quota, period in zip(quotas, periods, strict=False)]
-    return min((int(quota) / int(period) for quota, period in grants if quota not in ("max", "-1")), default=None)
+def _left_of(group: Path) -> int | None:
+    """A control group's limit less what it uses; pages of files that nobody reads now do not count: they are given up.
 
-
-def memory_limit_bytes(proc: Path = _PROC, sys: Path = _SYS) -> int | None:
-    """The memory that the control groups of this process grant; None where there is no limit."""
-    names = ("memory.max", "memory.limit_in_bytes")
-    grants = [text for name in names for text in _in_control_groups("memory", name, proc, sys) if text != "max"]
-    return min((int(text) for text in grants if int(text) < _UNLIMITED_BYTES), default=None)
+    None where there is no limit. In version 1 the names with ``total`` include the groups below, as the usage does.
+    """
+    limit = text(group / "memory.max") or text(group / "memory.limit_in_bytes")
+    if not limit.isdecimal() or int(limit) >= _UNLIMITED_BYTES:
+        return None
+    used = int(text(group / "memory.current") or text(group / "memory.usage_in_bytes") or 0)
+    kinds = dict(line.split() for line in text(group / "memory.stat").splitlines())
+    given_up = int(kinds.get("total_inactive_file") or kinds.get("inactive_file") or 0)
+    return max(0, int(limit) - max(0, used - given_up))
 
 
 def busy_share(seconds: float = 0.2) -> float:
@@ -87,7 +90,7 @@ def busy_share(seconds: float = 0.2) -> float:
 
 def processor_times() -> list[int]:
     """user, nice, system, idle, iowait, irq, softirq, steal of /proc/stat; steal counts as used."""
-    return [int(field) for field in _text(_PROC / "stat").partition("\n")[0].split()[1:9]]
+    return [int(field) for field in text(PROC / "stat").partition("\n")[0].split()[1:9]]
 
 
 def stolen_share(times: list[int]) -> float:
@@ -102,32 +105,10 @@ def processors_in(cpulist: str) -> set[int]:
     for part in filter(None, cpulist.strip().split(",")):
         start, _, end = part.partition("-")
         first, last = int(start), int(end or start)
-        if not first <= last < _MOST_PROCESSORS:
+        if not first <= last < _MOSTPROCESSORS:
             raise ValueError(f"'{part}' is no range of processors")
         found |= set(range(first, last + 1))
     return found
-
-
-def _in_control_groups(controller: str, name: str, proc: Path, sys: Path) -> list[str]:
-    """What the file ``name`` says in this process's control group and in each above it, in version 2 and 1."""
-    found = []
-    for line in _text(proc / "self/cgroup").splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number != "0" and controller not in controllers.split(","):
-            continue
-        top = sys / "fs/cgroup" if number == "0" else sys / "fs/cgroup" / controller
-        folder = top / path.lstrip("/")
-        # inside a container the path may be the host's: the folders that are not there are passed over
-        found += [_text(group / name) for group in (folder, *folder.parents) if group.is_relative_to(top)]
-    return [text for text in found if text]
-
-
-def _free_memory_bytes() -> int | None:
-    for line in _text(_PROC / "meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-            return min(available, memory_limit_bytes() or available)
-    return None
 
 
 def _cores(processors: Iterable[int]) -> int | None:
@@ -140,24 +121,17 @@ def _governors(processors: Iterable[int]) -> tuple[str, ...]:
 
 
 def _boost() -> bool | None:
-    folder = _SYS / "devices/system/cpu"
-    if off := _text(folder / "intel_pstate/no_turbo"):
+    folder = SYS / "devices/system/cpu"
+    if off := text(folder / "intel_pstate/no_turbo"):
         return off == "0"
-    on = _text(folder / "cpufreq/boost")
+    on = text(folder / "cpufreq/boost")
     return on == "1" if on else None
 
 
 def _memory_nodes(processors: Iterable[int]) -> tuple[str, ...]:
-    lists = sorted(_text(path) for path in (_SYS / "devices/system/node").glob("node*/cpulist"))
+    lists = sorted(text(path) for path in (SYS / "devices/system/node").glob("node*/cpulist"))
     return tuple(each for each in lists if processors_in(each) & set(processors))
 
 
 def _of_processor(number: int, name: str) -> str:
-    return _text(_SYS / f"devices/system/cpu/cpu{number}" / name)
-
-
-def _text(path: Path) -> str:
-    """A small file's text; empty where it cannot be read."""
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    return ""
+    return text(SYS / f"devices/system/cpu/cpu{number}" / name)

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.machine import conditions
+from exporters.processors import usable_cores
 
 _SHOWN_ISA = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
@@ -77,12 +77,6 @@ def describe() -> Machine:
         python=platform.python_version(),
         libraries=library_versions(),
     )
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on, and has the time of: a quota stops threads in mid-run."""
-    allowed, quota = len(conditions.allowed_processors()), conditions.processor_quota()
-    return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def isa_flags() -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""Who is asked over JSON lines: :mod:`.turns` is the asking side, :mod:`.worker` the process that answers."""
+"""Who is asked over JSON lines: :mod:`.turns` asks, :mod:`.worker` answers; both find nnx by :mod:`.own_packages`."""

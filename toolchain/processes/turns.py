@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+from toolchain.processes import own_packages
+
 _PACKAGES = ("toolchain", "exporters", "runtimes")
 _CLOSE_TIMEOUT_S = 5.0
 _PHASES = {"open": "load", "start": "run the first time", "turn": "take its turn"}
@@ -46,8 +47,7 @@ class Turn:
         self._job, self._spec, self._timeout_s = job, spec, timeout_s
         self._resources = contextlib.ExitStack()
         self._log = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed with the process
-        folder = _PACKAGE_PARENT if python is None else self._packages_alone()
-        inherited = os.environ.get("PYTHONPATH") if python is None else None  # leads to libraries of ours
+        folder = own_packages.PARENT if python is None else self._packages_alone()
         try:
             self._process = subprocess.Popen(
                 [python or sys.executable, "-m", "toolchain.processes.worker", *map(str, cpus)],
@@ -55,11 +55,10 @@ class Turn:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
-                # `python -m` imports from here first: our own folder, not the user's or one where anybody may write
                 cwd=folder,
                 env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [inherited])]),
+                    # another interpreter has libraries of its own, to which a PYTHONPATH for ours does not lead
+                    **own_packages.environment(folder, inherited=python is None),
                     "OMP_NUM_THREADS": str(threads),
                     "MKL_NUM_THREADS": str(threads),
                 },
@@ -75,7 +74,7 @@ class Turn:
         """A folder with nnx's packages and nothing else: where they are installed lie libraries for another Python."""
         folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="nnx-packages-")))
         for name in _PACKAGES:
-            (folder / name).symlink_to(_PACKAGE_PARENT / name, target_is_directory=True)
+            (folder / name).symlink_to(own_packages.PARENT / name, target_is_directory=True)
         return folder
 
     def open(self) -> None:

@@ -1,6 +1,5 @@
 """Training a recipe: epochs, validation, checkpoints, resuming."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,22 +16,11 @@ from toolchain.recipes.recipe import Recipe
 from toolchain.training import checkpoint
 from toolchain.training.batches import BatchPath
 from toolchain.training.options import TrainingOptions
+from toolchain.training.record import Epoch, History, best
 from toolchain.training.trainer import Trainer
 
 _EVALUATION_BATCH = 500
 _REPORT_EVERY_S = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One epoch's figures; accuracies are shares from 0 to 1, ``seconds`` are training alone, validation apart."""
-
-    number: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float
-    seconds: float
-    samples_per_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +68,7 @@ def train(
     return TrainingResult(
         checkpoint=folder / checkpoint.BEST,
         epochs=tuple(epochs),
-        best=_best(epochs),
+        best=best(epochs),
         switched_on=trainer.switched_on(),
     )
 
@@ -140,23 +128,16 @@ def _run_epoch(trainer: Trainer, path: BatchPath, number: int, progress: Progres
 def _keep(trainer: Trainer, epochs: list[Epoch], folder: Path, made_from: str) -> None:
     """Best checkpoint first, resume state last: a kill in between repeats the epoch and loses nothing."""
     latest = epochs[-1]
-    if _best(epochs) is latest:
+    if best(epochs) is latest:
         weights = {name: value.detach().cpu().contiguous() for name, value in trainer.model.state_dict().items()}
         checkpoint.save(
             {"model": weights, "epoch": latest.number, "validation_accuracy": latest.validation_accuracy},
             folder / checkpoint.BEST,
         )
-    rows = [asdict(epoch) for epoch in epochs]
-    write_text(folder / HISTORY, json.dumps({"options": trainer.options.as_json(), "epochs": rows}, indent=1) + "\n")
-    state = {
-        "options": trainer.options.as_json(), "made_from": made_from, "epochs": rows, "trainer": trainer.state(),
-    }  # fmt: skip
-    checkpoint.save(state, folder / checkpoint.RESUME)
-
-
-def _best(epochs: list[Epoch]) -> Epoch:
-    """The first of those with the highest validation accuracy."""
-    return max(epochs, key=lambda epoch: epoch.validation_accuracy)
+    history = History(options=trainer.options.as_json(), epochs=tuple(epochs))
+    write_text(folder / HISTORY, history.to_json())
+    state = {**asdict(history), "epochs": [asdict(epoch) for epoch in epochs]}
+    checkpoint.save({**state, "made_from": made_from, "trainer": trainer.state()}, folder / checkpoint.RESUME)
 
 
 def _restore(trainer: Trainer, path: Path, made_from: str, *, strict: bool) -> list[Epoch]:

@@ -16,6 +16,7 @@ from exporters.calibration.histogram import Histogram
 from exporters.calibration.statistics import Statistics, collect
 from exporters.errors import BadCalibrationData, NotConvertible
 from exporters.model_file import ModelFile
+from exporters.processors import usable_cores
 from tests.contract.tiny_models import MODELS
 
 Exported = Callable[[str], Path]
@@ -142,7 +143,7 @@ def test_memory_does_not_grow_with_the_samples(exported: Exported) -> None:
     wanted = taps.of(model).measured
     activations.fold(model, samples, tensors=wanted, make=Watching)
     assert len(given) > 10 * len(wanted)
-    assert max(alive) <= len(wanted) * activations.usable_cores()
+    assert max(alive) <= len(wanted) * usable_cores()
 
 
 def test_a_fixed_batch_is_kept_to(exported: Exported) -> None:

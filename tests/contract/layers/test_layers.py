@@ -24,8 +24,9 @@ from exporters.model_file import ModelFile
 from tests.contract.tiny_models import MODELS
 from toolchain.errors import BadUsage
 from toolchain.inputs.samples import Samples
-from toolchain.layers.damage import LIMIT_DB, LayerError, Noise, damage
+from toolchain.layers.damage import Noise, damage
 from toolchain.layers.explain import explain
+from toolchain.layers.record import LIMIT_DB, LayerError
 from toolchain.progress import SILENT
 from toolchain.stats import sqnr_db
 

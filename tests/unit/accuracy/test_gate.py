@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolchain import records
 from toolchain.accuracy.gate import DEFAULT, LEVEL, Requirement, Verdict, judge, require, samples_needed
 from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, ExitCode, Undecided, explain
@@ -227,7 +229,7 @@ def test_outputs_that_do_not_belong_together_are_refused() -> None:
 def test_a_verdict_survives_json(given_scale: float) -> None:
     reference, given, labels = classified(3, 1, 400)
     verdict = judge(Requirement(max_drop=0.01), reference, given * np.float32(given_scale), labels)
-    assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
+    assert records.made(Verdict, json.loads(json.dumps(asdict(verdict)))) == verdict
 
 
 def test_where_nobody_asked_a_drop_that_looks_allowed_passes_and_another_does_not() -> None:

@@ -15,7 +15,7 @@ from toolchain.bench.notes import unsuccessful, verdict
 from toolchain.bench.record import Benchmark, Row
 from toolchain.stats import Interval
 from toolchain.steps import ModelStep, TrainStep
-from toolchain.training.loop import Epoch
+from toolchain.training.record import Epoch
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ON_CUDA = setting("cuda", options=(("device_id", "0"),))

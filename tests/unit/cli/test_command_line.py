@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,24 @@ from click.testing import CliRunner
 
 from toolchain.cli import COMMANDS, nnx
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def test_help_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "toolchain", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "click" in loaded
-    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "rich"}
+    assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "scipy", "rich", "jsonschema"}
+
+
+@pytest.mark.parametrize("module", ["toolchain.html_report.gather", "toolchain.bench.compare_table"])
+def test_what_only_reads_records_loads_none_of_their_makers(module: str) -> None:
+    """``nnx report`` and ``nnx compare`` work where no model runs; records are checked when one is read."""
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split())
+    assert module in loaded
+    assert not loaded & {"torch", "onnxruntime", "onnx", "jsonschema"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -38,10 +50,17 @@ def test_every_option_has_help(name: str) -> None:
 def test_the_opsets_offered_are_those_that_are_honoured() -> None:
     from exporters.torch_onnx import DEFAULT_OPSET, OPSETS
     from toolchain.cli.export import command
-    from toolchain.cli.options import OPSET
+    from toolchain.cli.types import OPSET
 
     assert (OPSET.min, OPSET.max) == (OPSETS.start, OPSETS.stop - 1)
     assert next(parameter for parameter in command.params if parameter.name == "opset").default == DEFAULT_OPSET
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_takes_a_long_list_of_parameters(name: str) -> None:
+    command = nnx.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None and command.callback is not None
+    assert len(inspect.signature(command.callback).parameters) <= 8
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:

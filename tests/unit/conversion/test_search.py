@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from toolchain.accuracy.gate import Verdict
 from toolchain.accuracy.status import Status
-from toolchain.conversion.search import Plan, search
+from toolchain.conversion.record import Plan
+from toolchain.conversion.search import search
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.progress import Progress
 from toolchain.stats import Interval
@@ -268,17 +269,20 @@ def test_a_plan_written_by_hand_needs_only_its_nodes() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("exclude: [a]", "not JSON"),
+        ("exclude: [a]", r"no JSON \(line 1, column 1\)"),
         ("[]", "not a plan"),
         ('{"exclude": []}', "not a plan"),
         ('{"kind": "nnx-quantization-plan", "schema_version": 2, "exclude": []}', "schema version 2"),
-        ('{"kind": "nnx-quantization-plan", "schema_version": 1}', "does not say which nodes"),
-        ('{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": "a"}', "'exclude' has a wrong value"),
-        ('{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": [1]}', "'exclude' has a wrong value"),
-        ('{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": [], "methods": {"a": 1}}', "'methods'"),
+        ('{"kind": "nnx-quantization-plan", "schema_version": 1}', "a plan: exclude is missing"),
+        ('{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": "a"}', 'a plan: exclude is "a"'),
+        ('{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": [1]}', r"a plan: exclude\[0\] is 1"),
+        (
+            '{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": [], "methods": {"a": 1}}',
+            "a plan: methods.a is 1",
+        ),
         (
             '{"kind": "nnx-quantization-plan", "schema_version": 1, "exclude": [], "exlude": []}',
-            "'exlude' is not known",
+            "a plan: exlude is not known",
         ),
     ],
 )

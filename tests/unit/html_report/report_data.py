@@ -2,13 +2,15 @@
 
 import json
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from toolchain.ablation.record import Ablation, Variant
 from toolchain.accuracy.status import Status
 from toolchain.bench.record import Benchmark, Candidate, NodeShare, Profile, Row, Setting, Unfused
+from toolchain.layers.record import ExplainedLayer, Explanation
 from toolchain.stats import Interval
+from toolchain.training.record import Epoch, History
 
 EVIL = "<script>alert('&')</script>"
 _SIZES = {"eager": 786_000, "ort fp32": 757_000, "ort int8-static": 227_000, "ort int8-dynamic": 749_000}
@@ -98,39 +100,43 @@ BENCHMARK = Benchmark(
     command=("nnx", "bench", "artifacts/tiny", "--batch", "1,32", "--data", "my data"),
     warnings=("eager drifted by 8 % from the first round to the last: cool the machine down.",),
 )
-TRAINING: Mapping[str, Any] = {
-    "options": {"epochs": 2, "batch_size": 64, "lr": 0.1, "seed": 42, "device": "cpu", "switches": {}},
-    "epochs": [
-        {
-            "number": number, "loss": 2.0 / number, "train_accuracy": 0.3 * number, "seconds": 1.5,
-            "validation_accuracy": 0.29 * number, "samples_per_s": 500.0,
-        }
+TRAINING = History(
+    options={"epochs": 2, "batch_size": 64, "lr": 0.1, "seed": 42, "device": "cpu", "switches": {}},
+    epochs=tuple(
+        Epoch(
+            number=number, loss=2.0 / number, train_accuracy=0.3 * number, seconds=1.5,
+            validation_accuracy=0.29 * number, samples_per_s=500.0,
+        )
         for number in (1, 2, 3)
-    ],
-}  # fmt: skip
-ABLATION: Mapping[str, Any] = {
-    "schema_version": 1,
-    "recipe": "tiny",
-    "variants": [
-        {
-            "name": name, "step_ms": 600 / gain, "epoch_s": 60 / gain, "validation_accuracy": 0.45,
-            "step_gain": {"estimate": gain, "low": gain * 0.95, "high": gain * 1.05},
-            "epoch_gain": {"estimate": gain, "low": gain * 0.9, "high": gain * 1.1},
-        }
+    ),
+)  # fmt: skip
+ABLATION = Ablation(
+    recipe="tiny",
+    options=TRAINING.options,
+    machine=MACHINE,
+    variants=tuple(
+        Variant(
+            name=name, switched_on=(), steps_ms=((600 / gain,), (600 / gain,)), parts_s=(30 / gain, 30 / gain),
+            epochs=1, validation_accuracy=0.45, first_step_s=1.0,
+            step_gain=Interval(gain, gain * 0.95, gain * 1.05), epoch_gain=Interval(gain, gain * 0.9, gain * 1.1),
+        )
         for name, gain in (("plain", 1.0), ("amp bf16", 2.0), ("all switches", 3.7))
-    ],
-}  # fmt: skip
-EXPLANATION: Mapping[str, Any] = {
-    "schema_version": 1, "model": "tiny/model.int8-static.onnx", "precision": "int8-static",
-    "reference": "tiny/model.onnx", "samples": "the test split of tiny", "advice": ["No layer stands out."],
-    "layers": [
-        {
-            "name": f"node_Conv_{number}", "op_type": "Conv", "precision": "int8", "own_sqnr_db": 20.0 + 8 * number,
-            "accumulated_sqnr_db": 18.0 + 4 * number, "noise_share": 0.5 / (number + 1), "time_share": 0.1 * number,
-        }
+    ),
+    dropped={},
+)  # fmt: skip
+EXPLANATION = Explanation(
+    model="tiny/model.int8-static.onnx", precision="int8-static", reference="tiny/model.onnx",
+    samples="the test split of tiny", batch=1, threads=2, machine=MACHINE, run_us=100.0, conversion_share=0.0,
+    unfused=(), advice=("No layer stands out.",),
+    layers=tuple(
+        ExplainedLayer(
+            name=f"node_Conv_{number}", op_type="Conv", output=f"conv_{number}", precision="int8", weight_bytes=1000,
+            own_sqnr_db=20.0 + 8 * number, accumulated_sqnr_db=18.0 + 4 * number, noise_share=0.5 / (number + 1),
+            runs_as="QLinearConv", mean_us=10.0 * number, time_share=0.1 * number,
+        )
         for number in range(5)
-    ],
-}  # fmt: skip
+    ),
+)  # fmt: skip
 
 
 def folder_with(place: Path, *, bench: Benchmark = BENCHMARK, whole: bool = True) -> Path:
@@ -138,9 +144,8 @@ def folder_with(place: Path, *, bench: Benchmark = BENCHMARK, whole: bool = True
     place.mkdir(parents=True)
     (place / "bench.json").write_text(bench.to_json(), encoding="utf-8")
     if whole:
+        for name, record in (("training", TRAINING), ("ablation", ABLATION), ("explain", EXPLANATION)):
+            (place / f"{name}.json").write_text(record.to_json(), encoding="utf-8")
         manifest = {"schema_version": 1, "recipe": "tiny", "data": None, "steps": {}}
-        for name, content in (
-            ("training", TRAINING), ("ablation", ABLATION), ("explain", EXPLANATION), ("manifest", manifest)
-        ):  # fmt: skip
-            (place / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        (place / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return place

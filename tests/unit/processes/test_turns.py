@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolchain.doctor.probe import RELU
 from toolchain.processes.turns import JobFailed, Turn
 
 
@@ -19,12 +20,12 @@ def inputs(tmp_path: Path) -> dict[str, str]:
     return {"x": str(tmp_path / "x.npy")}
 
 
-def bench(model: str, inputs: dict[str, str], **more: object) -> Turn:
+def bench(model: str, inputs: dict[str, str], *, python: str | None = None) -> Turn:
     spec = {
         "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "output": "y", "provider": "cpu",
-        "options": {}, "batch": 1, "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs, **more,
+        "options": {}, "batch": 1, "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs,
     }  # fmt: skip
-    return Turn("toolchain.bench.row", spec, threads=1, timeout_s=60)
+    return Turn("toolchain.bench.row", spec, threads=1, python=python, timeout_s=60)
 
 
 def test_an_error_in_the_job_arrives_with_what_to_do(tmp_path: Path, inputs: dict[str, str]) -> None:
@@ -60,6 +61,21 @@ def test_another_interpreter_sees_nnx_and_not_our_libraries(tmp_path: Path, inpu
     turn = Turn("toolchain.bench.row", {}, threads=1, python=str(other / "bin" / "python"), timeout_s=60)
     with pytest.raises(JobFailed, match="numpy"):
         turn.open()
+    turn.close()
+
+
+def test_a_bench_row_wants_numpy_and_onnxruntime_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "other")], check=True)
+    (libraries,) = tmp_path.glob("other/lib/python*/site-packages")
+    for found in Path(np.__file__).parents[1].glob("*"):
+        if found.name in ("numpy", "numpy.libs", "onnxruntime"):
+            (libraries / found.name).symlink_to(found)
+    (tmp_path / "relu.onnx").write_bytes(RELU)
+    np.save(tmp_path / "x.npy", np.ones(2, np.float32))
+    python = str(tmp_path / "other" / "bin" / "python")
+    turn = bench(str(tmp_path / "relu.onnx"), {"x": str(tmp_path / "x.npy")}, python=python)
+    turn.open()
+    assert turn.ask("start")["first_run_ms"] > 0
     turn.close()
 
 

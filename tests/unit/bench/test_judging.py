@@ -1,0 +1,63 @@
+"""The bench and the conversions give one verdict on the same samples and limit."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.bench.scripted_bench import timed
+from toolchain.accuracy import gate
+from toolchain.accuracy.gate import DEFAULT, Requirement
+from toolchain.accuracy.status import Status
+from toolchain.bench.judging import judge_with
+from toolchain.bench.record import Row
+from toolchain.inputs.samples import Samples
+
+CLASSES = 3
+REQUIREMENTS = st.one_of(st.just(DEFAULT), st.builds(Requirement, max_drop=st.floats(0, 0.2)))
+
+
+def scores(answers: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.eye(CLASSES, dtype=np.float32)[answers]
+    return found
+
+
+def samples_with(labels: np.ndarray) -> Samples:
+    inputs = {"x": np.zeros((len(labels), 1), np.float32)}
+    return Samples(inputs=inputs, labels=labels, source="test", real=False)
+
+
+def rows() -> tuple[Row, Row]:
+    """A baseline, and an int8 row, whose outputs on made-up samples are judged by their answers alone."""
+    before, after = (timed(label, 1.0, None) for label in ("float", "int8"))
+    candidate = type(after.candidate)(**{**vars(after.candidate), "precision": "int8-static"})
+    return before, type(after)(candidate=candidate, setting=after.setting)
+
+
+@given(
+    count=st.integers(1, 3000), lost=st.integers(0, 60), gained=st.integers(0, 60), requirement=REQUIREMENTS
+)  # fmt: skip
+def test_a_row_has_the_status_that_the_gate_gives(count: int, lost: int, gained: int, requirement: Requirement) -> None:
+    lost = min(lost, count)
+    gained = min(gained, count - lost)
+    labels = np.arange(count) % CLASSES
+    wrong = (labels + 1) % CLASSES
+    numbers = np.arange(count)
+    reference = scores(np.where((numbers >= lost) & (numbers < lost + gained), wrong, labels))
+    found = scores(np.where(numbers < lost, wrong, labels))
+    verdict = gate.judge(requirement, reference, found, labels)
+    before, after = rows()
+    judgement = judge_with(samples_with(labels), requirement=requirement)(after, (found,), (before, (reference,)))
+    assert judgement.status is verdict.status
+    assert judgement.drop == verdict.drop
+    assert (verdict.text in judgement.reason) == (verdict.status is not Status.OK)
+    row = judgement.on(after)
+    assert (row.status, row.drop, row.accuracy) == (judgement.status, judgement.drop, judgement.accuracy)
+
+
+def test_labels_that_do_not_fit_fail_the_row_and_not_the_run() -> None:
+    before, after = rows()
+    outputs = (scores(np.array([0, 1, 2])),)
+    judge = judge_with(samples_with(np.array([0, 1, 7])))
+    judgement = judge(after, outputs, (before, outputs))
+    assert judgement.status is Status.FAILED
+    assert "from 0 to 7" in judgement.reason

@@ -1,0 +1,147 @@
+"""One file, or several that hang together: read once, measured whole."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from exporters import onnx_file, provenance
+from exporters.atomic_file import sha256_of
+from exporters.errors import BadModelFile, WrongResult
+from exporters.finish import finish
+from exporters.model_file import ModelFile, Value
+
+WEIGHT = np.arange(24, dtype=np.float32).reshape(4, 6)
+
+
+def model_of(batch: int | str = "batch", weight: np.ndarray = WEIGHT) -> onnx.ModelProto:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 6])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
+    graph = helper.make_graph(nodes, "one", [x], [y], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    provenance.write(model, {"parent_sha256": "abc"})
+    return model
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    onnx.save(model_of(), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+@pytest.fixture
+def spread(tmp_path: Path) -> Path:
+    """The same model with its weight in a file beside it."""
+    folder = tmp_path / "spread"
+    folder.mkdir()
+    onnx.save(
+        model_of(), folder / "m.onnx", save_as_external_data=True, all_tensors_to_one_file=True,
+        location="m.data", size_threshold=0,
+    )  # fmt: skip
+    return folder / "m.onnx"
+
+
+def test_everything_that_is_asked_of_a_file(alone: Path) -> None:
+    file = ModelFile(alone)
+    assert (file.path, str(file)) == (alone, str(alone))
+    assert (file.opset, file.ir_version, file.precision, file.fixed_batch) == (20, 10, "fp32", None)
+    assert file.inputs == (Value("x", "float32", ("batch", 4)),)
+    assert file.outputs == (Value("y", "float32", ("batch", 6)),)
+    assert file.facts == {"parent_sha256": "abc"}
+    assert (file.external_files, file.size_bytes, file.sha256) == ((), alone.stat().st_size, sha256_of(alone))
+
+
+def test_a_fixed_batch_is_known(tmp_path: Path) -> None:
+    onnx.save(model_of(8), tmp_path / "m.onnx")
+    assert ModelFile(tmp_path / "m.onnx").fixed_batch == 8
+
+
+def test_weights_beside_the_file_count(spread: Path) -> None:
+    data = spread.with_name("m.data")
+    file = ModelFile(spread)
+    assert file.external_files == (data,)
+    assert file.size_bytes == spread.stat().st_size + data.stat().st_size
+    assert file.size_bytes > WEIGHT.nbytes
+    lines = f"{sha256_of(spread)}\n{sha256_of(data)} m.data"
+    assert file.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_another_weight_beside_the_file_is_another_model(spread: Path) -> None:
+    before = ModelFile(spread).sha256
+    data = spread.with_name("m.data")
+    data.write_bytes(data.read_bytes()[::-1])
+    assert ModelFile(spread).sha256 != before
+
+
+def test_weights_are_read_when_they_are_wanted_and_nothing_is_read_twice(
+    spread: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real_load, real_weights = onnx.load, onnx.load_external_data_for_model
+
+    def load(path: Path, **options: object) -> onnx.ModelProto:
+        read.append(path.name)
+        return real_load(path, **options)  # type: ignore[arg-type]
+
+    def weights(model: onnx.ModelProto, folder: str) -> None:
+        read.append("weights")
+        real_weights(model, folder)
+
+    monkeypatch.setattr(onnx, "load", load)
+    monkeypatch.setattr(onnx, "load_external_data_for_model", weights)
+    file = ModelFile(spread)
+    assert all((file.size_bytes, file.sha256, file.inputs, file.precision))
+    assert read == ["m.onnx"]
+    assert np.array_equal(numpy_helper.to_array(file.proto.graph.initializer[0]), WEIGHT)
+    assert len(file.external_files) == 1
+    first, second = file.to_convert(), file.to_convert()
+    assert read == ["m.onnx", "weights"]
+    first.graph.node[0].name = "changed"
+    assert second.graph.node[0].name == file.proto.graph.node[0].name == "product"
+
+
+def test_weights_that_are_missing_are_named_when_they_are_wanted(spread: Path) -> None:
+    spread.with_name("m.data").unlink()
+    file = ModelFile(spread)
+    assert file.opset == 20
+    with pytest.raises(BadModelFile, match="beside it") as caught:
+        _ = file.proto
+    assert "external data" in caught.value.do
+
+
+def test_a_model_in_memory_is_the_file_that_it_is_written_to(alone: Path, tmp_path: Path) -> None:
+    file = ModelFile.of(model_of(), tmp_path / "later.onnx")
+    assert file.inputs == ModelFile(alone).inputs
+    onnx_file.save(file.proto, file.path)
+    assert file.sha256 == sha256_of(file.path)
+
+
+def test_a_model_too_large_for_one_file_is_refused_before_anything_fails(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", 100)
+    with pytest.raises(BadModelFile, match="models above 2 GB cannot be converted"):
+        ModelFile(alone).to_convert()
+    with pytest.raises(WrongResult, match="at most 2 GB"):
+        onnx_file.check(model_of(), step="fp16")
+    with pytest.raises(WrongResult, match="at most 2 GB"):
+        onnx_file.save(model_of(), alone)
+
+
+def test_the_tail_of_every_converter_checks_the_interface_and_writes_the_parent(alone: Path, tmp_path: Path) -> None:
+    src, dst = ModelFile(alone), tmp_path / "made.onnx"
+    made = finish(src.to_convert(), dst, src=src, precision="fp16", facts={"said": "yes", "empty": ""}, notes=("n",))
+    assert (made.path, made.precision, made.opset, made.notes) == (dst, "fp16", 20, ("n",))
+    assert (made.sha256, made.size_bytes, made.parent_sha256) == (sha256_of(dst), dst.stat().st_size, src.sha256)
+    facts = ModelFile(dst).facts
+    assert (facts["said"], facts["precision"], facts["parent_sha256"]) == ("yes", "fp16", src.sha256)
+    assert "empty" not in facts
+    other = src.to_convert()
+    other.graph.output[0].name = other.graph.node[0].output[0] = "z"
+    with pytest.raises(WrongResult, match="other inputs or outputs"):
+        finish(other, tmp_path / "none.onnx", src=src, precision="fp16", facts={})
+    assert not (tmp_path / "none.onnx").exists()
