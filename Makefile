@@ -9,7 +9,7 @@ OPENVINO = .venv-openvino
 # what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
-.PHONY: demo test slow check format gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow check check-pythons format docs commands gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -20,11 +20,21 @@ test: $(INSTALLED)  ## every test
 slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
 	$(BIN)/pytest -m slow
 
-check: $(INSTALLED)  ## format, lint, types, and every test that takes seconds; CI runs this and then slow
+check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and the pages; CI runs this and then slow
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow"
+	$(MAKE) docs
+
+docs: $(INSTALLED)  ## the pages of docs/ into build/docs/; a warning is an error, and nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+commands: $(INSTALLED)  ## docs/commands.md anew, from what --help says
+	$(BIN)/python -m docs.generate_commands
+
+check-pythons: $(INSTALLED)  ## the quick tests on each Python that is claimed and at hand, and on the newest libraries
+	$(BIN)/python .ci/check_pythons.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -65,8 +75,8 @@ $(OPENVINO)/.installed: constraints.txt
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(strip $(RUNTIME)),recipes,report,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(strip $(RUNTIME)),recipes,report,dev,docs]'
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) build *.egg-info
+	rm -rf $(VENV) $(OPENVINO) .venv-pythons build *.egg-info

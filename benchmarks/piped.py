@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class Piped:
@@ -54,7 +54,7 @@ class Piped:
     def close(self) -> None:
         self._process.communicate()
 
-    def __enter__(self) -> "Piped":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *ignored: object) -> None:

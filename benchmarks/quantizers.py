@@ -115,7 +115,7 @@ def outputs(model: Path, inputs: Samples) -> npt.NDArray[np.generic]:
     )
 
 
-class _OneByOne(CalibrationDataReader):
+class _OneByOne(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, samples: Samples) -> None:
         count = len(next(iter(samples.values())))
         self._rows: Iterator[dict[str, npt.NDArray[np.generic]]] = (

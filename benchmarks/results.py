@@ -27,7 +27,7 @@ def data_option(parser: argparse.ArgumentParser) -> None:
 def keep(path: Path, found: dict[str, Any], table: str) -> None:
     """Write ``path``, with the machine's facts, and the table beside it as ``.md``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     whole = {"created": created, "machine": asdict(machine.describe()), **found}
     write_text(path, json.dumps(whole, indent=1) + "\n")
     write_text(path.with_suffix(".md"), table.rstrip("\n") + "\n")

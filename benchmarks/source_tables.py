@@ -7,6 +7,7 @@ Reads artifacts/cifar10/ablation.json (from `nnx train cifar10 --data DIR --abla
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def main() -> int:
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     folder = parser.parse_args().artifacts
     missing = 0
-    for title, path, command, table in (
+    tables: tuple[tuple[str, Path, str, Callable[[str], str]], ...] = (
         (
             "Training on CIFAR-10",
             folder / "cifar10" / "ablation.json",
@@ -91,7 +92,8 @@ def main() -> int:
             "nnx run sst2 --data DIR --batch 1 --threads 1",
             lambda text: sst2_table(Benchmark.from_json(text)),
         ),
-    ):
+    )
+    for title, path, command, table in tables:
         if path.exists():
             print(f"## {title}\n\n{table(path.read_text(encoding='utf-8'))}")
         else:

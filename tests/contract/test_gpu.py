@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_the_graph_runs_on_cuda_and_says_so(name: str, exported: Callable[[str],
     samples = MODELS[name].samples(7)
     with torch.inference_mode():
         expected = MODELS[name].module()(torch.from_numpy(samples["x"])).numpy()
-    np.testing.assert_allclose(run(runtime, samples)["scores"], expected, atol=1e-2)
+    scores: Any = run(runtime, samples)["scores"]
+    np.testing.assert_allclose(scores, expected, atol=1e-2)
 
 
 @pytest.mark.gpu

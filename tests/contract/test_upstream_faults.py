@@ -160,7 +160,8 @@ def test_a_net_that_torch_quantized_is_refused_with_a_reason(tmp_path: Path) -> 
     """torch's own dynamic-int8 modules have no ONNX form: quantize after the export."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and people have such models
-        module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+        quantize: Callable[..., nn.Module] = torch.ao.quantization.quantize_dynamic
+        module = quantize(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
     with pytest.raises(NotExportable) as caught:
         torch_onnx.export(module, tmp_path / "m.onnx", example_inputs={"x": torch.zeros(2, 4)}, output_names=["y"])
     assert "nnx quantize" in f"{caught.value.what} {caught.value.do}"

@@ -82,7 +82,7 @@ def test_the_search_finds_the_nodes_and_its_plan_can_be_replayed(place: Path, nn
     code, made, err = quantize(nnx, "wild.onnx", *wanted, "--save-plan", "plan.json", "-o", "a.onnx")
     assert code == 0, err
     plan = made["plan"]
-    assert 1 <= len(plan["exclude"]) <= 3  # type: ignore[index,arg-type]
+    assert 1 <= len(plan["exclude"]) <= 3  # type: ignore[index]
     assert not list(place.glob("*.search.json"))
     assert json.loads(Path("plan.json").read_text()) == plan
     code, again, err = quantize(nnx, "wild.onnx", *wanted, "--plan", "plan.json", "--no-search", "-o", "b.onnx")
@@ -140,7 +140,7 @@ def test_a_folder_of_images_fits_an_image_model(place: Path, nnx: Nnx) -> None:
     assert code == 2
     assert "N x 3 x H x W" in err
     weight = numpy_helper.from_array(random.normal(size=(16, 3, 3, 3)).astype(np.float32), "w")
-    shapes = {"x": ["batch", 3, 16, 16], "y": ["batch", 16, 16, 16]}
+    shapes: dict[str, list[str | int]] = {"x": ["batch", 3, 16, 16], "y": ["batch", 16, 16, 16]}
     values = [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
     node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
     graph = onnx.helper.make_graph([node], "g", values[:1], values[1:], [weight])

@@ -1,4 +1,4 @@
-"""The README's commands run as they stand."""
+"""The commands of the README and of the pages run as they stand."""
 
 import os
 import re
@@ -11,30 +11,57 @@ import pytest
 from toolchain.bench.notes import EFFICIENT
 from toolchain.bench.report import HEADINGS
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+# in this order, in one folder: a page's lines take what those before have left
+PAGES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("how-to/quantize", "how-to/half", "how-to/measure")))
+WRITTEN = (README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run_blocks(page: Path, folder: Path) -> None:
+    assert blocks(page, "sh")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for block in blocks(page, "sh"):
+        for line in block.splitlines():
+            ended = subprocess.run(
+                line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            assert ended.returncode == 0, f"{page.name}: {line}\n{ended.stderr}"
 
 
 @pytest.mark.slow
 def test_the_command_blocks_run(tmp_path: Path) -> None:
-    assert blocks("sh")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for block in blocks("sh"):
-        for line in block.splitlines():
-            ended = subprocess.run(
-                line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-            assert ended.returncode == 0, f"{line}\n{ended.stderr}"
+    for page in PAGES:
+        run_blocks(page, tmp_path)
     made = {path.name for path in tmp_path.iterdir()}
-    assert made >= {"artifacts", "digits.onnx", "digits.fp16.onnx", "digits.int8-static.onnx", "try"}
+    assert made >= {"artifacts", "digits.onnx", "digits.fp16.onnx", "digits.int8-static.onnx", "before.json"}
 
 
-def test_every_linked_file_exists() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).exists(), target
+@pytest.mark.slow
+def test_the_tutorial_runs_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    run_blocks(ROOT / "docs" / "tutorial.md", tmp_path)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made >= {"artifacts", "digits.onnx", "digits.int8-static.onnx", "bench.json", "page.html"}
+
+
+@pytest.mark.slow
+def test_the_page_on_reports_follows_the_readme(digits: Path) -> None:
+    run_blocks(ROOT / "docs" / "how-to" / "report.md", digits.parents[1])
+
+
+def test_no_page_with_commands_is_left_out() -> None:
+    run = {*PAGES, ROOT / "docs" / "tutorial.md", ROOT / "docs" / "how-to" / "report.md"}
+    assert {page for page in WRITTEN if blocks(page, "sh")} == run
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_linked_file_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
 
 
 def test_the_demo_output_is_real() -> None:
@@ -47,5 +74,12 @@ def test_the_demo_output_is_real() -> None:
     assert re.search(r"^batch \d+, \d+ threads: the fastest is ", first_screen, re.MULTILINE)
 
 
+def test_the_demo_output_is_that_of_the_benchmarks() -> None:
+    (shown,) = [block for block in blocks(README, "text") if block.startswith("$ make demo")]
+    (whole,) = [block for block in blocks(ROOT / "docs" / "benchmarks.md", "text") if block.startswith("$ make demo")]
+    assert set(shown.splitlines()) - {"…"} <= set(whole.splitlines())
+
+
 def test_no_placeholder_was_forgotten() -> None:
-    assert not re.findall(r"^[A-Z]+_[A-Z_]+$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    for page in WRITTEN:
+        assert not re.findall(r"^[A-Z]+_[A-Z_]+$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -116,7 +116,7 @@ def test_a_compiler_that_breaks_is_said_once_and_training_goes_on(
 
     def broken(model: torch.nn.Module, **ignored: object) -> object:
         def forward(inputs: torch.Tensor) -> torch.Tensor:
-            raise torch._dynamo.exc.BackendCompilerFailed(broken, RuntimeError("no"), None)  # type: ignore[arg-type]
+            raise torch._dynamo.exc.BackendCompilerFailed(broken, RuntimeError("no"), None)
 
         return forward
 

@@ -1,10 +1,10 @@
 """The flow of imports from room to room, and the names and sizes of files."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("toolchain", "exporters", "runtimes")

@@ -1,5 +1,7 @@
 """The form in which models are converted, and what nobody reads."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -27,14 +29,14 @@ def run(model: onnx.ModelProto) -> np.ndarray:
     return found
 
 
-def constant(name: str, **attribute: object) -> onnx.NodeProto:
+def constant(name: str, **attribute: Any) -> onnx.NodeProto:
     return helper.make_node("Constant", [], [name], **attribute)
 
 
 @pytest.mark.parametrize(
     ("node", "value"),
     [
-        (constant("c", value=numpy_helper.from_array(np.float32([5]), "v")), [5]),
+        (constant("c", value=numpy_helper.from_array(np.array([5], np.float32), "v")), [5]),
         (constant("c", value_float=5.0), 5),
         (constant("c", value_floats=[1.0, 2.0, 3.0, 4.0]), [1, 2, 3, 4]),
     ],
@@ -43,7 +45,7 @@ def test_constant_nodes_become_weights(node: onnx.NodeProto, value: object) -> N
     model = model_of([node, helper.make_node("Add", ["x", "c"], ["y"])], {})
     made = cleaning.normalized(model)
     assert [each.op_type for each in made.graph.node] == ["Add"]
-    assert np.array_equal(numpy_helper.to_array(made.graph.initializer[0]), np.float32(value))
+    assert np.array_equal(numpy_helper.to_array(made.graph.initializer[0]), np.array(value, np.float32))
     assert np.array_equal(run(made), run(model))
     assert len(model.graph.node) == 2  # the model given stays as it is
 

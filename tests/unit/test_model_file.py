@@ -91,8 +91,8 @@ def test_weights_are_read_when_they_are_wanted_and_nothing_is_read_twice(
         read.append("weights")
         real_weights(model, folder)
 
-    monkeypatch.setattr(onnx_file.onnx, "load", load)
-    monkeypatch.setattr(onnx_file.onnx, "load_external_data_for_model", weights)
+    monkeypatch.setattr(onnx, "load", load)
+    monkeypatch.setattr(onnx, "load_external_data_for_model", weights)
     file = ModelFile(spread)
     assert all((file.size_bytes, file.sha256, file.inputs, file.precision))
     assert read == ["m.onnx"]

@@ -36,8 +36,8 @@ FACTS = st.dictionaries(TEXTS, TEXTS, max_size=2)
 LISTED = {"max_size": 3}
 
 
-def tuples(of: st.SearchStrategy[Any], **size: int) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(of, **{"max_size": 3, **size}).map(tuple)
+def tuples(of: st.SearchStrategy[Any], *, min_size: int = 0, max_size: int = 3) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(of, min_size=min_size, max_size=max_size).map(tuple)
 
 
 INTERVALS = st.builds(
@@ -118,7 +118,8 @@ def rows(draw: st.DrawFn) -> bench.Row:
             "nodes": st.dictionaries(TEXTS, SIZES, max_size=2),
         },
     )  # fmt: skip
-    return bench.Row(candidate=candidate, setting=setting, reason=draw(TEXTS), **draw(figures), **draw(ROUNDS))
+    measured: dict[str, Any] = {**draw(figures), **draw(ROUNDS)}
+    return bench.Row(candidate=candidate, setting=setting, reason=draw(TEXTS), **measured)
 
 
 MACHINE = {

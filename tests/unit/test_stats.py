@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,7 +117,8 @@ def test_the_signed_ranks_interval_ends_where_wilcoxons_test_begins_to_refuse(ro
     ratio = ratio_of_medians(np.exp(logs)[:, None].tolist(), [[1.0]] * rounds, level=0.95)
 
     def chance(shift: float) -> float:
-        return float(stats.wilcoxon(logs - shift, method="asymptotic", correction=True).pvalue)
+        wilcoxon: Any = stats.wilcoxon
+        return float(wilcoxon(logs - shift, method="asymptotic", correction=True).pvalue)
 
     for end, inwards in ((math.log(ratio.low), 1e-9), (math.log(ratio.high), -1e-9)):
         assert chance(end + inwards) >= 0.05 > chance(end - inwards)

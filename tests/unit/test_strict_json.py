@@ -38,7 +38,7 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-SCHEMAS = st.recursive(st.just({}), schemas, max_leaves=6)
+SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.recursive(st.just({}), schemas, max_leaves=6)
 
 
 @given(value=VALUES, schema=SCHEMAS)

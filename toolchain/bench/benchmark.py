@@ -104,7 +104,7 @@ class _Record:
         self._times = conditions.processor_times()
         self._so_far = Benchmark(
             machine=asdict(machine.describe()),
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             data=data,
             rows=(),
             command=extras.command,

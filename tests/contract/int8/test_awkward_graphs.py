@@ -33,8 +33,8 @@ def graph(
     nodes: list[onnx.NodeProto],
     constants: dict[str, np.ndarray],
     *,
-    x: tuple[object, ...] = ("batch", 16),
-    y: tuple[object, ...] | None = None,
+    x: tuple[str | int, ...] = ("batch", 16),
+    y: tuple[str | int, ...] | None = None,
     opset: int = 20,
 ) -> onnx.ModelProto:
     """x -> y through ``nodes``; what is not fp32 among the constants keeps its type."""

@@ -90,7 +90,8 @@ def test_the_own_error_is_that_of_the_rounded_layer(exported: Exported, tmp_path
     def rounded(values: npt.NDArray[np.float32], tensor: str) -> npt.NDArray[np.float32]:
         scale, zero = constants[f"{tensor}_scale"], constants[f"{tensor}_zero_point"].astype(np.float32)
         stored = np.clip(np.rint(values / scale) + zero, 0, 255)
-        return ((stored - zero) * scale).astype(np.float32)
+        found: npt.NDArray[np.float32] = ((stored - zero) * scale).astype(np.float32)
+        return found
 
     weight = constants["2.weight_quantized"] * constants["2.weight_scale"][:, None]
     first = samples["x"] @ wanted["0.weight"].T + wanted["0.bias"]

@@ -163,7 +163,7 @@ def casts_put_in(path: Path, folder: Path) -> int:
     before, after = (
         sum(node.op_type == "Cast" for node in onnx.load(each).graph.node) for each in (path, folder / "optimized.onnx")
     )
-    return after - before
+    return int(after - before)
 
 
 def test_casts_that_fp16_needs_on_a_cpu_are_counted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,7 +62,7 @@ def test_a_runtime_gives_pytorchs_answers(runtime: str, provider: str, name: str
     samples = MODELS[name].samples(7)
     with torch.inference_mode():
         expected = MODELS[name].module()(torch.from_numpy(samples["x"])).numpy()
-    result = run(opened, samples)
+    result: dict[str, Any] = dict(run(opened, samples))
     assert list(result) == ["scores"]
     np.testing.assert_allclose(result["scores"], expected, atol=1e-4 if provider == "cpu" else 1e-2)
     share = opened.placement().share(registry.provider_named(provider).ort_name)
@@ -106,7 +107,7 @@ def test_timed_calls_answer_side_by_side(runtime: str, provider: str, exported: 
         with torch.inference_mode():
             expected = MODELS["mlp"].module()(torch.from_numpy(feed["x"])).numpy()
         for answer in stream.result():
-            first = answer[0] if isinstance(answer, list) else answer
+            first: Any = answer[0] if isinstance(answer, list) else answer
             np.testing.assert_allclose(first, expected, atol=1e-4 if provider == "cpu" else 1e-2)
     opened.close()
 
@@ -153,7 +154,7 @@ def test_values_keep_their_place_on_the_device(copies: bool, exported: Exported)
     for answer in answers:
         assert isinstance(answer, list)
         np.testing.assert_array_equal(answer[0], run(plain, feeds)["scores"])
-    feeds["x"] += 1  # inputs are read anew in every call
+    np.add(feeds["x"], 1, out=feeds["x"])  # inputs are read anew in every call
     moved = call()
     assert isinstance(moved, list)
     np.testing.assert_array_equal(moved[0], run(plain, feeds)["scores"])
@@ -239,7 +240,8 @@ def test_what_a_module_does_wrong_is_a_run_that_failed(make: Callable[[torch.Ten
 
 def test_what_numpy_has_not_becomes_float32() -> None:
     answer = run(eager(lambda x: x.to(torch.bfloat16)), {"x": np.array([7])})["y"]
-    assert (answer.dtype, answer.tolist()) == (np.float32, [7.0])
+    assert answer.dtype == np.float32
+    assert answer.tolist() == [7.0]
 
 
 def test_a_closed_runtime_lets_go_of_its_module() -> None:
@@ -293,7 +295,7 @@ def test_cuda_graphs_answer_and_keep_to_one_stream(copies: bool, exported: Expor
     answers = [call() for _ in range(4)]
     with pytest.raises(BadProviderOption, match="one stream"):
         opened.timed(feeds, copies=copies)
-    expected = run(opened, feeds)["scores"]
+    expected: Any = run(opened, feeds)["scores"]
     for answer in answers:
         if isinstance(answer, list):
             np.testing.assert_allclose(answer[0], expected, atol=1e-5)

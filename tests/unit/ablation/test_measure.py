@@ -43,7 +43,7 @@ class Loop:
         """It has nothing to end."""
 
 
-def measured(folder: Path, *, plain_fails_at: str = "", others_fail_at: str = "") -> ablation.Ablation:
+def measured(folder: Path, *, plain_fails_at: str = "", others_fail_at: str = "") -> Ablation:
     def start(job: str, spec: dict[str, Any], **more: Any) -> Loop:
         plain = not any(spec["options"]["switches"][name] for name in ("channels_last", "whole_batches", "compile"))
         return Loop(20.0, plain_fails_at) if plain else Loop(10.0, others_fail_at)

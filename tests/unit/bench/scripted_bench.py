@@ -6,7 +6,7 @@ from toolchain.bench.record import Benchmark, Candidate, NodeShare, Profile, Row
 from toolchain.stats import Interval
 
 SIZES = {"fp32": 10_930_000, "fp16": 5_470_000, "int8-static": 900_123}
-MACHINE = {
+MACHINE: dict[str, Any] = {
     "system": "Linux 6.1",
     "architecture": "x86_64",
     "processor": "Scripted 9000",

@@ -17,7 +17,8 @@ REQUIREMENTS = st.one_of(st.just(DEFAULT), st.builds(Requirement, max_drop=st.fl
 
 
 def scores(answers: np.ndarray) -> np.ndarray:
-    return np.eye(CLASSES, dtype=np.float32)[answers]
+    found: np.ndarray = np.eye(CLASSES, dtype=np.float32)[answers]
+    return found
 
 
 def samples_with(labels: np.ndarray) -> Samples:

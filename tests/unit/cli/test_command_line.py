@@ -44,12 +44,7 @@ def test_every_option_has_help(name: str) -> None:
     assert command is not None
     for parameter in command.params:
         if parameter.param_type_name == "option":
-            assert parameter.help, f"nnx {name} {parameter.opts}"  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_readme(name: str) -> None:
-    assert f"nnx {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+            assert parameter.help, f"nnx {name} {parameter.opts}"
 
 
 def test_the_opsets_offered_are_those_that_are_honoured() -> None:
@@ -57,7 +52,7 @@ def test_the_opsets_offered_are_those_that_are_honoured() -> None:
     from toolchain.cli.export import command
     from toolchain.cli.types import OPSET
 
-    assert range(OPSET.min, OPSET.max + 1) == OPSETS
+    assert (OPSET.min, OPSET.max) == (OPSETS.start, OPSETS.stop - 1)
     assert next(parameter for parameter in command.params if parameter.name == "opset").default == DEFAULT_OPSET
 
 

@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
@@ -45,7 +45,7 @@ HEALTHY = Facts(
     machine=MACHINE,
     conditions=CONDITIONS,
     free_disk_bytes={"/home/me": 70 * GIB},
-    python_wanted=">=3.10,<3.14",
+    python_wanted=">=3.11,<3.14",
     needs=NEEDS,
     installed={"torch": "2.13.0+cpu", "click": "8.1", "onnxruntime": "1.31.1", "pillow": "10.0.0"},
     wheels={"onnxruntime": "1.31.1"},
@@ -140,9 +140,9 @@ def test_a_terminal_breaks_lines_between_words(width: int) -> None:
         (of_machine(architecture="aarch64", isa=("bf16",)), "int8", WARN, "is arm64: ", "dot product"),
         (of_machine(architecture="aarch64", isa=("bf16",)), "bf16", OK, "bf16: ", ""),
         (of_machine(system="Darwin 24", isa=()), "int8", WARN, "cannot be read", "--target"),
-        (of_machine(python="3.9.1"), "python", MISSING, "3.9.1", "<3.14"),
+        (of_machine(python="3.10.13"), "python", MISSING, "3.10.13", "<3.14"),
         (of_machine(python="3.14.0"), "python", MISSING, "3.14.0", "<3.14"),
-        (of_machine(python="3.10.0"), "python", OK, "3.10.0", ""),
+        (of_machine(python="3.11.0"), "python", OK, "3.11.0", ""),
         (of_machine(python="3.13.0b1"), "python", OK, "3.13.0b1", ""),
         (of_machine(python="3.12.1+"), "python", OK, "3.12.1+", ""),
         (of_conditions(cores=4), "cores", OK, "8 of 8 processors may be used, on 4 cores", ""),

@@ -1,4 +1,6 @@
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters.errors import BadCalibrationData
 from exporters.int8 import equalization
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]  # float64 until a model or a runtime takes it
 CHANNELS = 8
 
 
 def model_of(
-    nodes: list[onnx.NodeProto], constants: dict[str, Array], *, shape: tuple[int | str, ...], outputs: dict[str, int]
+    nodes: list[onnx.NodeProto],
+    constants: Mapping[str, Array],
+    *,
+    shape: tuple[int | str, ...],
+    outputs: dict[str, int],
 ) -> onnx.ModelProto:
     """x of ``shape`` -> ``outputs`` (name -> rank) through ``nodes``."""
     graph = helper.make_graph(
@@ -184,8 +190,8 @@ def quantization_noise(model: onnx.ModelProto, tensor: str) -> float:
     position = next(index for index, node in enumerate(graph.node) if tensor in node.output) + 1
     for node in graph.node[position:]:
         node.input[:] = ["dequantized" if name == tensor else name for name in node.input]
-    graph.initializer.append(numpy_helper.from_array(np.float32(np.abs(values).max() / 255), "step"))
-    graph.initializer.append(numpy_helper.from_array(np.uint8(0), "zero"))
+    graph.initializer.append(numpy_helper.from_array(np.array(np.abs(values).max() / 255, np.float32), "step"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "zero"))
     names = ["step", "zero"]
     graph.node.insert(position, helper.make_node("QuantizeLinear", [tensor, *names], ["quantized"]))
     graph.node.insert(position + 1, helper.make_node("DequantizeLinear", ["quantized", *names], ["dequantized"]))
@@ -204,11 +210,11 @@ def encoder(*, gemm: bool = False, trans_b: int = 0, bias: bool = True, uneven: 
     """x -> LayerNormalization -> two products with weights of their own."""
     random = np.random.default_rng(0)
     weights = {name: random.normal(size=(CHANNELS, 4)) / np.sqrt(uneven)[:, np.newaxis] for name in ("w_q", "w_k")}
-    constants = {"gamma": uneven, "beta": uneven * random.normal(size=CHANNELS)} | {
+    constants: dict[str, Array] = {"gamma": uneven, "beta": uneven * random.normal(size=CHANNELS)} | {
         name: weight.T if trans_b else weight for name, weight in weights.items()
     }
     norm = ["x", "gamma", *(["beta"] if bias else [])]
-    extra = {"transB": trans_b, "alpha": 0.5} if gemm else {}
+    extra: dict[str, Any] = {"transB": trans_b, "alpha": 0.5} if gemm else {}
     operator, rank = ("Gemm", 2) if gemm else ("MatMul", 3)
     nodes = [
         helper.make_node("LayerNormalization", norm, ["n"], "norm", axis=-1),
@@ -310,8 +316,8 @@ def tensors_of(model: onnx.ModelProto) -> list[str]:
 def test_other_activations_part_a_pair(activation: str) -> None:
     if activation == "Relu6":
         model = Unequal(GEOMETRIC, activation="Clip").model()
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "low"))
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(6), "high"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "low"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(6, np.float32), "high"))
         model.graph.node[1].input.extend(["low", "high"])
     else:
         model = Unequal(GEOMETRIC, activation=activation).model()
@@ -359,7 +365,7 @@ def test_a_gemm_that_adds_its_own_input_parts_a_pair() -> None:
         helper.make_node("LayerNormalization", ["x", "gamma"], ["n"], "norm"),
         helper.make_node("Gemm", ["n", "w", "n"], ["y"], "gemm"),
     ]
-    constants = {"gamma": GEOMETRIC, "w": np.eye(CHANNELS)}
+    constants: dict[str, Array] = {"gamma": GEOMETRIC, "w": np.eye(CHANNELS)}
     assert tensors_of(model_of(nodes, constants, shape=("batch", CHANNELS), outputs={"y": 2})) == []
 
 

@@ -4,7 +4,6 @@ from toolchain import machine
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.progress import Progress
 from toolchain.recipes.digits import recipe
-from toolchain.training import options as training_options
 from toolchain.training.options import Switches, resolve, resolve_amp, resolve_device
 
 
@@ -39,7 +38,7 @@ def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_missing_compiler_is_said_once_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_options.torch_compiler, "why_not", lambda device: "there is no C++ compiler")
+    monkeypatch.setattr("runtimes.torch_compiler.why_not", lambda device: "there is no C++ compiler")
     notes = Notes()
     options = resolve(recipe, progress=notes, device="cpu")
     assert not options.switches.compile

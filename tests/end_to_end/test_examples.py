@@ -1,0 +1,55 @@
+"""Every file in examples/ does what it says."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.command import run_nnx
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+Nnx = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.slow
+def test_a_recipe_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
+    brief = ["--no-compile", "--batch", "8", "--threads", "1", "--max-time", "1s", "--json"]
+    ended = run_nnx("run", f"{EXAMPLES / 'wine_recipe.py'}:recipe", "--out", "wine", *brief, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(ended.stdout)["rows"]
+    assert {row["candidate"]["label"] for row in rows if row["status"] == "ok"} >= {"eager", "ort fp32", "ort fp16"}
+    assert all(row["accuracy"]["estimate"] > 0.8 for row in rows if row["status"] == "ok")
+
+
+@pytest.mark.parametrize(
+    ("factory", "given", "inputs"),
+    [("two_towers", [], {"user", "item"}), ("encoder", ["--input", "tokens=float32[1,16,32]"], {"tokens"})],
+)
+def test_a_factory_is_exported(
+    factory: str, given: list[str], inputs: set[str], nnx: Nnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    monkeypatch.chdir(tmp_path)
+    code, _, err = nnx("export", f"{EXAMPLES / 'factory.py'}:{factory}", *given, "-o", "made.onnx")
+    assert code == 0, err
+    assert {value.name for value in onnx.load("made.onnx").graph.input} == inputs
+
+
+def test_the_library_is_called_from_python(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(EXAMPLES / "library.py"), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"perceptron.onnx", "perceptron.int8.onnx"}
+    assert "passed" in ended.stdout
+    assert "four answers: [" in ended.stdout
+
+
+def test_no_example_is_left_out() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"wine_recipe.py", "factory.py", "library.py"}
