@@ -47,17 +47,15 @@ def main(folder: Path) -> None:
         ModelFile(fp32),
         int8,
         Int8Static(int8=format_for("auto"), use_cache=False),
-        given=lambda model: given,
+        given=lambda model, calibrates: given,
         goal=Goal(requirement=Requirement(min_sqnr_db=20.0), budget_s=60.0),
         progress=SILENT,
     )
     assert proven.verdict is not None  # there was a requirement
     print(f"{proven.artifact.path.name}: {proven.artifact.size_bytes:,} bytes; {proven.verdict.brief}")
 
-    runtime = OrtRuntime(int8, threads=1)
-    runtime.open()
-    scores = run(runtime, samples(4, seed=3).inputs)["scores"]
-    runtime.close()
+    with OrtRuntime(int8, threads=1) as runtime:
+        scores = run(runtime, samples(4, seed=3).inputs)["scores"]
     print(f"four answers: {scores.argmax(axis=1).tolist()}")
 
 

@@ -23,7 +23,8 @@ class _OperatorNames:
 def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     """``model`` with every weight a dense initializer and nothing else, and a name of its own for each node.
 
-    Weights that stand in Constant nodes, or are listed as inputs too, as older exporters do, count as weights.
+    Weights that stand in Constant nodes, or are listed as inputs too, as older exporters do, count as weights; a
+    Constant that is an output stays what it is.
     """
     made = _through(
         _dense(model),

@@ -13,6 +13,8 @@ from exporters import cleaning, onnx_file, provenance
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile
 
+_FACTS = ("external_files", "opset", "ir_version", "precision", "inputs", "outputs", "fixed_batch", "facts")
+
 
 @dataclass(frozen=True)
 class Value:
@@ -30,13 +32,13 @@ class ModelFile:
     """An ``.onnx`` file and the files beside it that hold its weights.
 
     Making one reads the graph, and raises BadModelFile when ``path`` is missing, truncated or not ONNX. The weights
-    beside it are read when :attr:`proto` is first asked for, and the hash is taken when it is; nothing is read twice.
-    The file is taken not to change: whoever writes it anew makes another ModelFile.
+    beside it are read when :attr:`proto` is first asked for, and the hash is taken when it is; nothing is read twice,
+    but after :meth:`release`. The file is taken not to change: whoever writes it anew makes another ModelFile.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._graph = onnx_file.read(path)
+        self._graph: onnx.ModelProto | None = onnx_file.read(path)
         self._whole = False
 
     @classmethod
@@ -52,10 +54,23 @@ class ModelFile:
     @property
     def proto(self) -> onnx.ModelProto:
         """The model with all its weights: to be read, not to be changed."""
+        graph = self._read()
         if not self._whole:
             if self.external_files:  # which the graph does not name any more once they are read
-                onnx_file.read_weights(self._graph, self.path)
+                onnx_file.read_weights(graph, self.path)
             self._whole = True
+        return graph
+
+    def release(self) -> None:
+        """Let the graph go where others need the memory: its facts stay, and the file is read again if it must be."""
+        for fact in _FACTS:
+            getattr(self, fact)
+        self.__dict__.pop("normal", None)
+        self._graph, self._whole = None, False
+
+    def _read(self) -> onnx.ModelProto:
+        if self._graph is None:
+            self._graph = onnx_file.read(self.path)
         return self._graph
 
     @cached_property
@@ -79,15 +94,22 @@ class ModelFile:
 
     @cached_property
     def external_files(self) -> tuple[Path, ...]:
-        """The files beside it that hold weights, in the order of their names."""
+        """The files beside it that hold weights, in the order of their names.
+
+        Raises BadModelFile for one that is not there, or lies outside the model's folder.
+        """
         names = {
             entry.value
-            for tensor in _tensors(self._graph)
+            for tensor in _tensors(self._read())
             if external_data_helper.uses_external_data(tensor)
             for entry in tensor.external_data
             if entry.key == "location"
         }
-        return tuple(self.path.parent / name for name in sorted(names))
+        files = [self.path.parent / name for name in sorted(names)]
+        for name, file in zip(sorted(names), files, strict=True):
+            if Path(name).is_absolute() or ".." in Path(name).parts or not file.is_file():
+                raise onnx_file.unreadable_weights(self.path, f"there is no '{name}' in its folder")
+        return tuple(files)
 
     @cached_property
     def sha256(self) -> str:
@@ -103,40 +125,40 @@ class ModelFile:
         """What all its files take on disk."""
         return sum(file.stat().st_size for file in (self.path, *self.external_files))
 
-    @property
+    @cached_property
     def opset(self) -> int:
         """The version of the default operator set."""
-        return onnx_file.opset_of(self._graph)
+        return onnx_file.opset_of(self._read())
 
-    @property
+    @cached_property
     def ir_version(self) -> int:
         """The version of the file format."""
-        return int(self._graph.ir_version)
+        return int(self._read().ir_version)
 
     @cached_property
     def precision(self) -> str:
         """fp32, fp16, bf16, int4, int8-static or int8-dynamic."""
-        return onnx_file.precision_of(self._graph)
+        return onnx_file.precision_of(self._read())
 
     @cached_property
     def inputs(self) -> tuple[Value, ...]:
         """Weights that are listed as inputs apart."""
-        names = set(onnx_file.interface_of(self._graph)[0])
-        return tuple(_value(value) for value in self._graph.graph.input if value.name in names)
+        names = set(onnx_file.interface_of(self._read())[0])
+        return tuple(_value(value) for value in self._read().graph.input if value.name in names)
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:
-        return tuple(_value(value) for value in self._graph.graph.output)
+        return tuple(_value(value) for value in self._read().graph.output)
 
     @cached_property
     def fixed_batch(self) -> int | None:
         """The length of the batch axis, None where it is dynamic."""
-        return onnx_file.fixed_batch_of(self._graph)
+        return onnx_file.fixed_batch_of(self._read())
 
     @cached_property
     def facts(self) -> dict[str, str]:
         """What nnx wrote into the file about its making: :mod:`exporters.provenance`."""
-        return provenance.read(self._graph)
+        return provenance.read(self._read())
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -41,10 +41,15 @@ def read_weights(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        raise BadModelFile(
-            f"{path} keeps weights in a file beside it that could not be read: {one_line(error)}.",
-            "Copy the external data file into the same folder.",
-        ) from error
+        raise unreadable_weights(path, one_line(error)) from error
+
+
+def unreadable_weights(path: Path, why: str) -> BadModelFile:
+    """The error about weights that should lie beside ``path``."""
+    return BadModelFile(
+        f"{path} keeps weights in a file beside it that could not be read: {why}.",
+        "Copy the external data file into the same folder.",
+    )
 
 
 def check(model: onnx.ModelProto, *, step: str) -> None:

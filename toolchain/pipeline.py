@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from exporters import torch_onnx
 from exporters.atomic_file import remove_leftovers, sha256_of, write_text
-from exporters.errors import NotApplicable
+from exporters.errors import ExporterError, NotApplicable, WrongResult
 from exporters.model_file import ModelFile
 from toolchain import __version__, machine, manifest, records, run_report
 from toolchain.accuracy import parity
@@ -19,12 +19,13 @@ from toolchain.bench import benchmark, candidates, judging
 from toolchain.bench.benchmark import Extras
 from toolchain.bench.effort import Effort
 from toolchain.bench.record import Benchmark, Setting
-from toolchain.conversion import exporting, fitting, precisions, settings_search
+from toolchain.conversion import exporting, fitting, precisions
 from toolchain.conversion.given import Given
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Fp16, Int8Dynamic, Int8Static, Precision
 from toolchain.conversion.proof import Proven
 from toolchain.datasets.dataset import Dataset
+from toolchain.errors import CheckFailed, NnxError, Undecided
 from toolchain.inputs import samples, sources
 from toolchain.layers import explain
 from toolchain.manifest import Manifest
@@ -62,6 +63,7 @@ class Pipeline:
         self.recipe = sources.recipe_named(recipe_name)
         self.folder = folder
         self._force, self._command, self._progress = force, command, progress
+        self._failures: list[NnxError] = []
         self._source = self.recipe.data(data_folder)
         remove_leftovers(folder)
         self.manifest = Manifest(folder)
@@ -146,21 +148,29 @@ class Pipeline:
         )  # fmt: skip
         goal = Goal(requirement=requirement, budget_s=SEARCH_BUDGET_S)
 
-        def given(_: ModelFile) -> Given:
+        def given(_: ModelFile, calibrates: bool) -> Given:
             judged_on = samples.of_test_split(self.recipe, self.data)
+            if not calibrates:
+                return Given(calibration=None, judged_on=judged_on)
             chosen = samples.of_train_split(self.recipe, self.data, calibration_samples)
             return Given(calibration=samples.apart(chosen, judged_on), judged_on=judged_on)
 
         def make() -> Proven:
-            made = fitting.convert(model, self.path(name), precision, given=given, goal=goal, progress=self._progress)
-            return settings_search.tuned(made, progress=self._progress)[0]
+            return fitting.convert(model, self.path(name), precision, given=given, goal=goal, progress=self._progress)
 
         return self._model_step(name, inputs, make)
 
-    def leave_out(self, precision: Precision, reason: NotApplicable) -> None:
+    def leave_out(self, precision: Precision, reason: ExporterError | NnxError) -> None:
         """Say why there is no model of that precision, and see to it that there is none of an earlier run either."""
-        self._progress.note(f"{precision.name}: left out. {reason.what}")
+        self._progress.warn(f"{precision.name}: left out. {reason.what}")
         self.path(precision.name).unlink(missing_ok=True)
+        if isinstance(reason, (CheckFailed, Undecided)):
+            self._failures.append(reason)
+
+    def require_all(self) -> None:
+        """Raise the first CheckFailed or Undecided for which a precision was left out."""
+        if self._failures:
+            raise self._failures[0]
 
     def explain(self) -> None:
         """Leave ``explain.json``: what each layer of the static int8 file does to precision and time."""
@@ -269,15 +279,20 @@ def run(
     requirement: Requirement | None = None,
     effort: Effort | None = None,
 ) -> Benchmark:
-    """All steps; returns what ``bench.json`` holds. A precision that does not suit the model is left out, and said."""
+    """All steps; returns what ``bench.json`` holds.
+
+    A precision that does not suit the model, or does not keep its accuracy, is left out and said, and the rest goes on:
+    see :meth:`Pipeline.require_all`.
+    """
     train, models = pipeline.train(options), [pipeline.export(opset=opset)]
     int8 = precisions.format_for()
     for precision in (Fp16(), Int8Dynamic(int8=int8), Int8Static(int8=int8)):
         try:
             models.append(pipeline.convert(precision, requirement=requirement, calibration_samples=calibration_samples))
-        except NotApplicable as reason:
+        except (NotApplicable, WrongResult, CheckFailed, Undecided) as reason:
             pipeline.leave_out(precision, reason)
-    pipeline.explain()
+    if pipeline.path("int8-static").is_file():
+        pipeline.explain()
     measured = pipeline.bench(settings, effort or Effort())
     pipeline.report(train, models, measured)
     return measured

@@ -108,9 +108,31 @@ def test_weights_that_are_missing_are_named_when_they_are_wanted(spread: Path) -
     spread.with_name("m.data").unlink()
     file = ModelFile(spread)
     assert file.opset == 20
-    with pytest.raises(BadModelFile, match="beside it") as caught:
-        _ = file.proto
-    assert "external data" in caught.value.do
+    for fact in ("proto", "size_bytes", "sha256"):
+        with pytest.raises(BadModelFile, match=r"beside it.*no 'm\.data'") as caught:
+            getattr(file, fact)
+        assert "external data" in caught.value.do
+
+
+@pytest.mark.parametrize("place", ["../m.data", "/etc/hostname"])
+def test_weights_outside_the_folder_are_not_looked_at(place: str, spread: Path) -> None:
+    spread.with_name("m.data").rename(spread.parents[1] / "m.data")
+    model = onnx.load(spread, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = place
+    spread.write_bytes(model.SerializeToString())
+    with pytest.raises(BadModelFile, match="beside it"):
+        _ = ModelFile(spread).size_bytes
+
+
+def test_what_is_released_keeps_its_facts_and_is_read_again_when_it_must_be(spread: Path) -> None:
+    file, untouched = ModelFile(spread), ModelFile(spread)
+    assert file.to_convert().graph.node
+    file.release()
+    moved = spread.rename(spread.with_name("moved.onnx"))
+    for fact in ("inputs", "outputs", "opset", "ir_version", "precision", "fixed_batch", "facts", "external_files"):
+        assert getattr(file, fact) == getattr(untouched, fact)
+    moved.rename(spread)
+    assert np.array_equal(numpy_helper.to_array(file.proto.graph.initializer[0]), WEIGHT)
 
 
 def test_a_model_in_memory_is_the_file_that_it_is_written_to(alone: Path, tmp_path: Path) -> None:

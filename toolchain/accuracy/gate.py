@@ -120,7 +120,7 @@ def judge(requirement: Requirement, reference: Array, given: Array, labels: Arra
     drop, sqnr, cosine = None, stats.sqnr(reference, given, LEVEL), _mean_cosine(reference, given)
     findings = []
     if labels is not None:
-        lost, gained = _discordant(reference, given, labels)
+        lost, gained = discordant(reference, given, labels)
         drop = stats.paired_drop(lost, gained, count, LEVEL)
         if requirement.max_drop is not None:
             findings.append(_judge_drop(requirement.max_drop, drop, lost, gained, count, asked=requirement.asked))
@@ -200,7 +200,7 @@ def _worst(found: list[Status]) -> Status:
     return next(status for status in (Status.UNPROVEN, Status.UNDECIDED, Status.OK) if status in found)
 
 
-def _discordant(reference: Array, given: Array, labels: Array) -> tuple[int, int]:
+def discordant(reference: Array, given: Array, labels: Array) -> tuple[int, int]:
     """(samples that only the reference has right, samples that only ``given`` has right)."""
     before, after = metrics.right(reference, labels), metrics.right(given, labels)
     return int((before & ~after).sum()), int((after & ~before).sum())

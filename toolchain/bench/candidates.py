@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporters.atomic_file import sha256_of
+from exporters.errors import BadModelFile
 from exporters.model_file import ModelFile
 from toolchain.artifacts_folder import MODELS
 from toolchain.bench.record import Candidate
@@ -33,14 +34,28 @@ def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidat
             )
             for runtime in ("eager", "compiled")
         ]
-    found += [
-        of_file(ModelFile(folder / name), label=f"ort {precision}")
-        for precision, name in MODELS.items()
-        if (folder / name).is_file()
-    ]
+    for precision, name in MODELS.items():
+        if (folder / name).is_file():
+            found.append(_of_artifact(folder / name, precision))
     if not found:
         raise BadUsage(f"{folder} holds no checkpoint and no model.", "Make them with `nnx run RECIPE`.")
     return found
+
+
+def _of_artifact(path: Path, precision: str) -> Candidate:
+    """One of a folder's files; a broken one is a row too, which then fails by itself."""
+    label = f"ort {precision}"
+    try:
+        return of_file(ModelFile(path), label=label)
+    except BadModelFile:
+        return Candidate(
+            label=label,
+            runtime="ort",
+            precision=precision,
+            model=str(path.resolve()),
+            sha256=sha256_of(path),
+            size_bytes=path.stat().st_size,
+        )
 
 
 def of_file(file: ModelFile, *, label: str) -> Candidate:

@@ -3,9 +3,7 @@
 import math
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
+from toolchain import stats
 from toolchain.accuracy import gate, metrics, parity
 from toolchain.accuracy.gate import DEFAULT, Requirement
 from toolchain.accuracy.status import Status
@@ -13,40 +11,48 @@ from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.inputs.samples import Samples
-from toolchain.stats import Interval
 
 
 def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge:
     """A judge for one set of samples, by the rule of the conversions: accuracy, drop, parity, and what follows."""
 
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
+        labels, scores = samples.labels, outputs[0]
         try:  # hours of other rows must not be lost for labels that do not fit
-            found = Judgement(accuracy=_accuracy(outputs[0], samples))
-            return found if baseline is None else _compared(found, row, outputs, *baseline)
+            found = Judgement() if labels is None else Judgement(accuracy=metrics.top1(scores, labels))
+            if baseline is None and labels is not None:
+                gate.judge(requirement, scores, scores, labels)  # whether anything can be judged by them
         except BadUsage as misfit:
             return Judgement(status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
-
-    def _compared(found: Judgement, row: Row, outputs: Outputs, other: Row, expected: Outputs) -> Judgement:
-        precision = _loosest(_arithmetic(row), _arithmetic(other))
-        compared = parity.compare_all(expected, outputs, precision=precision)
-        noise = compared.sqnr_db
-        found = replace(found, parity=f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none"))
-        if not compared.passed and (samples.real or not precision.startswith("int")):
-            reason = f"Its outputs differ from {other.candidate.label}'s: {compared}."
-            found = replace(found, status=Status.UNPROVEN, reason=reason)
-        if samples.labels is None or outputs[0].shape != expected[0].shape:
+        if baseline is None:
             return found
-        verdict = gate.judge(requirement, expected[0], outputs[0], samples.labels)
-        found = replace(found, drop=verdict.drop)
+        other, expected = baseline
+        found = _beside(found, row, outputs, other, expected)
+        if labels is None or scores.shape != expected[0].shape:
+            return found
+        drop = stats.paired_drop(*gate.discordant(expected[0], scores, labels), len(labels))
+        found = replace(found, drop=drop)
+        try:
+            verdict = gate.judge(requirement, expected[0], scores, labels)
+        except BadUsage as misfit:
+            failed = replace(found, status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
+            return failed if found.status is Status.OK else found
         if verdict.status is Status.OK or found.status is not Status.OK:
             return found
         return replace(found, status=verdict.status, reason=f"Beside {other.candidate.label}: {verdict.text}")
 
+    def _beside(found: Judgement, row: Row, outputs: Outputs, other: Row, expected: Outputs) -> Judgement:
+        """With the parity of ``row`` and the baseline ``other``."""
+        precision = _loosest(_arithmetic(row), _arithmetic(other))
+        compared = parity.compare_all(expected, outputs, precision=precision)
+        noise = compared.sqnr_db
+        found = replace(found, parity=f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none"))
+        if compared.passed or not (samples.real or not precision.startswith("int")):
+            return found
+        reason = f"Its outputs differ from {other.candidate.label}'s: {compared}."
+        return replace(found, status=Status.UNPROVEN, reason=reason)
+
     return judge
-
-
-def _accuracy(scores: npt.NDArray[np.generic], samples: Samples) -> Interval | None:
-    return None if samples.labels is None else metrics.top1(scores, samples.labels)
 
 
 def _arithmetic(row: Row) -> str:

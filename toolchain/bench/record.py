@@ -135,14 +135,15 @@ class Row:
     """One candidate in one setting.
 
     ``status`` is ``ok``, ``unavailable`` (not to be had here), ``failed`` (crashed or refused), ``undecided`` (ran, but
-    the samples are too few to tell whether it loses more accuracy than allowed), or ``unproven`` (ran,
-    but its outputs do not agree with the baseline's); ``reason`` says why for all but ``ok``. ``rounds_ms`` are raw
-    latencies, one list a round, of all streams; of a round with very many runs an evenly spaced part. ``rounds_s`` are
-    the rounds' durations and ``rounds_runs`` the runs in each. ``speedup`` is over the row named ``baseline`` in the
-    same circumstances: of latency, or of throughput where several streams run. ``repeats`` marks the baseline measured
-    once more, whose speed-up shows what this machine cannot tell apart. ``accuracy`` is a share, ``drop`` what of it
-    is lost against the baseline on the same samples. ``nodes`` counts graph nodes by provider, empty for PyTorch.
-    ``peak_memory_bytes`` is that of the whole process, ``device_memory_bytes`` what the row takes on a device of its
+    the samples are too few to tell whether it loses more accuracy than allowed), or ``unproven`` (ran, but its outputs
+    do not agree with the baseline's, or it loses more than allowed); ``reason`` says why for all but ``ok``.
+    ``rounds_ms`` are raw latencies, one list a round, of all streams; of a round with very many runs an evenly spaced
+    part. ``rounds_s`` are the rounds' durations and ``rounds_runs`` the runs in each. ``speedup`` is over the row named
+    ``baseline`` in the same circumstances: of latency, or of throughput where several streams run. ``repeats`` marks
+    the baseline measured once more, whose speed-up shows what this machine cannot tell apart. ``accuracy`` is a share,
+    ``drop`` what of it is lost against the baseline on the same samples. ``nodes`` counts graph nodes by provider,
+    empty for PyTorch. ``peak_memory_bytes`` is that of the whole process, ``device_memory_bytes`` what the row takes on
+    a device of its
     own. ``facts`` are what the backend says of itself: version, TF32, CUDA graphs, device.
     """
 

@@ -72,6 +72,9 @@ def bench(
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
         given = samples.random_for_model(next(each for each in targets if isinstance(each, ModelFile)), most)
+    for target in targets:
+        if isinstance(target, ModelFile):
+            target.release()  # the rows need the memory
     return benchmark.run(
         rows,
         settings,

@@ -164,6 +164,8 @@ def command(
     if name != "int8-static":
         options.refuse(("method", "percentile", "skip", "memory_budget", "cache"), f"for {name}")
     options.refuse(("mode",) if wanted.int4 else ("block_size",), f"for {name}")
+    if name == "int8-static" and calibration.calibration is None:
+        raise precisions.no_calibration()
     int8 = precisions.format_for(wanted.target)
     destination = writable(result.output or model.with_name(f"{model.stem}.{name}.onnx"))
     goal, given, progress = gate.goal(making.exclude), calibration.given(data), LiveProgress()

@@ -93,4 +93,5 @@ def command(
     else:
         show(measured, title=f"{road.recipe.name}, test split")
     progress.note(f"Everything lies in {road.folder}; start with {road.folder / 'report.md'}")
+    road.require_all()
     judging.require_sound(measured)

@@ -28,7 +28,7 @@ def convert(
     """Write ``model`` in ``precision`` to ``dst``, as it is or with the fewest nodes found put back in float.
 
     What can be refused is refused before ``given`` reads any data. Without a requirement the result is compared by its
-    precision's rule, and where there are labels it must not be shown to lose more than :data:`gate.DEFAULT` allows.
+    precision's rule, and where there are labels by :data:`gate.DEFAULT`.
     With one, and with a budget, a version that does not pass starts a search. No file is left unless one passes.
 
     Raises BadUsage, CheckFailed, Undecided, and what the exporters raise.
@@ -37,7 +37,7 @@ def convert(
         raise BadUsage("The output is the input file.", "Choose another --output.")
     onnx_file.require_nodes(model.normal, goal.exclude, source=model)
     precision.refuse(model)
-    samples = given(model)
+    samples = given(model, precision.calibrates)
     if goal.requirement is not None and goal.requirement.max_drop is not None and samples.judged_on.labels is None:
         raise BadUsage(
             "A drop in accuracy cannot be measured without labels.",

@@ -21,8 +21,8 @@ class Given:
     judged_on: Samples
 
 
-Source = Callable[[ModelFile], Given]
-"""Finds samples that fit a model, once it is known that the model can be converted."""
+Source = Callable[[ModelFile, bool], Given]
+"""(model, whether anything will be calibrated) -> samples that fit it, once it is known that it can be converted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,10 @@ class Data:
 
     def source(self, progress: Progress) -> Source:
         """Where nothing real is named, seeded noise judges, and that is said."""
-        return lambda model: self._given(model, progress)
+        return lambda model, calibrates: self._given(model, progress, calibrates=calibrates)
 
-    def _given(self, model: ModelFile, progress: Progress) -> Given:
-        if self.calibration is None:
+    def _given(self, model: ModelFile, progress: Progress, *, calibrates: bool) -> Given:
+        if self.calibration is None or not calibrates:
             return Given(calibration=None, judged_on=self._judging(model, progress))
         chosen, real = samples.for_calibration(
             self.calibration, self.folder, count=self.count, model=model, evaluation=self.evaluation
@@ -57,9 +57,10 @@ class Data:
 
     def _judging(self, model: ModelFile, progress: Progress) -> Samples:
         """All that is real, or seeded noise when nothing is."""
-        if self.evaluation is None:
+        given = self.evaluation or self.calibration
+        if given is None:
             progress.warn("No real inputs given: the result is compared on seeded random values.")
             return samples.random_for_model(model, _MADE_SAMPLES)
-        real = samples.named(self.evaluation, self.folder, split="test", model=model)
+        real = samples.named(given, self.folder, split="test", model=model)
         calibration_data.check(real.inputs, model.proto, source=real.source)
         return real

@@ -59,6 +59,10 @@ class Precision(Protocol):
     def name(self) -> str:
         """As model files have it: see :func:`exporters.onnx_file.precision_of`."""
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether calibration data change the result; else they are samples to judge by, like others."""
+
     def refuse(self, model: ModelFile) -> None:
         """Raise what can be known before any data is read."""
 
@@ -72,6 +76,7 @@ class Fp16:
 
     keep_io_types: bool = True
     name: str = field(default="fp16", init=False)
+    calibrates: bool = field(default=True, init=False)
 
     def refuse(self, model: ModelFile) -> None:
         """Nothing."""
@@ -94,6 +99,7 @@ class Bf16:
     """bfloat16 weights."""
 
     name: str = field(default="bf16", init=False)
+    calibrates: bool = field(default=False, init=False)
 
     def refuse(self, model: ModelFile) -> None:
         """Nothing."""
@@ -111,6 +117,7 @@ class Int4:
 
     block_size: int = 32
     name: str = field(default="int4", init=False)
+    calibrates: bool = field(default=False, init=False)
 
     def refuse(self, model: ModelFile) -> None:
         """Nothing."""
@@ -130,6 +137,7 @@ class Int8Dynamic:
 
     int8: Int8Format
     name: str = field(default="int8-dynamic", init=False)
+    calibrates: bool = field(default=False, init=False)
 
     def refuse(self, model: ModelFile) -> None:
         preparation.refuse_quantized(model)
@@ -152,6 +160,7 @@ class Int8Static:
     options: StaticOptions = field(default_factory=StaticOptions)
     use_cache: bool = True
     name: str = field(default="int8-static", init=False)
+    calibrates: bool = field(default=True, init=False)
 
     def refuse(self, model: ModelFile) -> None:
         preparation.refuse_quantized(model)
@@ -159,10 +168,7 @@ class Int8Static:
     def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
         chosen = given.calibration
         if chosen is None:
-            raise BadUsage(
-                "Static int8 needs calibration data.",
-                "Add --calibration with a file, a folder of images or a recipe's name, or use --mode dynamic.",
-            )
+            raise no_calibration()
         progress.note(f"static int8; {self.int8}")
         with progress.rated_bar("calibrate", len(chosen)) as advance:
             ready = StaticInt8(
@@ -184,6 +190,14 @@ class Int8Static:
             refine=lambda judging: range_choice.methods_by_tensor(ready, judging.inputs),
             facts={"int8": str(self.int8), "calibration": ready.data_sha256, **options},
         )
+
+
+def no_calibration() -> BadUsage:
+    """The error about static int8 without data."""
+    return BadUsage(
+        "Static int8 needs calibration data.",
+        "Add --calibration with a file, a folder of images or a recipe's name, or use --mode dynamic.",
+    )
 
 
 def format_for(target: str = targets.AUTO) -> Int8Format:

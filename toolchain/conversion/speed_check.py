@@ -62,6 +62,8 @@ def compare(src: ModelFile, made: ModelFile, samples: Samples, *, precision: str
     threads = machine.usable_cores()
     batch = src.fixed_batch or 1
     few = samples.first(batch)
+    for file in (src, made):
+        file.release()  # the rows need the memory
     rows = benchmark.run(
         [
             candidates.of_file(src, label="fp32"),

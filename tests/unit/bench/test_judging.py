@@ -11,6 +11,7 @@ from toolchain.accuracy.status import Status
 from toolchain.bench.judging import judge_with
 from toolchain.bench.record import Row
 from toolchain.inputs.samples import Samples
+from toolchain.stats import paired_drop
 
 CLASSES = 3
 REQUIREMENTS = st.one_of(st.just(DEFAULT), st.builds(Requirement, max_drop=st.floats(0, 0.2)))
@@ -48,7 +49,7 @@ def test_a_row_has_the_status_that_the_gate_gives(count: int, lost: int, gained:
     before, after = rows()
     judgement = judge_with(samples_with(labels), requirement=requirement)(after, (found,), (before, (reference,)))
     assert judgement.status is verdict.status
-    assert judgement.drop == verdict.drop
+    assert judgement.drop == paired_drop(lost, gained, count)
     assert (verdict.text in judgement.reason) == (verdict.status is not Status.OK)
     row = judgement.on(after)
     assert (row.status, row.drop, row.accuracy) == (judgement.status, judgement.drop, judgement.accuracy)
