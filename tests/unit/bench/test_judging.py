@@ -62,3 +62,16 @@ def test_labels_that_do_not_fit_fail_the_row_and_not_the_run() -> None:
     judgement = judge(after, outputs, (before, outputs))
     assert judgement.status is Status.FAILED
     assert "from 0 to 7" in judgement.reason
+
+
+def test_a_baseline_that_is_not_finite_is_not_the_fault_of_a_row() -> None:
+    before, after = rows()
+    labels = np.array([0, 1, 2])
+    broken = scores(labels)
+    broken[1] = np.nan
+    judge = judge_with(samples_with(labels))
+    assert judge(before, (broken,), None).status is Status.FAILED
+    judgement = judge(after, (scores(labels),), (before, (broken,)))
+    assert judgement.accuracy is not None
+    assert judgement.accuracy.estimate == 1
+    assert judgement.parity is not None
