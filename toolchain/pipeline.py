@@ -144,7 +144,8 @@ class Pipeline:
         model, name = ModelFile(self.path("fp32")), precision.name
         inputs = self._inputs(
             "onnx", "onnxruntime", "onnxruntime-gpu", parent=model.sha256, precision=repr(precision),
-            requirement=repr(requirement), data=self._data_digest, calibration_samples=calibration_samples,
+            requirement=repr(requirement), data=self._data_digest,
+            calibration_samples=calibration_samples if precision.calibrates else None,
         )  # fmt: skip
         goal = Goal(requirement=requirement, budget_s=SEARCH_BUDGET_S)
 
