@@ -13,7 +13,7 @@ from toolchain.errors import BadUsage
 
 NAME = "manifest.json"
 _LOCK = ".manifest.json.lock"
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 1
 
 
 class Manifest:

@@ -257,17 +257,25 @@ class Pipeline:
         run: Callable[[], tuple[list[Path], _Step]],
         kind: type[_Step],
     ) -> _Step:
-        kept = None if self._force else self.manifest.done(name, inputs)
-        if kept is not None:
-            found = records.made(kind, kept)
-            self._progress.note(f"{name}: reused, {found}")
-            return found
+        if (kept := self._kept(name, inputs, kind)) is not None:
+            self._progress.note(f"{name}: reused, {kept}")
+            return kept
         self._progress.note(f"{name} ...")
         outputs, found = run()
         if outputs:
             self.manifest.record(name, inputs, outputs, asdict(found))
         self._progress.note(f"{name}: {found}")
         return found
+
+    def _kept(self, name: str, inputs: dict[str, Any], kind: type[_Step]) -> _Step | None:
+        """What a step came to that need not be done again; None for one to do, and for another nnx's facts about it."""
+        facts = None if self._force else self.manifest.done(name, inputs)
+        if facts is None:
+            return None
+        try:
+            return records.made(kind, facts)
+        except (TypeError, AttributeError):
+            return None
 
 
 def run(

@@ -9,9 +9,10 @@ from exporters.errors import NotApplicable
 from toolchain import pipeline
 from toolchain.conversion.precisions import Precision
 from toolchain.errors import CheckFailed, NnxError, Undecided
+from toolchain.manifest import Manifest
 from toolchain.pipeline import Pipeline
 from toolchain.progress import Progress
-from toolchain.steps import ModelStep
+from toolchain.steps import ModelStep, Said
 
 
 class Road(Pipeline):
@@ -72,3 +73,12 @@ def test_one_that_does_not_keep_its_accuracy_costs_the_run_no_other_step(failure
     assert [road.path(name).exists() for name in ("fp16", "int8-dynamic", "int8-static")] == [False, True, False]
     with pytest.raises(type(failure)):
         road.require_all()
+
+
+def test_facts_that_another_nnx_wrote_are_not_reused(tmp_path: Path) -> None:
+    road = Road(tmp_path, {})
+    road._force, road.manifest = False, Manifest(tmp_path)
+    road.manifest.record("bench", {}, [], {"text": "3 rows"})
+    assert road._kept("bench", {}, Said) == Said(text="3 rows")
+    road.manifest.record("bench", {}, [], {"rows": 3})
+    assert road._kept("bench", {}, Said) is None
