@@ -38,6 +38,13 @@ def results_alone() -> Iterator[None]:
         sys.stdout, _results = given, None
 
 
+def answers_alone() -> TextIO:
+    """Stdout, for a process that answers on it; from now on whatever else is printed comes out on stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
 def ready() -> None:
     """See to it that no print fails, before or after the work is done.
 

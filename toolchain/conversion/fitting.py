@@ -28,8 +28,8 @@ def convert(
     """Write ``model`` in ``precision`` to ``dst``, as it is or with the fewest nodes found put back in float.
 
     What can be refused is refused before ``given`` reads any data. Without a requirement the result is compared by its
-    precision's rule, and where there are labels by :data:`gate.DEFAULT`.
-    With one, and with a budget, a version that does not pass starts a search. No file is left unless one passes.
+    precision's rule, and where there are labels by :data:`gate.DEFAULT`. With one, and with a budget, a version that
+    does not pass starts a search. No file is left unless one passes.
 
     Raises BadUsage, CheckFailed, Undecided, and what the exporters raise.
     """

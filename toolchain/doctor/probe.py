@@ -9,7 +9,6 @@ import ctypes
 import importlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runtimes import registry
+from toolchain import streams
 
 # One Relu on float32[1], opset 13, IR version 7: no need of the onnx package, which may be what is broken.
 RELU = bytes.fromhex(
@@ -29,8 +29,7 @@ _LATER = {"cuda": ["libcudnn.so.9"]}  # what a provider opens when it first need
 
 def main() -> None:
     """Answer the question on the command line."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = streams.answers_alone()
     backend, *provider = sys.argv[1:]
     answers.write(json.dumps(ask_torch() if backend == "torch" else ask_onnxruntime(*provider)))
 

@@ -15,6 +15,8 @@ import sys
 import traceback
 from typing import Any
 
+from toolchain import streams
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -23,9 +25,7 @@ def main() -> None:
     _die_with_parent()
     if cpus := [int(number) for number in sys.argv[1:]]:
         os.sched_setaffinity(0, cpus)  # before libraries start threads, which inherit it
-    # libraries print: keep the pipe for answers and send whatever is printed to stderr
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = streams.answers_alone()  # libraries print
     job: Any = None
     for line in sys.stdin:
         request = json.loads(line)
