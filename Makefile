@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# nnx sees to it itself; this is for what benchmarks import beside it
+export ORT_DISABLE_TELEMETRY = 1
 INSTALLED = $(VENV)/.installed
 RUNTIME = cpu  # the onnxruntime wheel: cpu or gpu, which overwrite each other
 

@@ -9,3 +9,8 @@ Knows nothing of timing, tasks or commands. Start at :mod:`exporters.torch_onnx`
     int8/ half/      static and dynamic int8; fp16 and bf16; int4 beside them packs weights only
     finish           the tail that all converters share: checked, interface kept, provenance written, saved
 """
+
+import os
+
+# onnxruntime's wheels keep a device id, and send events with the model's name; only this, before it loads, stops both
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -2,3 +2,8 @@
 
 :mod:`runtimes.base` holds the protocol, :mod:`runtimes.registry` the list of what there is.
 """
+
+import os
+
+# onnxruntime's wheels keep a device id, and send events with the model's name; only this, before it loads, stops both
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

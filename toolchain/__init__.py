@@ -5,4 +5,9 @@ recipes -> datasets, accuracy, processes -> machine; and beside them errors, sta
 ``__init__`` says what lies in it. Model files are made by ``exporters`` and run by ``runtimes``.
 """
 
+import os
+
+# onnxruntime's wheels keep a device id, and send events with the model's name; only this, before it loads, stops both
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 __version__ = "0.1.0"
