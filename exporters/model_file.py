@@ -11,9 +11,10 @@ from onnx import external_data_helper, helper
 
 from exporters import cleaning, onnx_file, provenance
 from exporters.atomic_file import sha256_of
+from exporters.batch_axes import BatchAxes
 from exporters.errors import BadModelFile
 
-_FACTS = ("external_files", "opset", "ir_version", "precision", "inputs", "outputs", "fixed_batch", "facts")
+_FACTS = ("external_files", "opset", "ir_version", "precision", "inputs", "outputs", "batch_axes", "facts")
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,14 @@ class ModelFile:
         return tuple(_value(value) for value in self._read().graph.output)
 
     @cached_property
+    def batch_axes(self) -> BatchAxes:
+        """Which axis of each input and output counts samples."""
+        return BatchAxes.of(self._read())
+
+    @property
     def fixed_batch(self) -> int | None:
-        """The length of the batch axis, None where it is dynamic."""
-        return onnx_file.fixed_batch_of(self._read())
+        """The length of the batch axis, None where it is dynamic or there is none."""
+        return self.batch_axes.fixed
 
     @cached_property
     def facts(self) -> dict[str, str]:

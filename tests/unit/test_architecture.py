@@ -35,6 +35,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration", "finish"),
         ("artifact",),
         ("model_file",),
+        ("feeds",),
+        ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
         ("atomic_file", "processors"),
         ("errors", "control_groups"),

@@ -1,0 +1,122 @@
+"""From samples to what one call of a model takes: stacked where it has a batch axis, one by one where it has none."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.batch_axes import BatchAxes
+from exporters.errors import BadCalibrationData
+
+Array = npt.NDArray[Any]
+SampleArray = Array | Sequence[Array]
+"""``(S, ...)``, or a list of S arrays where they are of unequal shape."""
+SampleSet = Mapping[str, SampleArray]
+"""Input name -> its samples. An input with a batch axis has its own rank here, the first axis counting samples, or one
+axis more where each sample is a call of its own; one without is ``(S, *shape)``, or ``shape`` for a shared value."""
+
+
+def count_of(samples: SampleSet, axes: BatchAxes) -> int:
+    """How many samples there are; what all of them share does not count, and alone it is one sample."""
+    counts = {name: len(array) for name, array in samples.items() if not is_shared(array, name, axes)}
+    if len(set(counts.values())) > 1:
+        raise BadCalibrationData(
+            f"The inputs have these numbers of samples: {counts}.", "Give every input the same number, at least one."
+        )
+    return next(iter(counts.values()), 1)
+
+
+def is_shared(array: SampleArray, name: str, axes: BatchAxes) -> bool:
+    """Whether an input without a batch axis is given once for all samples."""
+    shape = axes.shapes.get(name)
+    return (
+        isinstance(array, np.ndarray)
+        and axes.inputs.get(name) is None
+        and shape is not None
+        and array.ndim == len(shape)
+    )
+
+
+def calls(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[dict[str, Array]]:
+    """What each call is fed, in the order of the samples: at most ``size`` of them stacked along each batch axis.
+
+    A fixed batch has its own size, and leaves out an incomplete last one.
+    """
+    for part in parts(samples, axes, size):
+        yield {name: _taken(array, name, axes, part) for name, array in samples.items()}
+
+
+def parts(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[range]:
+    """The samples of each of :func:`calls`.
+
+    One alone where its length is another than its neighbours', where an input without a batch axis changes, and where
+    each sample is a call of its own.
+    """
+    count = count_of(samples, axes)
+    if axes.fixed is not None and axes.fixed > 1 and not _alone(samples, axes):
+        whole = count - count % axes.fixed if count >= axes.fixed else count
+        for start in range(0, whole, axes.fixed):
+            part = range(start, min(start + axes.fixed, count))
+            for name, array in samples.items():
+                if _same_until(array, name, axes, part.start, part.stop) != part.stop:
+                    raise BadCalibrationData(
+                        f"The model takes {axes.fixed} samples at a time, and '{name}' changes from one to the next.",
+                        "Give each sample as a whole call: one axis more for every input, the first counting calls.",
+                    )
+            yield part
+        return
+    size = 1 if axes.fixed is not None or _alone(samples, axes) else max(size, 1)
+    start = 0
+    while start < count:
+        stop = min(start + size, count)
+        for name, array in samples.items():
+            stop = _same_until(array, name, axes, start, stop)
+        yield range(start, stop)
+        start = stop
+
+
+def _alone(samples: SampleSet, axes: BatchAxes) -> bool:
+    """Whether nothing can be stacked: no input has a batch axis, or a sample brings its own."""
+    return all(axes.inputs.get(name) is None for name in samples) or any(
+        _brings_its_own(array, name, axes) for name, array in samples.items()
+    )
+
+
+def _brings_its_own(array: SampleArray, name: str, axes: BatchAxes) -> bool:
+    """Whether each sample of an input with a batch axis has that axis itself."""
+    shape = axes.shapes.get(name)
+    if axes.inputs.get(name) is None or shape is None or not len(array):
+        return False
+    return array[0].ndim == len(shape)
+
+
+def _same_until(array: SampleArray, name: str, axes: BatchAxes, start: int, stop: int) -> int:
+    """The end of the samples from ``start`` on, ``stop`` at most, that one call can take."""
+    if is_shared(array, name, axes):
+        return stop
+    if axes.inputs.get(name) is not None:
+        if isinstance(array, np.ndarray):
+            return stop
+        shape = array[start].shape
+        return next((index for index in range(start + 1, stop) if array[index].shape != shape), stop)
+    first = array[start]
+    return next((index for index in range(start + 1, stop) if not _equal(array[index], first)), stop)
+
+
+def _equal(a: Array, b: Array) -> bool:
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+
+
+def _taken(array: SampleArray, name: str, axes: BatchAxes, part: range) -> Array:
+    if is_shared(array, name, axes):
+        return np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
+    axis = axes.inputs.get(name)
+    if axis is None or _brings_its_own(array, name, axes):
+        value = np.asarray(array[part.start])
+        return np.ascontiguousarray(value) if value.ndim else value
+    if not isinstance(array, np.ndarray):
+        return np.stack([array[index] for index in part], axis=axis)
+    chosen = array[part.start : part.stop]
+    return np.ascontiguousarray(np.moveaxis(chosen, 0, axis) if axis else chosen)
