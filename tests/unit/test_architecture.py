@@ -38,6 +38,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("feeds",),
         ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
+        ("skeleton",),
         ("atomic_file", "processors"),
         ("errors", "control_groups"),
     ),
