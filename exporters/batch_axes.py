@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -28,13 +28,15 @@ _LARGE_BYTES = 4_096
 class BatchAxes:
     """The batch axis of each input and output by its name, None where it has none; ``fixed`` is its length, if fixed.
 
-    ``shapes`` are the inputs' own, None for what is no tensor or says nothing of its shape.
+    ``shapes`` are the inputs' own, None for what is no tensor or says nothing of its shape; ``name`` is that of a
+    dynamic batch, "?" without one.
     """
 
     inputs: Mapping[str, int | None]
     outputs: Mapping[str, int | None]
     fixed: int | None
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+    name: str | None = None
 
     @staticmethod
     def of(model: onnx.ModelProto) -> "BatchAxes":
@@ -45,6 +47,19 @@ class BatchAxes:
         beside them has none. Where no axis is named so, it is the length on which axis 0 of an input of rank 2 or more
         and that of an output agree: [8, 16] -> [8, 4] has a fixed batch, [16] -> [8] has none.
         """
+        found = BatchAxes.of_inputs(model)
+        outputs = {value.name: _shape(value.type) for value in model.graph.output}
+        if found.fixed is not None:
+            places = {name: _leading(shape, found.fixed, least_rank=1) for name, shape in outputs.items()}
+        elif all(axis is None for axis in found.inputs.values()):
+            places = dict.fromkeys(outputs)
+        else:
+            places = _of_outputs(model, found, outputs)
+        return replace(found, outputs=places)
+
+    @staticmethod
+    def of_inputs(model: onnx.ModelProto) -> "BatchAxes":
+        """:meth:`of` without the outputs, some of which cost shape inference: all that making calls takes."""
         names = set(onnx_file.interface_of(model)[0])
         inputs = {value.name: _shape(value.type) for value in model.graph.input if value.name in names}
         outputs = {value.name: _shape(value.type) for value in model.graph.output}
@@ -52,12 +67,8 @@ class BatchAxes:
         symbol = _symbol(inputs, outputs)
         if length is not None and (symbol is None or not _wins(symbol, inputs, outputs)):
             axes = {name: _leading(shape, length, least_rank=2) for name, shape in inputs.items()}
-            found = {name: _leading(shape, length, least_rank=1) for name, shape in outputs.items()}
-            return BatchAxes(axes, found, length, inputs)
-        axes = {name: _place(shape, symbol) for name, shape in inputs.items()}
-        if all(axis is None for axis in axes.values()):
-            return BatchAxes(axes, dict.fromkeys(outputs), None, inputs)
-        return BatchAxes(axes, _of_outputs(model, axes, outputs, symbol), None, inputs)
+            return BatchAxes(axes, {}, length, inputs)
+        return BatchAxes({name: _place(shape, symbol) for name, shape in inputs.items()}, {}, None, inputs, symbol)
 
 
 def _shape(kind: onnx.TypeProto) -> Shape | None:
@@ -121,27 +132,23 @@ def _place(shape: Shape | None, symbol: str | None) -> int | None:
     return 0 if shape[0] == NAMELESS else None
 
 
-def _of_outputs(
-    model: onnx.ModelProto,
-    axes: Mapping[str, int | None],
-    outputs: Mapping[str, Shape | None],
-    symbol: str | None,
-) -> dict[str, int | None]:
+def _of_outputs(model: onnx.ModelProto, axes: BatchAxes, outputs: Mapping[str, Shape | None]) -> dict[str, int | None]:
     """By name where the file says so, else by what shape inference makes of two lengths of the batch."""
     found: dict[str, int | None] = {}
     unknown = []
     for name, shape in outputs.items():
-        found[name] = shape.index(symbol) if shape and symbol in shape and symbol != NAMELESS else None
+        named = shape and axes.name in shape and axes.name != NAMELESS
+        found[name] = shape.index(axes.name) if shape and axes.name and named else None
         if found[name] is None and (shape is None or any(isinstance(axis, str) for axis in shape)):
             unknown.append(name)
     if unknown:
-        first, second = (dict(_inferred(model, axes, size)) for size in _SIZES)
+        first, second = (dict(_inferred(model, axes.inputs, size)) for size in _SIZES)
         for name in unknown:
             pairs = zip(first.get(name) or (), second.get(name) or (), strict=False)
             found[name] = next((place for place, pair in enumerate(pairs) if pair == _SIZES), None)
-            declared = outputs[name]
-            if found[name] is None and symbol == NAMELESS and declared and declared[0] == NAMELESS:
-                found[name] = 0 if not first.get(name) or isinstance(first[name][0], str) else None
+            declared, inferred = outputs[name], first.get(name)
+            if found[name] is None and axes.name == NAMELESS and declared and declared[0] == NAMELESS:
+                found[name] = 0 if not inferred or isinstance(inferred[0], str) else None
     return found
 
 

@@ -15,6 +15,8 @@ SampleArray = Array | Sequence[Array]
 SampleSet = Mapping[str, SampleArray]
 """Input name -> its samples. An input with a batch axis has its own rank here, the first axis counting samples, or one
 axis more where each sample is a call of its own; one without is ``(S, *shape)``, or ``shape`` for a shared value."""
+_COMPARED_BYTES = 4_096
+"""Values without a batch axis up to it are brought together where they are the same."""
 
 
 def count_of(samples: SampleSet, axes: BatchAxes) -> int:
@@ -38,13 +40,75 @@ def is_shared(array: SampleArray, name: str, axes: BatchAxes) -> bool:
     )
 
 
+def expanded(samples: SampleSet, axes: BatchAxes) -> dict[str, SampleArray]:
+    """``samples`` with as many of what they share as there are of the rest, in the memory of one."""
+    count = count_of(samples, axes)
+    return {
+        name: np.broadcast_to(array, (count, *np.shape(array))) if is_shared(array, name, axes) else array
+        for name, array in samples.items()
+    }
+
+
+def some(samples: SampleSet, axes: BatchAxes, start: int, count: int) -> dict[str, SampleArray]:
+    """``count`` samples from ``start`` on, or as many of the last as there are; whole batches of a fixed size."""
+    fixed = axes.fixed or 1
+    count = max(count // fixed, 1) * fixed
+    start = max(0, min(start, count_of(samples, axes) - count))
+    return {
+        name: array if is_shared(array, name, axes) else array[start : start + count] for name, array in samples.items()
+    }
+
+
+def chosen(array: SampleArray, rows: npt.NDArray[np.int64]) -> SampleArray:
+    """Some of an input's samples; what they share stays in the memory of one."""
+    if not isinstance(array, np.ndarray):
+        return [array[row] for row in rows]
+    if _is_one(array):
+        return np.broadcast_to(array[:1], (len(rows), *array.shape[1:])) if len(array) else array
+    return array[rows]
+
+
+def in_like_order(samples: SampleSet, axes: BatchAxes) -> SampleSet:
+    """``samples`` with those of one shape, and of one value where there is no batch axis, beside each other.
+
+    For what does not depend on their order: calls are fewer and larger.
+    """
+    count = count_of(samples, axes)
+    keys = [_key(samples, axes, row) for row in range(count)]
+    if len(set(keys)) <= 1:
+        return samples
+    rows = np.array(sorted(range(count), key=keys.__getitem__, reverse=True), np.int64)  # what takes most comes first
+    return {name: array if is_shared(array, name, axes) else chosen(array, rows) for name, array in samples.items()}
+
+
+def _key(samples: SampleSet, axes: BatchAxes, row: int) -> tuple[Any, ...]:
+    found: list[Any] = []
+    for name, array in samples.items():
+        if not isinstance(array, np.ndarray):
+            found.append(array[row].shape)
+        elif axes.inputs.get(name) is None and not is_shared(array, name, axes) and not _is_one(array):
+            value = np.asarray(array[row])
+            found.append(value.tobytes() if value.nbytes <= _COMPARED_BYTES and value.dtype != object else b"")
+    return tuple(found)
+
+
+def _is_one(array: Array) -> bool:
+    """Whether all samples are the same memory."""
+    return array.strides[:1] == (0,)
+
+
 def calls(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[dict[str, Array]]:
     """What each call is fed, in the order of the samples: at most ``size`` of them stacked along each batch axis.
 
     A fixed batch has its own size, and leaves out an incomplete last one.
     """
     for part in parts(samples, axes, size):
-        yield {name: _taken(array, name, axes, part) for name, array in samples.items()}
+        yield call(samples, axes, part)
+
+
+def call(samples: SampleSet, axes: BatchAxes, part: range) -> dict[str, Array]:
+    """The samples of one of :func:`parts`, as the model takes them."""
+    return {name: _taken(array, name, axes, part) for name, array in samples.items()}
 
 
 def parts(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[range]:
@@ -54,7 +118,7 @@ def parts(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[range]:
     each sample is a call of its own.
     """
     count = count_of(samples, axes)
-    if axes.fixed is not None and axes.fixed > 1 and not _alone(samples, axes):
+    if axes.fixed is not None and axes.fixed > 1 and not run_alone(samples, axes):
         whole = count - count % axes.fixed if count >= axes.fixed else count
         for start in range(0, whole, axes.fixed):
             part = range(start, min(start + axes.fixed, count))
@@ -66,7 +130,7 @@ def parts(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[range]:
                     )
             yield part
         return
-    size = 1 if axes.fixed is not None or _alone(samples, axes) else max(size, 1)
+    size = 1 if axes.fixed is not None or run_alone(samples, axes) else max(size, 1)
     start = 0
     while start < count:
         stop = min(start + size, count)
@@ -76,7 +140,7 @@ def parts(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[range]:
         start = stop
 
 
-def _alone(samples: SampleSet, axes: BatchAxes) -> bool:
+def run_alone(samples: SampleSet, axes: BatchAxes) -> bool:
     """Whether nothing can be stacked: no input has a batch axis, or a sample brings its own."""
     return all(axes.inputs.get(name) is None for name in samples) or any(
         _brings_its_own(array, name, axes) for name, array in samples.items()
@@ -100,6 +164,8 @@ def _same_until(array: SampleArray, name: str, axes: BatchAxes, start: int, stop
             return stop
         shape = array[start].shape
         return next((index for index in range(start + 1, stop) if array[index].shape != shape), stop)
+    if isinstance(array, np.ndarray) and _is_one(array):
+        return stop
     first = array[start]
     return next((index for index in range(start + 1, stop) if not _equal(array[index], first)), stop)
 

@@ -125,13 +125,6 @@ def interface_of(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ..
     return inputs, tuple(value.name for value in model.graph.output)
 
 
-def fixed_batch_of(model: onnx.ModelProto) -> int | None:
-    """The length of the model's batch axis, None where it is dynamic."""
-    inputs = set(interface_of(model)[0])
-    axes = (value.type.tensor_type.shape.dim[:1] for value in model.graph.input if value.name in inputs)
-    return next((axis.dim_value for first in axes for axis in first if axis.dim_value), None)
-
-
 def require_nodes(model: onnx.ModelProto, names: Collection[str], *, source: object) -> None:
     """Raise BadOption unless ``model``, which errors call ``source``, has a node of each of ``names``."""
     if missing := sorted(set(names) - {node.name for node in model.graph.node}):

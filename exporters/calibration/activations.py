@@ -1,9 +1,10 @@
 """Streams samples through a graph and folds each activation at once: one batch alive at a time on each thread."""
 
 import contextlib
+import math
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,8 +14,9 @@ import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
-from exporters import onnx_file
-from exporters.calibration.data import Samples, count_of
+from exporters import feeds, onnx_file
+from exporters.batch_axes import BatchAxes
+from exporters.calibration.data import Samples
 from exporters.errors import NotConvertible
 from exporters.processors import usable_cores
 
@@ -32,7 +34,7 @@ class Accumulator(Protocol):
     """What is kept of one tensor. Its size does not grow."""
 
     def add(self, values: Array, *, name: str) -> None:
-        """Take in one batch ``(N, ...)``."""
+        """Take in what one call made of it: at least one axis and one element, of another shape at each call."""
 
     def merge(self, other: Any) -> None:
         """Take in what another of the same class has seen."""
@@ -54,26 +56,29 @@ def fold(
 
     Every core runs single-thread inferences of one shared session: batch by batch, results in turns, nothing held.
     Tensors that together would not fit ``memory_budget`` bytes are looked at in groups, one pass each.
-    ``advance`` hears how many samples are done. A model of fixed batch leaves an incomplete last one out.
+    ``advance`` hears how many samples are done. A model of fixed batch leaves an incomplete last one out. What is
+    empty, or no tensor, is not taken in: its accumulator stays as it was made.
     """
+    axes = BatchAxes.of_inputs(model)
+    samples = feeds.in_like_order(samples, axes)
     inputs = {value.name for value in model.graph.input}
     wanted = [name for name in tensors if name not in inputs]
     given = [name for name in tensors if name in inputs]
     workers = usable_cores()
-    sizes = _bytes_per_sample(model, samples, wanted) if wanted else {}
-    groups = _groups(sizes, memory_budget // workers // (onnx_file.fixed_batch_of(model) or 1)) or [[]]
+    sizes = _bytes_per_sample(model, samples, wanted, axes) if wanted else {}
+    groups = _groups(sizes, memory_budget // workers // (axes.fixed or 1)) or [[]]
     kept: dict[str, A] = {}
     for index, group in enumerate(groups):
-        batch = onnx_file.fixed_batch_of(model) or _batch(sum(sizes[name] for name in group), memory_budget // workers)
+        batch = axes.fixed or _batch(sum(sizes[name] for name in group), memory_budget // workers)
         kept |= _pass(
-            model, samples, outputs=group, inputs=given if index == 0 else [], make=make, batch=batch,
-            workers=workers, advance=advance if index == 0 else lambda count: None,
+            model, samples, outputs=group, inputs=given if index == 0 else [], make=make, axes=axes,
+            batch=batch, workers=workers, advance=advance if index == 0 else lambda count: None,
         )  # fmt: skip
     return kept
 
 
 def tapped(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy of ``model`` whose outputs are ``tensors``, of the types that the graph says."""
+    """A copy of ``model`` whose outputs are ``tensors``, of the types that the graph says, if it says them."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
@@ -82,8 +87,8 @@ def tapped(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     for name in tensors:
         added = copy.graph.output.add()
         added.name = name
-        kind = known[name].type.tensor_type.elem_type if name in known else onnx.TensorProto.FLOAT
-        added.type.tensor_type.elem_type = kind
+        if name in known and known[name].type.HasField("tensor_type"):
+            added.type.tensor_type.elem_type = known[name].type.tensor_type.elem_type
     return copy
 
 
@@ -130,15 +135,6 @@ def run(
     return found
 
 
-def batches(samples: Samples, size: int, *, whole: bool = False) -> Iterator[dict[str, Array]]:
-    """``samples`` cut along their first axis; with ``whole`` an incomplete one at the end is left out."""
-    count = count_of(samples)
-    if whole and count >= size:
-        count -= count % size
-    for start in range(0, count, size):
-        yield {name: np.ascontiguousarray(array[start : start + size]) for name, array in samples.items()}
-
-
 def _pass(
     model: onnx.ModelProto,
     samples: Samples,
@@ -146,12 +142,13 @@ def _pass(
     outputs: Sequence[str],
     inputs: Sequence[str],
     make: Callable[[], A],
+    axes: BatchAxes,
     batch: int,
     workers: int,
     advance: Callable[[int], None],
 ) -> dict[str, A]:
     session = open_session(tapped(model, outputs)) if outputs else None
-    source = batches(samples, batch, whole=onnx_file.fixed_batch_of(model) is not None)
+    parts = feeds.parts(samples, axes, batch)
     lock = threading.Lock()
     failures: list[BaseException] = []
     results = [{name: make() for name in (*inputs, *outputs)} for _ in range(workers)]
@@ -160,17 +157,18 @@ def _pass(
         try:
             while not failures:
                 with lock:
-                    feeds = next(source, None)
-                if feeds is None:
+                    part = next(parts, None)
+                if part is None:
                     return
+                call = feeds.call(samples, axes, part)
                 for name in inputs:
-                    kept[name].add(feeds[name], name=name)
+                    _take(kept[name], call[name], name)
                 if session is not None:
-                    found = run(session, outputs, feeds)
+                    found = run(session, outputs, call)
                     for name in outputs:
-                        kept[name].add(np.atleast_1d(found.pop(0)), name=name)
+                        _take(kept[name], found.pop(0), name)
                 with lock:
-                    advance(count_of(feeds))
+                    advance(len(part))
         except Exception as error:  # noqa: BLE001 - carried to the caller's thread and raised there
             failures.append(error)
 
@@ -187,20 +185,28 @@ def _pass(
     return results[0]
 
 
-def _bytes_per_sample(model: onnx.ModelProto, samples: Samples, tensors: Sequence[str]) -> dict[str, int]:
+def _take(accumulator: Accumulator, value: object, name: str) -> None:
+    """Hand on a tensor that holds anything: not an optional that is absent, nor a sequence."""
+    if isinstance(value, np.ndarray) and value.size:
+        accumulator.add(np.atleast_1d(value), name=name)
+
+
+def _bytes_per_sample(
+    model: onnx.ModelProto, samples: Samples, tensors: Sequence[str], axes: BatchAxes
+) -> dict[str, int]:
     """From the shapes where they are known, from running one sample (or one fixed batch) where they are not."""
     known = {value.name: value.type.tensor_type for value in (*model.graph.value_info, *model.graph.output)}
     sizes: dict[str, int] = {}
     for name in tensors:
-        axes = known[name].shape.dim[1:] if name in known and known[name].HasField("shape") else []
-        if axes and all(axis.dim_value for axis in axes):
-            sizes[name] = 4 * int(np.prod([axis.dim_value for axis in axes]))
+        dims = known[name].shape.dim if name in known and known[name].HasField("shape") else []
+        if dims and all(dim.dim_value for dim in dims[1:]):
+            sizes[name] = 4 * math.prod(dim.dim_value or 1 for dim in dims) // (axes.fixed or 1)
     unknown = [name for name in tensors if name not in sizes]
-    size = onnx_file.fixed_batch_of(model) or 1
+    part = next(feeds.parts(samples, axes, 1))
     for start in range(0, len(unknown), _PROBED_AT_ONCE):
         group = unknown[start : start + _PROBED_AT_ONCE]
-        found = run(open_session(tapped(model, group)), group, next(batches(samples, size)))
-        sizes |= {name: array.nbytes // size for name, array in zip(group, found, strict=True)}
+        found = run(open_session(tapped(model, group)), group, feeds.call(samples, axes, part))
+        sizes |= {name: getattr(array, "nbytes", 0) // len(part) for name, array in zip(group, found, strict=True)}
     return {name: sizes[name] for name in tensors}
 
 

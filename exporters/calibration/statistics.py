@@ -7,12 +7,14 @@ from pathlib import Path
 
 import onnx
 
+from exporters.batch_axes import BatchAxes
 from exporters.calibration import activations, taps
 from exporters.calibration import cache as statistics_cache
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
-from exporters.calibration.data import Samples, count_of
+from exporters.calibration.data import Samples
 from exporters.calibration.histogram import Histogram
 from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method, Range, range_of
+from exporters.feeds import count_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def collect(
     the tools' versions, and kept there afterwards: no name decides, so a changed weight is a miss.
     """
     wanted = taps.of(model, in_float)
-    count = count_of(samples)
+    count = count_of(samples, BatchAxes.of_inputs(model))
     name = statistics_cache.key(model, data_sha256=data_sha256, tensors=wanted.measured) if cache else ""
     if cache and (kept := statistics_cache.load(cache, name)) is not None:
         advance(count)

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from exporters import onnx_file
+from exporters import feeds, onnx_file
+from exporters.batch_axes import BatchAxes
 from exporters.calibration import activations
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
-from exporters.calibration.data import Samples, count_of
+from exporters.calibration.data import Samples
 from exporters.int8.segments import Segments
 
 _CORRECTED = ("Conv", "Gemm")
@@ -34,6 +35,8 @@ class _ChannelMeans:
 
     def add(self, values: npt.NDArray[Any], *, name: str) -> None:
         del name
+        if values.ndim < 2 or not values.size:
+            return
         axes = tuple(axis for axis in range(values.ndim) if axis != 1)
         sums = values.sum(axis=axes, dtype=np.float64)
         self.sums = sums if self.sums is None else self.sums + sums
@@ -45,9 +48,9 @@ class _ChannelMeans:
             self.count += other.count
 
     @property
-    def means(self) -> Floats:
-        assert self.sums is not None
-        return self.sums / self.count
+    def means(self) -> Floats | None:
+        """None where nothing was seen."""
+        return None if self.sums is None else self.sums / self.count
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,12 @@ def measure(
     """The correction of ``quantized``, the QDQ version of ``model``, over ``samples``; 16 of them are enough.
 
     The graph is run once, layer by layer, each from the corrected outputs of those before it, so that it takes no more
-    time than a pass of inference, and as much memory as the widest cut of the graph has for ``samples``. A model of
-    fixed batch is walked through once for each batch, in step. Graphs with If or Loop are left as they are.
+    time than a pass of inference, and as much memory as the widest cut of the graph has for ``samples``. Where they
+    take several calls these go in step. Graphs with If or Loop, and those with sequences inside, are left as they are.
     """
-    if onnx_file.has_subgraphs(model):
+    if onnx_file.has_subgraphs(model) or not all(
+        value.type.HasField("tensor_type") for value in (*model.graph.value_info, *model.graph.output)
+    ):
         return Correction()
     biases = {tensor.name for tensor in model.graph.initializer}
     layers = {
@@ -98,20 +103,21 @@ def measure(
     right = activations.fold(
         model, samples, tensors=list(layers.values()), make=_ChannelMeans, memory_budget=memory_budget
     )
-    fixed = onnx_file.fixed_batch_of(model)
-    walks = [
-        Segments(quantized, part)
-        for part in activations.batches(samples, fixed or count_of(samples), whole=fixed is not None)
-    ]
+    axes = BatchAxes.of_inputs(model)
+    calls = list(feeds.calls(samples, axes, feeds.count_of(samples, axes)))
+    walk = Segments(quantized, calls)
     shifts: dict[str, Floats] = {}
     for node in quantized.graph.node:
         if node.name not in layers or node.op_type not in _CORRECTED:
             continue
-        outputs = [walk.until(node) for walk in walks]
+        outputs = walk.until(node)
         found = _ChannelMeans()
         for output in outputs:
             found.add(output, name=node.name)
-        shifts[node.name] = shift = right[layers[node.name]].means - found.means
+        wanted, got = right[layers[node.name]].means, found.means
+        if wanted is None or got is None:
+            continue
+        shifts[node.name] = shift = wanted - got
         for output in outputs:
             output += shift.astype(output.dtype).reshape(1, -1, *([1] * (output.ndim - 2)))
     return Correction(shifts)

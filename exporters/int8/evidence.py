@@ -1,11 +1,14 @@
 """What a change to a model does to its outputs on real samples: the evidence by which steps are kept or dropped."""
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from exporters import onnx_file
+from exporters import feeds
+from exporters.batch_axes import BatchAxes
 from exporters.calibration import activations
 from exporters.calibration.data import Samples
 from exporters.processors import usable_cores
@@ -14,26 +17,38 @@ _BATCH = 16
 
 
 class Evidence:
-    """An fp32 model and some samples, on which versions of it are compared with it, a batch at a time."""
+    """An fp32 model and some samples, on which versions of it are compared with it, a call at a time."""
 
     def __init__(self, model: onnx.ModelProto, samples: Samples) -> None:
-        self._samples, self._fixed = samples, onnx_file.fixed_batch_of(model)
+        self._samples, self._axes = samples, BatchAxes.of_inputs(model)
         self._session = activations.open_session(model, threads=usable_cores())
 
     def sqnr_db(self, model: onnx.ModelProto) -> float:
         """10 log10 of the outputs' power over that of their error, all outputs together; -inf where one is not finite.
 
-        The error counts on one scale, so the outputs should be of one kind.
+        The error counts on one scale, so the outputs should be of one kind. Only tensors of floats count; one of
+        another shape is all error, and infinity that both have is neither.
         """
         other = activations.open_session(model, threads=usable_cores())
         signal = noise = 0.0
-        for feeds in activations.batches(self._samples, self._fixed or _BATCH, whole=self._fixed is not None):
+        for call in feeds.calls(self._samples, self._axes, _BATCH):
             for right, found in zip(
-                activations.run(self._session, None, feeds), activations.run(other, None, feeds), strict=True
+                activations.run(self._session, None, call), activations.run(other, None, call), strict=True
             ):
-                wanted = np.asarray(right, np.float64)
-                signal += float(np.square(wanted).sum())
-                noise += float(np.square(wanted - found).sum())
+                if isinstance(right, np.ndarray) and np.issubdtype(right.dtype, np.floating):
+                    power, error = _powers(right, found)
+                    signal, noise = signal + power, noise + error
         if not (math.isfinite(noise) and math.isfinite(signal)) or not signal:
             return -math.inf
         return 10 * math.log10(signal / noise) if noise else math.inf
+
+
+def _powers(right: npt.NDArray[Any], found: npt.NDArray[Any]) -> tuple[float, float]:
+    """(The signal's, the error's), each a sum of squares."""
+    wanted = np.asarray(right, np.float64)
+    if np.shape(found) != wanted.shape:
+        power = float(np.square(wanted[np.isfinite(wanted)]).sum())
+        return power, power
+    with np.errstate(invalid="ignore"):
+        differing = np.where(np.isinf(wanted) & (wanted == found), 0.0, wanted - found)
+    return float(np.square(np.where(np.isinf(wanted), 0.0, wanted)).sum()), float(np.square(differing).sum())

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import onnx
 
-from exporters import onnx_file
+from exporters import feeds, onnx_file
 from exporters.artifact import Artifact
 from exporters.calibration import data as calibration_data
 from exporters.calibration import thresholds
@@ -239,10 +239,7 @@ class StaticInt8:
 
     def _some(self, start: int, count: int) -> Samples:
         """``count`` samples from ``start`` on, or as many of the last as there are; whole batches of a fixed size."""
-        fixed = self._src.fixed_batch or 1
-        count = max(count // fixed, 1) * fixed
-        start = max(0, min(start, calibration_data.count_of(self._samples) - count))
-        return {name: array[start : start + count] for name, array in self._samples.items()}
+        return feeds.some(self._samples, self._src.batch_axes, start, count)
 
 
 def _bytes_per_sample(value: onnx.ValueInfoProto) -> int:
