@@ -101,5 +101,6 @@ recipe = Recipe(
     optimizer=sgd_decaying_kernels,
     augment=random_affine(shift=0.0625, flip=True),
     compile_on_cpu=False,
+    cast_inputs=True,
     input_name="image",
 )

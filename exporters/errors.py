@@ -10,6 +10,8 @@ ExporterError
 └── WrongResult          a post-condition failed: what was made is not what was asked for
 """
 
+_LONGEST = 300
+
 
 class ExporterError(Exception):
     """A failure that a user can act on: ``what`` happened, and what to ``do``, one sentence each."""
@@ -46,3 +48,13 @@ class NotConvertible(ExporterError):
 
 class WrongResult(ExporterError):
     """A post-condition failed: what was made is not what was asked for."""
+
+
+def in_words(error: BaseException) -> str:
+    """What code that is not ours raised, in one line: its message may be empty, long, or raise in its turn."""
+    kind = type(error).__name__
+    try:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except Exception:  # noqa: BLE001 - their __str__
+        lines = []
+    return f"{kind}: {lines[0][:_LONGEST].rstrip('.:')}" if lines else kind

@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -12,13 +13,23 @@ import torch
 
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
-from exporters.errors import BadOption, NotExportable, WrongResult
+from exporters.errors import BadOption, ExporterError, NotExportable, WrongResult
 from exporters.model_file import ModelFile
+from exporters.torch_guards import Guard, rename
+from exporters.torch_module import Flat, Input, isolated, unwrapped
 
 OPSETS = range(18, 27)
 """What torch.onnx honours: lower numbers it raises to 18 in silence, so they are refused here."""
 DEFAULT_OPSET = 20
 BATCH_AXIS = "batch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """An export, and the ``guards`` under which it was captured: torch.onnx drops them."""
+
+    artifact: Artifact
+    guards: tuple[Guard, ...]
 
 
 def export(
@@ -32,82 +43,128 @@ def export(
 ) -> Artifact:
     """Write ``module`` to ``dst`` as an fp32 ONNX file whose first axis, the batch, is dynamic.
 
-    ``example_inputs`` are passed to ``module.forward`` in their order; their keys become the input names. They are
-    ``(N, ...)`` with one ``N``. ``facts`` go into the file's provenance. ``module`` is left in eval mode.
+    ``example_inputs`` are passed to ``module.forward`` by name where their keys are names of its parameters, else in
+    their order; the keys become the input names. They are ``(N, ...)`` with one ``N``. ``facts`` go into the file's
+    provenance. ``module`` is left as it was.
 
-    Raises BadOption for an opset that would not be honoured, NotExportable when torch.export cannot capture the
-    module, WrongResult when the file made differs from what was asked for (names, opset, dynamic batch).
+    Raises BadOption for an opset that would not be honoured or inputs that forward() does not take, NotExportable when
+    torch.export cannot capture the module, WrongResult when the file made differs from what was asked for (names,
+    opset, dynamic batch).
+    """
+    flat = Flat(isolated(unwrapped(module)), {name: Input(name) for name in example_inputs})
+    axes = {name: {0: BATCH_AXIS} for name in example_inputs}
+    return capture(
+        flat,
+        dst,
+        example_inputs=example_inputs,
+        axes=axes,
+        output_axes={name: {} for name in output_names},
+        opset=opset,
+        facts=facts,
+    ).artifact
+
+
+def capture(
+    flat: Flat,
+    dst: Path,
+    *,
+    example_inputs: Mapping[str, torch.Tensor],
+    axes: Mapping[str, Mapping[int, str]],
+    output_axes: Mapping[str, Mapping[int, str]],
+    opset: int = DEFAULT_OPSET,
+    facts: Mapping[str, str] | None = None,
+) -> Captured:
+    """:func:`export` of a module whose inputs have the dynamic ``axes`` named there, and no others.
+
+    ``output_axes`` are those of the outputs, by their names, that are known to change with them.
     """
     if opset not in OPSETS:
         raise BadOption(f"Opset {opset} cannot be exported.", f"Choose one from {OPSETS.start} to {OPSETS.stop - 1}.")
-    module.eval()
-    model = _translate(module, example_inputs, tuple(output_names), opset)
+    program = _translate(flat, example_inputs, axes, tuple(output_axes), opset)
+    model: onnx.ModelProto = program.model_proto
     _strip_traces(model)
+    _unprefix(model)
+    assert program.exported_program is not None
+    guards = rename(model, program.exported_program, axes)
+    _free(model, output_axes)
     provenance.write(
         model,
-        {**(facts or {}), "precision": "fp32", "source": _name(module), "tools": provenance.tool_versions()},
+        {**(facts or {}), "precision": "fp32", "source": _name(flat.module), "tools": provenance.tool_versions()},
     )
-    _verify(model, tuple(example_inputs), tuple(output_names), opset)
+    _verify(model, axes, tuple(output_axes), opset)
     onnx_file.check(model, step="export")
     onnx_file.save(model, dst)
-    return Artifact.of(ModelFile.of(model, dst), precision="fp32")
+    return Captured(artifact=Artifact.of(ModelFile.of(model, dst), precision="fp32"), guards=guards)
 
 
 def _translate(
-    module: torch.nn.Module,
+    flat: Flat,
     example_inputs: Mapping[str, torch.Tensor],
+    axes: Mapping[str, Mapping[int, str]],
     output_names: tuple[str, ...],
     opset: int,
-) -> onnx.ModelProto:
-    if isinstance(module, torch.jit.ScriptModule):
+) -> torch.onnx.ONNXProgram:
+    if isinstance(flat.module, torch.jit.ScriptModule):
         raise NotExportable(
             "A ScriptModule cannot be exported: torch.export reads Python code.",
             "Export the original nn.Module instead.",
         )
-    if any(".quantized." in type(layer).__module__ for layer in module.modules()):
+    if any(".quantized." in type(layer).__module__ for layer in flat.modules()):
         raise NotExportable(
             "The module was quantized by torch, whose int8 layers have no ONNX form.",
             "Export the fp32 module, then quantize the file with `nnx quantize`.",
         )
-    # torch.export specialises axes of length 0 and 1, so one sample is shown twice.
-    shown = tuple(torch.cat([value, value]) if value.shape[0] == 1 else value for value in example_inputs.values())
-    batch = torch.export.Dim(BATCH_AXIS)
+    # AUTO, not named Dims: from those torch.onnx takes its own "suggested fixes", which make an axis static or cut its
+    # range without a word; and an LSTM's time stays dynamic under AUTO alone
+    dynamic = tuple(dict.fromkeys(axes.get(name, {}), torch.export.Dim.AUTO) for name in example_inputs)
     with _quiet():
         try:
             program = torch.onnx.export(
-                module,
-                shown,
+                flat,
+                tuple(_shown(value, axes.get(name, {})) for name, value in example_inputs.items()),
                 dynamo=True,
                 verbose=False,
                 input_names=tuple(example_inputs),
                 output_names=output_names,
-                dynamic_shapes=tuple({0: batch} for _ in shown),
+                dynamic_shapes=(dynamic,),
                 opset_version=opset,
             )
         except Exception as error:  # torch.export raises whatever the module's own code raises
             cause = error.__cause__ or error
+            if isinstance(cause, ExporterError):
+                raise cause from error
             raise NotExportable(
-                f"{_name(module)} could not be exported: {onnx_file.one_line(cause)}.",
+                f"{_name(flat.module)} could not be exported: {onnx_file.one_line(cause)}.",
                 "Check that its forward() runs on these inputs and does not branch on tensor values.",
             ) from error
-    if program is None:
-        raise NotExportable(f"{_name(module)} gave no ONNX program.", "Update torch and onnxscript.")
-    model: onnx.ModelProto = program.model_proto
-    return model
+    if program is None or program.exported_program is None:
+        raise NotExportable(f"{_name(flat.module)} gave no ONNX program.", "Update torch and onnxscript.")
+    return program
+
+
+def _shown(value: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
+    """A copy in which no dynamic axis has the length 0 or 1, which torch.export takes for ever."""
+    shown = value.detach().clone()
+    for axis in axes:
+        if shown.shape[axis] == 1:
+            shown = torch.cat([shown, shown], axis)
+    return shown
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress off stdout and its notes about absent libraries off stderr."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
@@ -122,26 +179,53 @@ def _strip_traces(model: onnx.ModelProto) -> None:
             del node.metadata_props[:]
 
 
-def _verify(model: onnx.ModelProto, input_names: tuple[str, ...], output_names: tuple[str, ...], opset: int) -> None:
+def _unprefix(model: onnx.ModelProto) -> None:
+    """Give the weights the names that they have in the user's module."""
+    prefix = "module."
+    for graph in onnx_file.graphs_of(model):
+        for tensor in graph.initializer:
+            tensor.name = tensor.name.removeprefix(prefix)
+        for value in graph.value_info:
+            value.name = value.name.removeprefix(prefix)
+        for node in graph.node:
+            for place, name in enumerate(node.input):
+                node.input[place] = name.removeprefix(prefix)
+        for value in graph.output:
+            value.name = value.name.removeprefix(prefix)
+
+
+def _free(model: onnx.ModelProto, output_axes: Mapping[str, Mapping[int, str]]) -> None:
+    """Name the outputs' axes that torch.onnx declares fixed though they are not: an LSTM's time, which is a loop's."""
+    for value in model.graph.output:
+        for axis, name in output_axes.get(value.name, {}).items():
+            dimensions = value.type.tensor_type.shape.dim
+            if axis < len(dimensions) and dimensions[axis].HasField("dim_value"):
+                dimensions[axis].dim_param = name
+                del model.graph.value_info[:]  # which are as wrong
+
+
+def _verify(
+    model: onnx.ModelProto, axes: Mapping[str, Mapping[int, str]], output_names: tuple[str, ...], opset: int
+) -> None:
     """Compare what was written with what was asked for: torch.onnx succeeds in silence when they differ."""
     made = onnx_file.interface_of(model)
-    if made != (input_names, output_names):
+    if made != (tuple(axes), output_names):
         raise WrongResult(
             f"The export has inputs {list(made[0])} and outputs {list(made[1])}, "
-            f"asked were {list(input_names)} and {list(output_names)}.",
-            "Name every tensor that forward() takes and returns, in order.",
+            f"asked were {list(axes)} and {list(output_names)}.",
+            "Let forward() use every input, and name every tensor that it returns.",
         )
     if onnx_file.opset_of(model) != opset:
         raise WrongResult(
             f"The export has opset {onnx_file.opset_of(model)}, asked was {opset}.", "Ask for another opset."
         )
-    for value in (*model.graph.input, *model.graph.output):
-        axes = value.type.tensor_type.shape.dim
-        if axes and not axes[0].dim_param:
-            raise WrongResult(
-                f"The batch axis of '{value.name}' became fixed at {axes[0].dim_value}.",
-                "Write forward() without the batch size as a Python number.",
-            )
+    for value in model.graph.input:
+        for axis, name in axes[value.name].items():
+            if not (found := value.type.tensor_type.shape.dim[axis]).dim_param:
+                raise WrongResult(
+                    f"The {name} axis of '{value.name}' became fixed at {found.dim_value}.",
+                    f"Write forward() without the length of {name} as a Python number.",
+                )
 
 
 def _name(module: torch.nn.Module) -> str:

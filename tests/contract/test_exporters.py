@@ -20,6 +20,7 @@ from tests.contract.comparing import compared
 from tests.contract.tiny_models import MODELS
 from toolchain import machine
 from toolchain.accuracy import parity
+from toolchain.conversion import export_proof
 
 INT8 = format_for(architecture=machine.describe().architecture, isa=machine.describe().isa)
 CONVERTERS: dict[str, Callable[[Path, Path, str], Artifact]] = {
@@ -37,7 +38,7 @@ Exported = Callable[[str], Path]
 @models
 def test_an_export_agrees_with_pytorch_at_every_batch(name: str, exported: Exported) -> None:
     tiny = MODELS[name]
-    assert parity.check_export(exported(name), tiny.module(), tiny.samples()).passed
+    assert export_proof.check_export(exported(name), tiny.module(), tiny.samples()).passed
 
 
 @models
@@ -54,7 +55,7 @@ def test_every_opset_offered_is_honoured(opset: int, tmp_path: Path) -> None:
     module = MODELS["attention"].module()
     made = torch_onnx.export(module, tmp_path / "a.onnx", example_inputs=examples, output_names=["scores"], opset=opset)
     assert made.opset == opset == onnx_file.opset_of(ModelFile(tmp_path / "a.onnx").proto)
-    assert parity.check_export(tmp_path / "a.onnx", module, MODELS["attention"].samples()).passed
+    assert export_proof.check_export(tmp_path / "a.onnx", module, MODELS["attention"].samples()).passed
 
 
 @models

@@ -21,7 +21,7 @@ from runtimes import registry
 from runtimes.errors import NotLoadable, ProviderUnavailable
 from runtimes.ort import OrtRuntime
 from tests.contract.comparing import compared
-from toolchain.accuracy import parity
+from toolchain.conversion import export_proof
 
 Exported = Callable[[str], Path]
 
@@ -190,7 +190,7 @@ def test_a_recurrent_net_keeps_its_dynamic_batch(tmp_path: Path) -> None:
     torch_onnx.export(
         module, tmp_path / "a.onnx", example_inputs={"x": torch.from_numpy(samples["x"][:2])}, output_names=["y"]
     )
-    assert parity.check_export(tmp_path / "a.onnx", module, samples).passed
+    assert export_proof.check_export(tmp_path / "a.onnx", module, samples).passed
 
 
 def test_no_session_falls_back_to_the_cpu(exported: Exported) -> None:

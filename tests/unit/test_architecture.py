@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "exporters": (
         ("int8", "half", "int4", "torch_onnx"),
-        ("calibration", "finish"),
+        ("calibration", "finish", "torch_guards", "torch_module"),
         ("artifact",),
         ("model_file",),
         ("feeds",),

@@ -39,7 +39,7 @@ class Variant:
         array = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
         splits = {name: Split(array[f"{name}_inputs"], array[f"{name}_labels"]) for name in ("train", "validation")}
         self._data = Dataset(**splits, test=splits["validation"], classes=(), scale=Scale(**scale))
-        self._path = BatchPath(self._data, made.augment, self._options)
+        self._path = BatchPath(self._data, made.augment, self._options, made.cast_inputs)
         total = self._options.epochs * self._path.steps_per_epoch()
         self._trainer = Trainer(made, self._options, total_steps=total + 1, progress=SILENT)
         self._plain = not self._options.switches.whole_batches

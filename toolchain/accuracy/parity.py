@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from runtimes.base import Arrays, run
 from runtimes.ort import OrtRuntime
@@ -15,8 +14,6 @@ from toolchain.stats import sqnr_db
 
 SAMPLES = 256
 """How many real samples a proof runs on."""
-PROVEN_BATCHES = (1, 2, 7)
-"""Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""
 
 # Largest difference allowed, as a share of the reference's largest magnitude. The unit roundoff is 6e-8 in fp32 and
 # 5e-4 in fp16 and in TF32, which GPUs use for fp32 products, and 4e-3 in bf16; sums of some thousand terms in another
@@ -79,31 +76,6 @@ def compare_all(
         nothing = np.empty(0)
         return compare(reference[0], nothing, precision=precision)
     return _worst([compare(want, got, precision=precision) for want, got in zip(reference, given, strict=True)])
-
-
-def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Parity:
-    """Run the export at batch 1, 2, 7 and on all of ``inputs``, beside ``module`` in eval mode on the CPU.
-
-    Returns the comparison on all of them; raises CheckFailed for the first that does not pass.
-    """
-    few = len(next(iter(inputs.values())))
-    if few < max(PROVEN_BATCHES):
-        inputs = {name: np.concatenate([array] * max(PROVEN_BATCHES)) for name, array in inputs.items()}
-    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs.values()]
-    module.eval().cpu()
-    with torch.inference_mode():
-        result = module(*tensors)
-    expected = [value.numpy() for value in (result if isinstance(result, (tuple, list)) else (result,))]
-    count = len(tensors[0])
-    worst: Parity | None = None
-    with OrtRuntime(path) as runtime:
-        for size in dict.fromkeys([*PROVEN_BATCHES, count]):
-            outputs = run(runtime, {name: array[:size] for name, array in inputs.items()})
-            pairs = zip(expected, outputs.values(), strict=True)
-            worst = _worst([compare(want[:size], got, precision="fp32") for want, got in pairs])
-            _require(worst, f"the export at batch {size}", "PyTorch")
-    assert worst is not None
-    return worst
 
 
 def check_conversion(expected: Arrays, got: Arrays, *, precision: str, required: bool = True) -> Parity:

@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from exporters import torch_onnx
 from exporters.atomic_file import sha256_of, staged
 from toolchain.accuracy import parity
+from toolchain.conversion import export_proof
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.settling import settle
 from toolchain.datasets.dataset import Dataset
-from toolchain.inputs import models, samples
+from toolchain.errors import BadUsage
+from toolchain.inputs import examples, models, samples
+from toolchain.inputs.examples import Example
 from toolchain.progress import Progress
 from toolchain.recipes.recipe import Recipe
 from toolchain.training import checkpoint
@@ -31,20 +33,20 @@ def export_factory(
     progress: Progress,
 ) -> Proven:
     """Export what the function ``model`` (``file.py:factory``) returns to ``dst``, proven on the inputs given."""
-    module, examples = models.built(model)
+    module, given = models.built(model)
     if weights is not None:
-        checkpoint.load_weights(module, weights)
+        for note in checkpoint.load_weights(module, weights):
+            progress.note(note)
     else:
         progress.warn("No --weights: the model is exported as the factory made it.")
-    inputs, proven_on = models.inputs_of(examples, input_specs, samples_file, model)
+    example = models.example_of(given, input_specs, samples_file, model)
     return _proven(
         module,
         dst,
-        inputs=inputs,
-        output_names=output_names or models.output_names(module, inputs),
+        example,
+        output_names=output_names,
         opset=opset,
         facts={"factory": Path(model).name},
-        proven_on=proven_on,
     )
 
 
@@ -53,32 +55,48 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
     module = recipe.model()
     checkpoint.load_weights(module, weights)
     test = samples.of_test_split(recipe, data, parity.SAMPLES)
+    example = examples.of_arrays(test.inputs, test.source)
     return _proven(
         module,
         dst,
-        inputs=test.inputs,
+        example,
         output_names=[recipe.output_name],
         opset=opset,
         facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights)},
-        proven_on=test.source,
     )
 
 
 def _proven(
     module: torch.nn.Module,
     dst: Path,
+    example: Example,
     *,
-    inputs: Mapping[str, npt.NDArray[np.generic]],
     output_names: Sequence[str],
     opset: int,
     facts: Mapping[str, str],
-    proven_on: str,
 ) -> Proven:
-    """Export ``module`` to ``dst``; ``inputs`` ``(S, ...)``, in forward()'s order, show its shapes and prove it."""
-    examples = {name: torch.from_numpy(np.ascontiguousarray(array[:2])) for name, array in inputs.items()}
-    with staged(dst) as candidate:
-        artifact = torch_onnx.export(
-            module, candidate, example_inputs=examples, output_names=output_names, opset=opset, facts=facts
+    """Export to ``dst``, traced and proven on ``example``."""
+    reference, found = settle(module, example)
+    if output_names and len(output_names) != len(found.outputs):
+        raise BadUsage(
+            f"forward() returns {len(found.outputs)} tensors ({', '.join(found.outputs)}), "
+            f"and {len(output_names)} names are given.",
+            "Give --output-name once for each, or leave it out.",
         )
-        compared = parity.check_export(candidate, module, inputs)
-    return Proven(artifact=replace(artifact, path=dst), parity=compared, proven_on=proven_on)
+    names = tuple(output_names) or tuple(found.outputs)
+    if len({*names, *found.example.axes}) != len(names) + len(found.example.axes):
+        raise BadUsage("Two inputs or outputs have one name.", "Give each a name of its own.")
+    shown = reference.fed(found.example.at(found.lengths))
+    with staged(dst) as candidate:
+        made = torch_onnx.capture(
+            reference.flat(),
+            candidate,
+            example_inputs={name: torch.from_numpy(array) for name, array in shown.items()},
+            axes=found.example.axes,
+            output_axes=dict(zip(names, found.outputs.values(), strict=True)),
+            opset=opset,
+            facts=facts,
+        )
+        compared, notes = export_proof.proven(candidate, reference, found, made.guards)
+    artifact = replace(made.artifact, path=dst, notes=(*reference.notes, *found.notes, *notes))
+    return Proven(artifact=artifact, parity=compared, proven_on=found.example.source)

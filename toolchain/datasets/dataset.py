@@ -12,15 +12,30 @@ import torch
 
 from toolchain.errors import BadUsage
 
+IDS = (torch.int16, torch.int32, torch.int64)
+"""Stored types of token ids and the like, which mean nothing once they are rounded; uint8 is what images have."""
+
 
 @dataclass(frozen=True)
 class Split:
-    """``inputs`` ``(N, ...)`` as stored (uint8 images stay uint8), ``labels`` ``(N,)`` int64 class numbers; N >= 1."""
+    """``inputs`` ``(N, ...)`` as stored (uint8 images stay uint8), ``labels`` ``(N,)`` class numbers from 0; N >= 1.
+
+    Labels of any whole type are kept as int64.
+    """
 
     inputs: npt.NDArray[np.generic]
     labels: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)
+        if labels.ndim != 1 or labels.dtype.kind not in "iub":
+            raise BadUsage(
+                f"The labels of a split are {labels.dtype}{list(labels.shape)}: training takes one class a sample.",
+                "Give one whole number from 0 to K-1 for each sample.",
+            )
+        if labels.size and labels.min() < 0:
+            raise BadUsage(f"A label is {labels.min()}.", "Classes count from 0.")
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
         if not len(self.inputs) == len(self.labels) > 0:
             raise BadUsage(
                 f"A split of the data has {len(self.inputs)} inputs and {len(self.labels)} labels.",
@@ -33,7 +48,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Scale:
-    """Stored values -> float32 model input: ``(x / divisor - mean) / std``, mean and std per channel of (N, C, ...)."""
+    """Stored values -> float32 model input: ``(x / divisor - mean) / std``, mean and std per channel of (N, C, ...).
+
+    Without any of these, whole numbers of 16 bits and more, which are ids, stay whole.
+    """
 
     divisor: float = 1.0
     mean: tuple[float, ...] = (0.0,)
@@ -41,7 +59,7 @@ class Scale:
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         if self == Scale():
-            return batch.float()
+            return batch if batch.dtype in IDS else batch.float()
         values = batch.to(torch.float32, copy=True)  # scaled in place below, and `batch` is somebody's data
         shape = (1, -1) + (1,) * (batch.ndim - 2)
         mean = torch.tensor(self.mean, device=batch.device).view(shape)
@@ -60,9 +78,9 @@ class Dataset:
     classes: tuple[str, ...]
     scale: Scale = Scale()
 
-    def model_inputs(self, split: Split, rows: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.float32]:
-        """The chosen rows as the model takes them, float32 ``(N, ...)``."""
-        result: npt.NDArray[np.float32] = self.scale(torch.from_numpy(split.inputs[rows].copy())).numpy()
+    def model_inputs(self, split: Split, rows: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.generic]:
+        """The chosen rows as the model takes them, ``(N, ...)``: float32, ids as they are."""
+        result: npt.NDArray[np.generic] = self.scale(torch.from_numpy(split.inputs[rows].copy())).numpy()
         return result
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from exporters.atomic_file import sha256_of
+from exporters.errors import in_words
 from toolchain.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ def _load_file(path: Path) -> tuple[ModuleType, tuple[Path, ...]]:
     before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        what = f"{path} could not be loaded: {type(error).__name__}: {error}."
-        raise BadUsage(what, "Run it with python first.") from error
+    except (Exception, SystemExit) as error:  # argparse at import ends in the latter
+        what = f"{path} could not be loaded: {in_words(error)}."
+        raise BadUsage(what, "Run it with python first; what is for scripts belongs below __main__.") from error
     finally:
         sys.path.remove(str(path.parent))
     siblings = {_file_of(name, path.parent) for name in set(sys.modules) - before}

@@ -38,5 +38,6 @@ recipe = Recipe(
     lr=0.1,
     label_smoothing=0.05,
     augment=random_affine(degrees=10, shift=0.1, scale=0.1),
+    cast_inputs=True,
     input_name="image",
 )

@@ -29,7 +29,9 @@ class Recipe:
     ``model`` makes an untrained module; its forward takes one batch ``(N, ...)`` and returns class scores ``(N, K)``.
     ``data`` takes the folder given by ``--data`` (None without it). ``one_cycle`` anneals the learning rate over the
     whole training with its peak at ``lr`` (Smith 2018); without it ``lr`` is constant. ``compile_on_cpu`` says whether
-    torch.compile is on by default there, where it does not pay for every model.
+    torch.compile is on by default there, where it does not pay for every model. ``cast_inputs`` says that inputs may
+    be rounded to AMP's half precision before forward() sees them: that saves a copy, and suits pixels and weights of
+    words, not values that are told apart beyond three digits. Whole numbers are never rounded.
     """
 
     name: str
@@ -43,5 +45,6 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: Augmentation | None = None
     compile_on_cpu: bool = True
+    cast_inputs: bool = False
     input_name: str = "input"
     output_name: str = "logits"

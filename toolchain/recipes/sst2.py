@@ -27,5 +27,6 @@ recipe = Recipe(
     lr=1e-3,
     optimizer=adam,
     one_cycle=False,
+    cast_inputs=True,
     input_name="tfidf",
 )

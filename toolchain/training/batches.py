@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from toolchain.datasets.dataset import Dataset
+from toolchain.datasets.dataset import IDS, Dataset
 from toolchain.recipes.recipe import Augmentation
 from toolchain.training.options import TrainingOptions
 
@@ -21,13 +21,14 @@ class BatchPath:
     """How samples travel from the data set to a training step: draw -> place -> finish.
 
     :meth:`draw` takes stored rows on the host, :meth:`place` copies them to the device, :meth:`finish` makes model
-    inputs of them there. Each epoch's order and augmentation follow from the seed and the epoch alone, so a resumed
-    run sees what an unbroken one would have.
+    inputs of them there, in half precision under AMP where ``cast_inputs`` allows it. Each epoch's order and
+    augmentation follow from the seed and the epoch alone, so a resumed run sees what an unbroken one would have.
     """
 
     data: Dataset
     augment: Augmentation | None
     options: TrainingOptions
+    cast_inputs: bool = False
 
     def steps_per_epoch(self) -> int:
         """Whole batches; a split smaller than one batch is one step."""
@@ -46,8 +47,8 @@ class BatchPath:
             rows = order[step * size : (step + 1) * size]
             batch = torch.from_numpy(inputs[rows])
             if self.options.switches.cast_before_copy and batch.is_floating_point():
-                batch = batch.to(self.options.switches.amp_dtype or torch.float32)
-            elif not self.options.switches.cast_before_copy:
+                batch = batch.to((self.cast_inputs and self.options.switches.amp_dtype) or torch.float32)
+            elif not self.options.switches.cast_before_copy and batch.dtype not in IDS:
                 batch = batch.float()
             yield self._pinned(batch), self._pinned(torch.from_numpy(labels[rows]))
 
@@ -67,7 +68,9 @@ class BatchPath:
                 inputs = self.augment(inputs, generator)
         if switches.channels_last and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if switches.amp_dtype is not None and switches.whole_batches:
+        # what the recipe does not give free is autocast's to round, where that does no harm
+        castable = self.cast_inputs and inputs.is_floating_point()
+        if castable and switches.amp_dtype is not None and switches.whole_batches:
             inputs = inputs.to(switches.amp_dtype)
         return inputs, labels
 

@@ -15,6 +15,7 @@ from toolchain.progress import Progress
 from toolchain.recipes.recipe import Recipe
 from toolchain.training import checkpoint
 from toolchain.training.batches import BatchPath
+from toolchain.training.fitness import require_fit
 from toolchain.training.options import TrainingOptions
 from toolchain.training.record import Epoch, History, best
 from toolchain.training.trainer import Trainer
@@ -54,9 +55,10 @@ def train(
     a state with the same options and digest is resumed and any other is not; with ``resume`` true another one raises
     BadUsage; with false none is resumed.
     """
-    path = BatchPath(data, recipe.augment, options)
+    path = BatchPath(data, recipe.augment, options, recipe.cast_inputs)
     total_steps = options.epochs * path.steps_per_epoch()
     trainer = Trainer(recipe, options, total_steps=total_steps, progress=progress)
+    require_fit(trainer.model, data, options.device)
     epochs: list[Epoch] = []
     if resume is not False and (folder / checkpoint.RESUME).exists():
         epochs = _restore(trainer, folder / checkpoint.RESUME, made_from, strict=bool(resume))

@@ -1,0 +1,200 @@
+"""A user's torch.nn.Module, called the way its forward() is written: inputs by name, results flattened to names."""
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from exporters.errors import BadOption, NotExportable, in_words
+
+Tree = Any
+"""What forward() takes for one parameter: an input's name (an :class:`Input`), a list, tuple or dict of such trees, or
+a constant."""
+_NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """A place in a tree that a tensor takes."""
+
+    name: str
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
+    while True:
+        if isinstance(inner := getattr(module, "_orig_mod", None), torch.nn.Module):
+            module = inner
+        elif isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            module = module.module
+        else:
+            return module
+
+
+def isolated(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy with buffers and attributes of its own that shares the parameters: what a run changes stays in it."""
+    shared = {id(parameter): parameter for parameter in module.parameters()}
+    try:
+        made: torch.nn.Module = copy.deepcopy(module, dict(shared))
+    except Exception as error:
+        raise NotExportable(
+            f"{type(module).__qualname__} cannot be copied, so a run would change it: {in_words(error)}.",
+            "Keep tensors as parameters or buffers, not as plain attributes.",
+        ) from error
+    return made.eval()
+
+
+def require_values(module: torch.nn.Module) -> None:
+    """Raise NotExportable for parameters and buffers that have no values yet."""
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if isinstance(value, (UninitializedParameter, UninitializedBuffer)):
+            raise NotExportable(
+                f"The layer of '{name}' does not know its size yet: it is lazy.",
+                "Run the module once in the factory, or write the size down.",
+            )
+        if value.is_meta:
+            raise NotExportable(f"'{name}' is on the meta device, without values.", "Make the module on the CPU.")
+
+
+class Flat(torch.nn.Module):
+    """``module`` with tensors in and a tuple of tensors out; ``outputs`` are the names of the last call's.
+
+    ``takes`` says for each of forward()'s inputs which tensors it is made of. Names that are forward()'s own are bound
+    by name, others by position. Raises BadOption where they fit neither way.
+    """
+
+    def __init__(self, module: torch.nn.Module, takes: Mapping[str, Tree]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = tuple(leaves(takes))
+        self.outputs: tuple[str, ...] = ()
+        self._positional, self._keywords = bound(module, takes)
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = dict(zip(self.names, tensors, strict=True))
+        positional = [_filled(tree, given) for tree in self._positional]
+        result = self.module(*positional, **{name: _filled(tree, given) for name, tree in self._keywords.items()})
+        found = dict(_flattened(result, ""))
+        self.outputs = tuple(_named(name, found, self.names) for name in found)
+        return tuple(found.values())
+
+
+def bound(module: torch.nn.Module, takes: Mapping[str, Tree]) -> tuple[list[Tree], dict[str, Tree]]:
+    """The positional and the keyword arguments of forward()."""
+    parameters = inspect.signature(module.forward).parameters
+    own = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
+    kinds = {parameter.kind for parameter in parameters.values()}
+    open_ended, any_keyword = inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds
+    by_position = [name for name, parameter in own.items() if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
+    takes_text = f"forward() takes {', '.join(parameters) or 'nothing'}"
+    known = [name for name in takes if name in own]
+    if known and (len(known) == len(takes) or any_keyword):
+        first = [name for name in by_position if own[name].kind is inspect.Parameter.POSITIONAL_ONLY and name in takes]
+        positional = [takes[name] for name in first]
+        keywords = {name: tree for name, tree in takes.items() if name not in first}
+        given = set(takes)
+    elif not known and any_keyword and not by_position and not open_ended:
+        positional, keywords, given = [], dict(takes), set(takes)
+    else:
+        places = [*by_position, *[""] * (len(takes) if open_ended else 0)]
+        misplaced = [name for name, place in zip(takes, places, strict=False) if name in own and name != place]
+        if misplaced or len(takes) > len(places):
+            strange = ", ".join(name for name in takes if name not in own) or ", ".join(takes)
+            raise BadOption(f"{takes_text}, given are {', '.join(takes)}.", f"Name {strange} as forward() does.")
+        positional, keywords = list(takes.values()), {}
+        given = set(places[: len(takes)])
+    required = [name for name, parameter in own.items() if parameter.default is inspect.Parameter.empty]
+    if missing := [name for name in required if name not in given]:
+        raise BadOption(
+            f"{takes_text}, and nothing is given for {', '.join(missing)}.",
+            f"Give an example of {missing[0]} too, or a default value.",
+        )
+    return positional, keywords
+
+
+def leaves(tree: Tree) -> Iterator[str]:
+    """The names of the inputs in a tree, in order."""
+    if isinstance(tree, Input):
+        yield tree.name
+    elif isinstance(tree, Mapping):
+        for inner in tree.values():
+            yield from leaves(inner)
+    elif isinstance(tree, (list, tuple)):
+        for inner in tree:
+            yield from leaves(inner)
+
+
+def planted(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
+    """``tree`` of tensors as one of names, ``name`` and below; the tensors go to ``tensors``."""
+    if isinstance(tree, torch.Tensor):
+        tensors[name] = tree
+        return Input(name)
+    if isinstance(tree, Mapping):
+        return {key: planted(inner, f"{name}.{key}", tensors) for key, inner in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return _like(tree, [planted(inner, f"{name}.{place}", tensors) for place, inner in enumerate(tree)])
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return tree
+    raise BadOption(
+        f"The example '{name}' is a {type(tree).__name__}.", "Give a tensor, or a list, tuple or dict of tensors."
+    )
+
+
+def _filled(tree: Tree, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(tree, Input):
+        return tensors[tree.name]
+    if isinstance(tree, Mapping):
+        return {key: _filled(inner, tensors) for key, inner in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return _like(tree, [_filled(inner, tensors) for inner in tree])
+    return tree
+
+
+def _like(sequence: Sequence[Any], items: list[Any]) -> Any:
+    make: Callable[..., Any] = type(sequence)
+    return make(*items) if hasattr(sequence, "_fields") else make(items)
+
+
+def _flattened(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in what forward() returned, with their names: keys, fields and places, joined by full stops."""
+    if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided:
+            raise NotExportable(f"forward() returns a sparse tensor{_at(name)}.", "Return value.to_dense().")
+        yield name or "output", value
+    elif value is None:
+        return
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flattened(inner, f"{name}.{key}" if name else str(key))
+    elif hasattr(value, "_fields") or dataclasses.is_dataclass(value):
+        fields = getattr(value, "_fields", None) or [field.name for field in dataclasses.fields(value)]
+        for field in fields:
+            yield from _flattened(getattr(value, field), f"{name}.{field}" if name else field)
+    elif isinstance(value, (list, tuple)):
+        inner_values = [inner for inner in value if inner is not None]
+        if not name and len(inner_values) == 1:
+            yield from _flattened(inner_values[0], "")
+            return
+        for place, inner in enumerate(value):
+            yield from _flattened(inner, f"{name}.{place}" if name else f"output{place}")
+    else:
+        raise NotExportable(
+            f"forward() returns a {type(value).__name__}{_at(name)}.",
+            "Return tensors, or tuples, lists, dicts or dataclasses of tensors.",
+        )
+
+
+def _at(name: str) -> str:
+    return f" as '{name}'" if name else ""
+
+
+def _named(name: str, found: Mapping[str, object], inputs: Sequence[str]) -> str:
+    """``name``, longer where an input has it already."""
+    chosen = name
+    while chosen in inputs or (chosen != name and chosen in found):
+        chosen += "_output"
+    return chosen

@@ -1,0 +1,163 @@
+"""The PyTorch module that an export is compared with: run on copies, so that no run changes it or its inputs."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from exporters.errors import ExporterError, in_words
+from exporters.torch_module import Flat, Tree, isolated, require_values, unwrapped
+from toolchain.errors import BadUsage, NotAvailable
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class DoesNotRun(BadUsage):
+    """forward() raised for these inputs."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``module`` in eval mode on the CPU; ``takes`` says how its arguments are made of the inputs.
+
+    ``precision`` is the coarsest that it computes in, ``notes`` what was changed for the export.
+    """
+
+    module: torch.nn.Module
+    takes: Mapping[str, Tree]
+    precision: str = "fp32"
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(module: torch.nn.Module, takes: Mapping[str, Tree], *, in_fp32: bool = True) -> "Reference":
+        """``module`` without its wrappers; with ``in_fp32`` a copy in fp32 of one in half precision throughout."""
+        require_values(unwrapped(module))
+        plain = isolated(unwrapped(module)).cpu()
+        kinds = {value.dtype for value in plain.parameters() if value.is_floating_point()}
+        halves = sorted(str(kind).removeprefix("torch.") for kind in kinds & set(_HALVES))
+        if not halves:
+            return Reference(plain, takes)
+        if in_fp32 and kinds <= set(_HALVES):
+            note = f"The module is in {' and '.join(halves)}: it was exported as module.float(), and takes float32."
+            return Reference(copy.deepcopy(plain).float(), takes, notes=(note,))
+        return Reference(plain, takes, precision="bf16" if torch.bfloat16 in kinds else "fp16")
+
+    def fed(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """``arrays`` as the module takes them: in fp32 where it was brought there."""
+        if not self.notes:
+            return dict(arrays)
+        return {
+            name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in arrays.items()
+        }
+
+    def flat(self) -> Flat:
+        """A copy to be traced."""
+        return Flat(isolated(self.module), self.takes)
+
+    def run(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """What the module returns, by name. Raises DoesNotRun for whatever forward() raises."""
+        flat = self.flat()
+        return _called(flat, arrays)
+
+    def tables(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
+        """How many rows the embedding has that an input of whole numbers indexes."""
+        if not any(np.issubdtype(array.dtype, np.integer) for array in arrays.values()):
+            return {}
+        watch = _Embeddings({name: torch.from_numpy(array) for name, array in arrays.items()})
+        try:
+            with watch:
+                self.run(arrays)
+        except DoesNotRun:  # some operators do not let themselves be watched
+            return {}
+        return watch.rows
+
+    def require_stateless(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+        """Refuse a module whose second answer is another; what it changes without effect is yielded as a note."""
+        flat = self.flat()
+        first, second = (_called(flat, arrays, seed=seed) for seed in range(2))
+        before = dict(self.module.named_buffers())
+        after = dict(flat.module.named_buffers())
+        changed = [name for name, value in after.items() if name not in before or not _same(before[name], value)]
+        named = f"the buffer{'s' if len(changed) > 1 else ''} {', '.join(changed[:4])}"
+        if all(_close(value, second[name]) for name, value in first.items()):
+            if changed:
+                yield f"forward() changes {named}; the file keeps no state, and its answers do not depend on it."
+            return
+        if changed:
+            raise BadUsage(
+                f"forward() changes {named}, and its answer depends on that: a file keeps no state.",
+                "Make it an input and an output of forward().",
+            )
+        raise BadUsage(
+            "forward() gives another answer when it is called again on the same inputs: it draws random numbers, or "
+            "keeps something between calls.",
+            "Let it depend on its inputs alone.",
+        )
+
+
+def _called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0) -> Arrays:
+    tensors = [torch.from_numpy(np.array(array)) for array in arrays.values()]  # forward() may change them in place
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(seed)
+            values = flat(*tensors)
+    except ExporterError:
+        raise
+    except MemoryError as error:
+        raise NotAvailable("The model ran out of memory.", "Describe smaller inputs.") from error
+    except (Exception, SystemExit) as error:
+        if "allocate memory" in in_words(error):
+            raise NotAvailable("The model ran out of memory.", "Describe smaller inputs.") from error
+        raise DoesNotRun(
+            f"The model does not run on these inputs: {in_words(error)}.",
+            "Check their names, types and shapes, or give real ones with --samples.",
+        ) from error
+    if not values:
+        raise BadUsage("forward() returns no tensor.", "Return at least one.")
+    found = zip(flat.outputs, values, strict=True)
+    return {name: _array(value.detach()) for name, value in found}
+
+
+def _array(value: torch.Tensor) -> npt.NDArray[Any]:
+    """``value`` as numpy has it: there is no bfloat16."""
+    array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).resolve_conj().numpy()
+    return array
+
+
+class _Embeddings(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches for lookups of an input's own values in a table."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, inputs: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._inputs = {name: value for name, value in inputs.items() if not value.is_floating_point()}
+        self.rows: dict[str, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.embedding.default or "embedding_bag" in str(function):
+            table, rows = args[0], args[1].flatten().long()
+            for name, value in self._inputs.items():
+                if value.numel() == rows.numel() and torch.equal(value.flatten().long(), rows):
+                    self.rows[name] = min(len(table), self.rows.get(name, len(table)))
+        return function(*args, **(kwargs or {}))
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.allclose(one.float(), other.float(), rtol=0, atol=0, equal_nan=True))
+
+
+def _close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """The same but for the order of sums, which threads may change."""
+    if one.shape != other.shape:
+        return False
+    if not np.issubdtype(one.dtype, np.inexact):
+        return bool(np.array_equal(one, other))
+    largest = float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
+    return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5 * largest, equal_nan=True))

@@ -1,0 +1,148 @@
+"""Before an export: the lengths, batch axes and values with which PyTorch itself runs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from toolchain.conversion.reference import Arrays, DoesNotRun, Reference
+from toolchain.errors import BadUsage, NotAvailable
+from toolchain.inputs.examples import BATCH, Example, Kept, MadeUp
+
+_TRACED_BATCH, _OTHER_BATCH = 2, 3
+_SCALES = (16, 32, 64, 224)
+"""Lengths of dynamic axes that are tried in turn: some nets want more than 16, some a multiple of 32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """An example that PyTorch runs on at ``lengths``, and the dynamic axes of what it returns, by name."""
+
+    example: Example
+    lengths: dict[str, int]
+    scale: int
+    outputs: Mapping[str, Mapping[int, str]]
+    notes: tuple[str, ...]
+
+
+def settle(module: torch.nn.Module, example: Example) -> tuple[Reference, Settled]:
+    """The reference for ``module``, and what :func:`settled` finds; in half precision where only that runs."""
+    reference = Reference.of(module, example.takes)
+    try:
+        return reference, settled(reference, example)
+    except DoesNotRun:
+        if not reference.notes:
+            raise
+        as_it_is = Reference.of(module, example.takes, in_fp32=False)  # forward() has casts of its own
+        return as_it_is, settled(as_it_is, example)
+
+
+def settled(reference: Reference, example: Example) -> Settled:
+    """Find an example that the module takes; raise BadUsage, with PyTorch's first complaint, where there is none."""
+    first: DoesNotRun | None = None
+    not_a_number: BadUsage | None = None
+    for scale in _SCALES if _names(example) - {BATCH} else _SCALES[:1]:
+        for candidate in _candidates(example):
+            lengths = _lengths(candidate, scale)
+            try:
+                found = _tried(reference, candidate, lengths)
+            except DoesNotRun as error:
+                first = first or error
+                continue
+            except _NotANumber as error:
+                not_a_number = not_a_number or error
+                continue
+            notes = tuple(reference.require_stateless(reference.fed(found.at(lengths))))
+            outputs = _moving(reference, found, lengths, scale)
+            return Settled(example=found, lengths=lengths, scale=scale, outputs=outputs, notes=notes)
+    if not_a_number is not None:
+        raise not_a_number
+    assert first is not None
+    raise first
+
+
+class _NotANumber(BadUsage):
+    pass
+
+
+def _tried(reference: Reference, example: Example, lengths: dict[str, int]) -> Example:
+    """``example``, with whole numbers as large as the tables that they index, if PyTorch runs on it at two batches."""
+    _require_numbers(reference.run(reference.fed(example.at(lengths))), example)
+    made_up = isinstance(example, MadeUp) and example.fill is None
+    rows = reference.tables(reference.fed(example.at(lengths))) if made_up else {}
+    if isinstance(example, MadeUp) and rows:
+        wider = replace(example, below=rows)
+        try:
+            reference.run(reference.fed(wider.at(lengths)))
+            example = wider
+        except DoesNotRun:  # it means more than a row to this module
+            pass
+    if BATCH in lengths:
+        reference.run(reference.fed(example.at({**lengths, BATCH: _OTHER_BATCH})))
+    return example
+
+
+def _moving(reference: Reference, example: Example, lengths: dict[str, int], scale: int) -> dict[str, dict[int, str]]:
+    """Which axes of the outputs change with the inputs' lengths, each named for the one that it equals, if any."""
+    first = reference.run(reference.fed(example.at(lengths)))
+    found: dict[str, dict[int, str]] = {name: {} for name in first}
+    for word, length in lengths.items():
+        other = {**lengths, word: _OTHER_BATCH if word == BATCH else length + scale}
+        try:
+            second = reference.run(reference.fed(example.at(other)))
+        except (DoesNotRun, NotAvailable):  # the proof says so
+            continue
+        for name, value in first.items():
+            if name not in second or second[name].ndim != value.ndim:
+                continue
+            for axis, (before, after) in enumerate(zip(value.shape, second[name].shape, strict=True)):
+                if before != after:
+                    found[name][axis] = word if (before, after) == (length, other[word]) else f"{name}_{axis}"
+    return found
+
+
+def _candidates(example: Example) -> Iterator[Example]:
+    """``example`` with every idea of which inputs have a batch axis, and of which whole numbers suit it."""
+    first_lengths = example.first_lengths()
+    leading = next(iter(first_lengths.values()), None)
+    others = list(first_lengths)[1:]
+    differing = frozenset(name for name in others if first_lengths[name] != leading)
+    ideas = [differing, frozenset[str](), *(frozenset({name}) for name in others), frozenset(others)]
+    for names in dict.fromkeys(ideas):
+        candidate = example.without_batch(names)
+        yield candidate
+        if isinstance(candidate, MadeUp) and any(
+            "int" in spec.dtype or spec.dtype == "bool" for spec in candidate.specs
+        ):
+            yield replace(candidate, fill=1)
+            yield replace(candidate, fill=0)
+
+
+def _lengths(example: Example, scale: int) -> dict[str, int]:
+    """One length for each name, no two alike, so that torch.export does not take two axes for one."""
+    given: dict[str, int] = {}
+    if isinstance(example, Kept):
+        given = {
+            word: example.arrays[name].shape[axis]
+            for name, words in reversed(example.axes.items())
+            for axis, word in words.items()
+        }
+    names = sorted(_names(example) - {BATCH})
+    made = {name: given.get(name, scale + place * scale // 2) for place, name in enumerate(names)}
+    return ({BATCH: _TRACED_BATCH} if BATCH in _names(example) else {}) | {
+        name: length if length > 1 else 2 for name, length in made.items()
+    }
+
+
+def _names(example: Example) -> set[str]:
+    return {word for words in example.axes.values() for word in words.values()}
+
+
+def _require_numbers(outputs: Arrays, example: Example) -> None:
+    """NaN on real inputs may be the model's answer; on noise it proves nothing."""
+    for name, value in outputs.items():
+        if isinstance(example, MadeUp) and np.issubdtype(value.dtype, np.inexact) and np.isnan(value).any():
+            raise _NotANumber(
+                f"The model gives NaN on random inputs, in '{name}'.", "Give real ones with --samples FILE.npz."
+            )

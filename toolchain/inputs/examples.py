@@ -1,0 +1,214 @@
+"""The inputs on which an export is traced and proven, at any length of their dynamic axes: made up, or a user's own."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.torch_module import Input, Tree
+from runtimes.base import FEEDABLE, MEND_TYPE
+from toolchain import machine
+from toolchain.errors import BadUsage, NotAvailable
+
+BATCH = "batch"
+Arrays = dict[str, npt.NDArray[np.generic]]
+Axes = dict[str, dict[int, str]]
+_SPEC = re.compile(r"(?P<name>[\w.]+)=(?P<dtype>\w+)\[(?P<shape>(\w+(,\w+)*)?)\]")
+
+
+class Example(Protocol):
+    """``takes`` says how forward()'s arguments are made of the inputs, ``axes`` which of their axes are dynamic."""
+
+    @property
+    def takes(self) -> Mapping[str, Tree]: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def axes(self) -> Axes: ...
+
+    def at(self, lengths: Mapping[str, int]) -> Arrays:
+        """The inputs with these lengths of the dynamic axes."""
+
+    def without_batch(self, names: frozenset[str]) -> Self:
+        """The same, these inputs without a batch axis."""
+
+    def first_lengths(self) -> Mapping[str, int]:
+        """The length of axis 0, as it was given, of each input whose axis 0 is taken to be the batch."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One ``--input``: ``shape`` holds numbers and names; ``first`` is the number that stood where the batch is now."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    first: int | None
+
+    @staticmethod
+    def parsed(text: str) -> "Spec":
+        """``image=float32[1,3,h,w]``: names are dynamic axes, and "batch" or "N" or else axis 0 is the batch."""
+        match = _SPEC.fullmatch(text.replace(" ", ""))
+        try:
+            if match is None:
+                raise TypeError(text)
+            dtype = np.dtype(match["dtype"]).name
+            words = match["shape"].split(",") if match["shape"] else []
+            shape = [int(word) if word.isdecimal() else BATCH if word in ("N", "n") else word for word in words]
+            if any(isinstance(axis, str) and not axis.isidentifier() for axis in shape):
+                raise TypeError(text)
+        except TypeError as error:
+            example = "Write it as image=float32[1,3,224,224], or image=float32[1,3,h,w] for a dynamic h and w."
+            raise BadUsage(f"--input '{text}' cannot be read.", example) from error
+        if any(axis == 0 for axis in shape):
+            raise BadUsage(f"--input '{text}' has an axis of length 0.", "Every axis must be at least 1.")
+        if dtype not in FEEDABLE:
+            raise BadUsage(f"--input '{text}' has a type that nnx cannot feed.", MEND_TYPE)
+        first = shape[0] if shape and isinstance(shape[0], int) and BATCH not in shape else None
+        return Spec(match["name"], dtype, tuple([BATCH, *shape[1:]] if first else shape), first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUp:
+    """Seeded noise in the shape of ``specs``; whole numbers are ``fill``, or below ``below``, 2 where it is silent."""
+
+    specs: tuple[Spec, ...]
+    fill: int | None = None
+    below: Mapping[str, int] = field(default_factory=dict)
+    source: str = "seeded random values"
+
+    @property
+    def takes(self) -> Mapping[str, Tree]:
+        return {spec.name: Input(spec.name) for spec in self.specs}
+
+    @property
+    def axes(self) -> Axes:
+        return {spec.name: _names(spec.shape) for spec in self.specs}
+
+    def at(self, lengths: Mapping[str, int]) -> Arrays:
+        shapes = {
+            spec.name: tuple(axis if isinstance(axis, int) else lengths[axis] for axis in spec.shape)
+            for spec in self.specs
+        }
+        _require_memory(sum(8 * _count(shape) for shape in shapes.values()))
+        random = np.random.default_rng(0)
+        made: Arrays = {}
+        for spec in self.specs:
+            shape = shapes[spec.name]
+            if np.issubdtype(np.dtype(spec.dtype), np.floating):
+                values: npt.NDArray[Any] = np.asarray(random.standard_normal(shape))
+            elif self.fill is not None:
+                values = np.full(shape, self.fill)
+            else:
+                values = np.asarray(random.integers(0, self.below.get(spec.name, 2), shape))
+            made[spec.name] = values.astype(spec.dtype)
+        return made
+
+    def without_batch(self, names: frozenset[str]) -> "MadeUp":
+        specs = [
+            replace(spec, shape=(spec.first, *spec.shape[1:])) if spec.name in names and spec.first else spec
+            for spec in self.specs
+        ]
+        return replace(self, specs=tuple(specs))
+
+    def first_lengths(self) -> Mapping[str, int]:
+        return {spec.name: spec.first for spec in self.specs if spec.first}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """``arrays`` that somebody gave; another length of a dynamic axis repeats or cuts what is there."""
+
+    takes: Mapping[str, Tree]
+    arrays: Mapping[str, npt.NDArray[np.generic]]
+    axes: Axes
+    source: str
+
+    def at(self, lengths: Mapping[str, int]) -> Arrays:
+        made: Arrays = {}
+        for name, array in self.arrays.items():
+            for axis, word in self.axes[name].items():
+                array = np.take(array, np.arange(lengths[word]), axis=axis, mode="wrap")
+            made[name] = np.array(array, order="C")
+        return made
+
+    def rows(self, start: int, stop: int) -> Arrays:
+        """These samples, as they were given."""
+        return {
+            name: np.array(array[start:stop] if self.axes[name].get(0) == BATCH else array, order="C")
+            for name, array in self.arrays.items()
+        }
+
+    def without_batch(self, names: frozenset[str]) -> "Kept":
+        axes = {
+            name: {axis: word for axis, word in words.items() if word != BATCH or name not in names}
+            for name, words in self.axes.items()
+        }
+        return replace(self, axes=axes)
+
+    def first_lengths(self) -> Mapping[str, int]:
+        return {name: len(self.arrays[name]) for name, words in self.axes.items() if words.get(0) == BATCH}
+
+
+def of_specs(texts: Sequence[str]) -> MadeUp:
+    """What ``--input`` describes."""
+    specs = tuple(Spec.parsed(text) for text in texts)
+    if len({spec.name for spec in specs}) != len(specs):
+        raise BadUsage("Two inputs have one name.", "Name each --input as forward() does.")
+    return MadeUp(specs=specs)
+
+
+def of_arrays(
+    arrays: Mapping[str, npt.NDArray[np.generic]],
+    source: str,
+    *,
+    takes: Mapping[str, Tree] | None = None,
+    specs: Sequence[str] = (),
+) -> Kept:
+    """A user's own inputs; ``specs``, where there are some, name their dynamic axes, else axis 0 is the batch."""
+    described = {spec.name: spec for spec in map(Spec.parsed, specs)}
+    if described and set(described) != set(arrays):
+        raise BadUsage(
+            f"{source} has the inputs {', '.join(arrays)}, --input names {', '.join(described)}.", "Give both the same."
+        )
+    for name, spec in described.items():
+        if len(spec.shape) != arrays[name].ndim:
+            raise BadUsage(
+                f"'{name}' in {source} has {arrays[name].ndim} axes, --input {len(spec.shape)}.", "Mend one."
+            )
+    if strange := next((name for name, array in arrays.items() if str(array.dtype) not in FEEDABLE), None):
+        raise BadUsage(f"The input '{strange}' of {source} is {arrays[strange].dtype}.", MEND_TYPE)
+    if empty := next((name for name, array in arrays.items() if not array.size), None):
+        raise BadUsage(f"The input '{empty}' of {source} is empty.", "Give at least one value.")
+    order = list(described) or list(arrays)
+    axes: Axes = {
+        name: _names(described[name].shape) if described else ({0: BATCH} if arrays[name].ndim else {})
+        for name in order
+    }
+    takes = takes or {name: Input(name) for name in order}
+    return Kept(takes=takes, arrays={name: arrays[name] for name in order}, axes=axes, source=source)
+
+
+def _names(shape: tuple[int | str, ...]) -> dict[int, str]:
+    return {place: axis for place, axis in enumerate(shape) if isinstance(axis, str)}
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    product = 1  # of Python's own whole numbers, which do not overflow
+    for length in shape:
+        product *= length
+    return product
+
+
+def _require_memory(count: int) -> None:
+    memory = machine.describe().memory_bytes
+    if memory and count > memory / 2:
+        raise NotAvailable(
+            f"Inputs of this size take {count / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB.",
+            "Describe smaller ones.",
+        )
