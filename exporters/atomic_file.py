@@ -1,5 +1,6 @@
 """Files that are whole or absent: written beside their final name, flushed to disk, then renamed."""
 
+import errno
 import hashlib
 import os
 import re
@@ -9,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from exporters import file_lock
+
 _CHUNK_BYTES = 1 << 20
-_LEFTOVER = re.compile(r"\..*\.nnx-(?P<writer>\d+)-[0-9a-f]{16}\.partial", re.DOTALL)
+_LEFTOVER = re.compile(r"\..*\.nnx-\d+-[0-9a-f]{16}\.partial", re.DOTALL)
 _SHOWN_OF_NAME = 40  # a name that just fits the file system leaves no room for more
+_locks: dict[Path, int] = {}
+"""Our temporary files, and the descriptors by whose locks others see that their writer lives."""
 
 
 @contextmanager
@@ -21,30 +26,68 @@ def staged(final: Path) -> Iterator[Path]:
     The block writes to it by its name, which nobody can guess: ``.NAME.nnx-PROCESS-RANDOM.partial``. The rename is
     atomic: a reader, or the next run after a kill at any moment, sees the old file or the new one, which takes over the
     old one's mode. When the block raises, the temporary file is removed, with the folders that were
-    made for it, and ``final`` stays as it was.
+    made for it, and ``final`` stays as it was. A symbolic link stays one, and what it leads to is replaced; OSError for
+    a device, a pipe or a folder of that name.
     """
+    final = _led_to(final)
     missing = [folder for folder in (final.parent, *final.parent.parents) if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"nnx-{os.getpid()}-{secrets.token_hex(8)}"
-    temporary = final.with_name(f".{final.name[:_SHOWN_OF_NAME]}.{mark}.partial")
     mode = _mode_of(final)
     # our user can write to it whatever the old file's mode, and nobody reads who could not read that
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(temporary, flags, 0o666 if mode is None else mode | stat.S_IWUSR))
+    temporary = _new_beside(final, 0o666 if mode is None else mode | stat.S_IWUSR)
     try:
         yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(final)
+        if final in _locks:  # staged in a file that is staged itself: the outer block's lock is this one from now on
+            _unlock(final)
+            _locks[final] = _locks.pop(temporary)
         _flush_names(final.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        _unlock(temporary)  # until here nobody takes the file for a leftover
         with suppress(OSError):  # not empty, when the block succeeded
             for folder in missing:
                 folder.rmdir()
+
+
+def _led_to(final: Path) -> Path:
+    """Where a file of that name is written: itself, or what a link of that name leads to."""
+    try:
+        found = final.stat()
+    except FileNotFoundError:
+        return Path(os.path.realpath(final)) if final.is_symlink() else final
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+    if not stat.S_ISREG(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "It is no file, but a device or a pipe", str(final))
+    return Path(os.path.realpath(final)) if final.is_symlink() else final
+
+
+def _new_beside(final: Path, mode: int) -> Path:
+    """A new file in the folder of ``final``, locked where the system can."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        mark = f"nnx-{os.getpid()}-{secrets.token_hex(8)}"
+        temporary = final.with_name(f".{final.name[:_SHOWN_OF_NAME]}.{mark}.partial")
+        handle = os.open(temporary, flags, mode)
+        taken = file_lock.take(handle)
+        if taken is file_lock.TAKEN and file_lock.same_file(handle, temporary):
+            _locks[temporary] = handle
+            return temporary
+        os.close(handle)
+        if taken is file_lock.UNKNOWN:
+            return temporary
+        # else somebody took it for a leftover before it was locked
+
+
+def _unlock(temporary: Path) -> None:
+    if (handle := _locks.pop(temporary, None)) is not None:
+        os.close(handle)
 
 
 def _mode_of(path: Path) -> int | None:
@@ -73,24 +116,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what :func:`staged` left in ``folder`` when a process, gone by now, was killed inside its block.
+    """Delete what :func:`staged` left in ``folder`` when a process was killed inside its block.
 
-    Only files by our own name go; one whose process number belongs to a process that runs, be it another, stays.
+    Only files by our own name go, and of these only such as no living process holds a lock on: a process number tells
+    nothing, for another container's processes write here too.
     """
-    for partial in folder.glob(".*.partial"):
-        ours = _LEFTOVER.fullmatch(partial.name)
-        if ours and not _is_alive(int(ours["writer"])):
-            partial.unlink(missing_ok=True)
+    with suppress(OSError):  # a folder that may not be read, or not be changed
+        for partial in folder.glob(".*.partial"):
+            if _LEFTOVER.fullmatch(partial.name):
+                with suppress(OSError):  # a link, or one that may not be read
+                    _remove_if_dead(partial)
 
 
-def _is_alive(process: int) -> bool:
+def _remove_if_dead(partial: Path) -> None:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(partial, flags)
     try:
-        os.kill(process, 0)  # signal 0 asks without disturbing
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
+        if stat.S_ISREG(os.fstat(handle).st_mode) and file_lock.take(handle) is file_lock.TAKEN:
+            partial.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

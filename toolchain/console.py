@@ -16,6 +16,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from toolchain import strict_json
+from toolchain.legible import cell, legible, sentence
 from toolchain.progress import Bar, Board, Progress
 from toolchain.streams import results
 
@@ -30,10 +31,10 @@ class LiveProgress(Progress):
         self._console = Console(stderr=True, highlight=False)
 
     def note(self, text: str) -> None:
-        self._console.print(f"[green]·[/] {escape(text)}", soft_wrap=True)
+        self._console.print(f"[green]·[/] {escape(sentence(text))}", soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self._console.print(f"[yellow]![/] {escape(text)}", soft_wrap=True)
+        self._console.print(f"[yellow]![/] {escape(sentence(text))}", soft_wrap=True)
 
     def bar(self, title: str, total: int) -> Bar:
         if self._console.is_terminal:
@@ -77,7 +78,7 @@ class _DrawnBoard(Board):
         for heading in self._headings:
             table.add_column(heading, justify="right")
         for row, cells in self._cells.items():
-            table.add_row(escape(row), *map(escape, cells))
+            table.add_row(escape(cell(row)), *map(escape, map(cell, cells)))
         return table
 
 
@@ -93,7 +94,7 @@ class _PlainLines:
 
     def say(self, state: str) -> None:
         self._shown_at = time.monotonic()
-        self._console.print(escape(f"  {self._title}: {state}".rstrip()), soft_wrap=True)
+        self._console.print(escape(sentence(f"  {self._title}: {state}".rstrip())), soft_wrap=True)
 
 
 class _PlainBoard(Board):
@@ -119,10 +120,10 @@ class _DrawnBar(Bar):
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(elapsed_when_finished=True), console=console, transient=False,
         )  # fmt: skip
-        self._task = self._rich.add_task(escape(title), total=total, figures="")
+        self._task = self._rich.add_task(escape(cell(title)), total=total, figures="")
 
     def advance(self, amount: int = 1, **figures: str) -> None:
-        self._rich.update(self._task, advance=amount, figures=escape(_figures(figures)))
+        self._rich.update(self._task, advance=amount, figures=escape(cell(_figures(figures))))
 
     def __enter__(self) -> Bar:
         self._rich.start()
@@ -168,16 +169,16 @@ def _output(width: int | None = None) -> Console:
 
 
 def print_result(text: str) -> None:
-    """Write a result to stdout as it is."""
-    stream = results()
-    stream.write(text if text.endswith("\n") else text + "\n")
+    """Write a result to stdout as it is, but for what a terminal would obey."""
+    stream, shown = results(), legible(text, lines=True)
+    stream.write(shown if shown.endswith("\n") else shown + "\n")
     stream.flush()
 
 
 def print_text(text: str) -> None:
     """Write a sentence to stdout; on a terminal its lines break between words."""
     if results().isatty():
-        _output().print(text, markup=False)
+        _output().print(legible(text, lines=True), markup=False)
     else:
         print_result(text)
 
@@ -201,6 +202,7 @@ def print_table(
     and named. A pipe gets all of them.
     """
     console = _output()
+    title, rows = cell(title), [[cell(each) for each in row] for row in rows]
     kept = list(range(len(headings)))
     widths = [max(cell_len(row[index]) for row in (headings, *rows)) for index in kept]
     dropped = []
@@ -224,4 +226,5 @@ def print_table(
 
 def print_error(what: str, do: str) -> None:
     """Two sentences on stderr."""
-    Console(stderr=True, highlight=False).print(f"[bold red]nnx:[/] {escape(what)}\n     {escape(do)}", soft_wrap=True)
+    shown = f"[bold red]nnx:[/] {escape(sentence(what))}\n     {escape(sentence(do))}"
+    Console(stderr=True, highlight=False).print(shown, soft_wrap=True)

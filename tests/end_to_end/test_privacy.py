@@ -55,7 +55,11 @@ def place(tmp_path: Path) -> Path:
 )
 def test_no_command_leaves_a_trace_or_opens_a_connection(place: Path, arguments: list[str]) -> None:
     home = place / "home"
-    traced = ["strace", "-f", "-qq", "-e", "trace=connect,sendto", "-o", str(place / "calls")] if shutil.which("strace") else []
+    traced = (
+        ["strace", "-f", "-qq", "-e", "trace=connect,sendto", "-o", str(place / "calls")]
+        if shutil.which("strace")
+        else []
+    )
     ended = started([*traced, sys.executable, "-m", "toolchain", *arguments], home)
     assert ended.returncode in (0, 1, 3), ended.stderr
     assert files_below(home) == []

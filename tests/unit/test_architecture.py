@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("datasets", "accuracy", "processes"),
         ("records",),
         ("manifest", "console", "stats"),
-        ("machine", "artifacts_folder", "strict_json", "progress", "streams"),
+        ("machine", "artifacts_folder", "strict_json", "progress", "streams", "legible"),
         ("errors",),
     ),
     "exporters": (
@@ -39,8 +39,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
         ("skeleton",),
-        ("atomic_file", "processors"),
-        ("errors", "control_groups"),
+        ("atomic_file", "temporary_folder", "processors"),
+        ("errors", "control_groups", "file_lock"),
     ),
 }
 OTHER_PACKAGES = {"toolchain": {"exporters", "runtimes"}, "exporters": set[str](), "runtimes": set[str]()}

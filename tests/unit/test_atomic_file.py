@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exporters import file_lock
 from exporters.atomic_file import remove_leftovers, sha256_of, staged, write_text
 
 
@@ -53,17 +54,27 @@ def gone() -> int:
 
 
 def test_leftovers_of_others_and_of_the_living_stay(tmp_path: Path) -> None:
+    """A process number tells nothing: it may be another's by now, and in a container it is another one."""
     random = "0123456789abcdef"
+    living = f".a.onnx.nnx-{gone()}-fedcba9876543210.partial"
     stays = {
         ".thesis.pdf.partial", ".x.123.partial", f".x.{gone()}.partial", f".nnx-{gone()}-{random}.partial",
-        f".a.onnx.nnx-{gone()}-short.partial", f".a.onnx.nnx-{os.getpid()}-{random}.partial",
+        f".a.onnx.nnx-{gone()}-short.partial", living,
         f"a.onnx.nnx-{gone()}-{random}.partial", f".a.onnx.nnx-{gone()}-{random}.partial.bak",
     }  # fmt: skip
-    goes = {f".a.onnx.nnx-{gone()}-{random}.partial", f".a\nb.nnx-{gone()}-{random}.partial"}
+    goes = {
+        f".a.onnx.nnx-{gone()}-{random}.partial", f".a\nb.nnx-{gone()}-{random}.partial",
+        f".a.onnx.nnx-{os.getpid()}-{random}.partial",
+    }  # fmt: skip
     for name in stays | goes:
         (tmp_path / name).write_text("half")
-    remove_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == stays
+    os.mkfifo(tmp_path / f".pipe.nnx-{gone()}-{random}.partial")
+    (tmp_path / f".link.nnx-{gone()}-{random}.partial").symlink_to("elsewhere")
+    others = {path.name for path in tmp_path.iterdir()} - stays - goes
+    with (tmp_path / living).open("rb") as held:
+        assert file_lock.take(held.fileno()) is file_lock.TAKEN
+        remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == stays | others
 
 
 def test_a_process_that_writes_keeps_its_file_while_another_removes_leftovers(tmp_path: Path) -> None:
@@ -133,3 +144,35 @@ def test_a_failure_leaves_no_folder_that_was_made_for_the_file(tmp_path: Path) -
         with pytest.raises(RuntimeError), staged(final):
             raise RuntimeError
     assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+
+
+def test_a_file_staged_in_a_staged_one_is_no_leftover_to_others(tmp_path: Path) -> None:
+    with staged(tmp_path / "a.onnx") as outer:
+        write_text(outer, "inner")
+        remove_leftovers(tmp_path)
+        assert outer.read_text() == "inner"
+    assert (tmp_path / "a.onnx").read_text() == "inner"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "model.onnx").write_text("old")
+    (tmp_path / "link.onnx").symlink_to("place/model.onnx")
+    write_text(tmp_path / "link.onnx", "new")
+    assert (tmp_path / "link.onnx").readlink() == Path("place/model.onnx")
+    assert (tmp_path / "place" / "model.onnx").read_text() == "new"
+    (tmp_path / "dangling").symlink_to("place/made")
+    write_text(tmp_path / "dangling", "made")
+    assert (tmp_path / "place" / "made").read_text() == "made"
+    assert [path.name for path in (tmp_path / "place").iterdir() if path.name.startswith(".")] == []
+
+
+def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("folder", "pipe", "link", "loop", "/dev/null"):
+        with pytest.raises(OSError):
+            write_text(tmp_path / name, "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "pipe", "link", "loop"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from toolchain.bench.figures import efficient, provider_share, throughput
 from toolchain.bench.record import Benchmark, Row
+from toolchain.legible import in_csv
 from toolchain.stats import Interval, percentile_interval
 
 
@@ -17,7 +18,9 @@ def to_csv(benchmark: Benchmark) -> str:
     lines = [_csv_line(row, index in marked) for index, row in enumerate(benchmark.rows)]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(
+        {name: in_csv(value) if isinstance(value, str) else value for name, value in line.items()} for line in lines
+    )
     return out.getvalue()
 
 

@@ -9,6 +9,7 @@ from toolchain.bench.csv_file import to_csv
 from toolchain.bench.figures import efficient, provider_share, throughput
 from toolchain.bench.notes import EFFICIENT, notes
 from toolchain.bench.record import Row, schema
+from toolchain.legible import in_markdown, in_markdown_cell
 from toolchain.stats import percentile_interval, shown, shown_ratio
 
 __all__ = [
@@ -119,7 +120,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     """A table in GitHub's markdown, the first column left and the others right."""
     rule = ["---", *["---:"] * (len(headings) - 1)]
     lines = [headings, rule, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(in_markdown_cell(cell) for cell in line) + " |" for line in lines)
 
 
 def markdown(found: Table, under: Sequence[str]) -> str:
@@ -128,7 +129,7 @@ def markdown(found: Table, under: Sequence[str]) -> str:
         [f"~~{cell}~~" if index in found.struck and cell != NOTHING else cell for cell in line]
         for index, line in enumerate(found.lines)
     ]
-    bullets = "\n".join(f"- {line}" for line in under)
+    bullets = "\n".join(f"- {in_markdown(line)}" for line in under)
     return f"{markdown_table(found.headings, lines)}\n\n{bullets}\n"
 
 

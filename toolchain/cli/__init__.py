@@ -34,10 +34,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = copy.copy(importlib.import_module(COMMANDS[cmd_name][0]).command)
-        if command.callback is not None:
-            command.callback = streams.results_alone()(command.callback)
-        return command
+        from toolchain.cli import surroundings
+
+        return surroundings.add_to(copy.copy(importlib.import_module(COMMANDS[cmd_name][0]).command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -95,7 +94,9 @@ def _run(arguments: list[str] | None) -> int:
             err=True,
         )
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the edge: a known error is explained, a bug keeps its traceback
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the edge, and a panic in a library written in Rust is no Exception
         return _report(error, show_traceback="--traceback" in (sys.argv if arguments is None else arguments))
     return ExitCode.DONE
 
@@ -111,7 +112,7 @@ def _end_tidily() -> None:
             signal.signal(getattr(signal, name), end)
 
 
-def _report(error: Exception, *, show_traceback: bool) -> int:
+def _report(error: BaseException, *, show_traceback: bool) -> int:
     from toolchain.console import print_error
     from toolchain.errors import ExitCode, explain
 

@@ -8,7 +8,6 @@ import click
 
 from toolchain.cli import options, types
 from toolchain.cli.option_groups import group, option
-from toolchain.cli.outputs import refuse_overwriting, writable
 
 if TYPE_CHECKING:
     from toolchain.bench.cautions import Given
@@ -98,7 +97,7 @@ class Form:
     as_csv: bool = option("--csv", is_flag=True, help="Print the rows as CSV.")
     as_markdown: bool = option("--markdown", is_flag=True, help="Print the table as markdown.")
     output: Path | None = option(
-        "-o", "--output", type=types.FILE, help="Also write the JSON, raw samples included, to this file."
+        "-o", "--output", type=types.Output(".json"), help="Also write the JSON, raw samples included, to this file."
     )
 
     def __post_init__(self) -> None:
@@ -150,9 +149,6 @@ def command(
     from toolchain.cli.compare import show_gate
     from toolchain.console import LiveProgress
 
-    if form.output is not None:
-        refuse_overwriting(form.output, targets)
-        writable(form.output)
     progress = LiveProgress()
     warnings: tuple[str, ...] = ()
     opened = target_rows.opened(targets)

@@ -17,7 +17,7 @@ class Wanted:
     fp16: bool = option("--fp16", is_flag=True, help="To half precision.")
     bf16: bool = option("--bf16", is_flag=True, help="To bfloat16 weights.")
     output: Path | None = option(
-        "-o", "--output", type=types.FILE, help="The new file.  [default: MODEL.PRECISION.onnx beside MODEL]"
+        "-o", "--output", type=types.Output(".onnx"), help="The new file.  [default: MODEL.PRECISION.onnx beside MODEL]"
     )
     fp16_io: bool = option(
         "--fp16-io", is_flag=True, help="Make inputs and outputs fp16 too; they stay fp32 otherwise."

@@ -28,7 +28,9 @@ class Example:
 
 @click.command("export")
 @click.argument("model")
-@click.option("-o", "--output", type=types.FILE, help="The .onnx file.  [default: artifacts/NAME/model.onnx]")
+@click.option(
+    "-o", "--output", type=types.Output(".onnx"), help="The .onnx file.  [default: artifacts/NAME/model.onnx]"
+)
 @click.option("--weights", type=types.FILE, help="Checkpoint or state_dict to load into the model.")
 @group("example", Example)
 @options.opset

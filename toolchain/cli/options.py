@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from toolchain.cli import types
 from toolchain.cli.option_groups import group, option
-from toolchain.cli.outputs import artifacts_folder, writable
+from toolchain.cli.outputs import artifacts_folder
 from toolchain.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class Folders:
     """Where a recipe's data lies, and where what is made goes."""
 
     data: Path | None = option("--data", type=types.FOLDER, help=DATA_HELP)
-    out: Path | None = option("--out", type=types.FOLDER, help="Folder for what is made.  [default: artifacts/RECIPE]")
+    out: Path | None = option(
+        "--out", type=types.OUTPUT_FOLDER, help="Folder for what is made.  [default: artifacts/RECIPE]"
+    )
 
     def artifacts(self, recipe: str) -> Path:
         """The folder for what is made of ``recipe``."""
@@ -155,7 +157,9 @@ class Gate:
     )  # fmt: skip
     budget: float = option("--budget", type=types.Duration(), default="10m", show_default=True, help="Longest search.")
     plan: Path | None = option("--plan", type=types.FILE, help="A plan to replay: its nodes stay in float.")
-    save_plan: Path | None = option("--save-plan", type=types.FILE, help="Where to write the plan that a search found.")
+    save_plan: Path | None = option(
+        "--save-plan", type=types.Output(".json"), help="Where to write the plan that a search found."
+    )
 
     def goal(self, exclude: tuple[str, ...]) -> "Goal":
         """What these options ask for, with the nodes to ``exclude``; UsageError for those that would do nothing."""
@@ -167,8 +171,6 @@ class Gate:
             requirement = Requirement(max_drop=self.max_drop, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)
         else:
             refuse(("search", "budget", "save_plan"), "without --max-drop, --min-sqnr or --min-cosine")
-        if self.save_plan is not None:
-            writable(self.save_plan)
         replayed = self._replayed()
         return Goal(
             requirement=requirement,

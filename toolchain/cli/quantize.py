@@ -118,7 +118,7 @@ class Result:
         help="Time the result against MODEL here, and find its session settings.",
     )  # fmt: skip
     output: Path | None = option(
-        "-o", "--output", type=types.FILE,
+        "-o", "--output", type=types.Output(".onnx"),
         help="The new file.  [default: MODEL.int8-MODE.onnx or MODEL.int4.onnx beside MODEL]",
     )  # fmt: skip
 

@@ -10,7 +10,9 @@ from toolchain.cli.outputs import writable
 
 @click.command("report")
 @click.argument("target")
-@click.option("-o", "--output", type=types.FILE, help="The page.  [default: TARGET/report.html, or beside the file]")
+@click.option(
+    "-o", "--output", type=types.Output(".html"), help="The page.  [default: TARGET/report.html, or beside the file]"
+)
 @options.as_json
 def command(target: str, output: Path | None, as_json: bool) -> None:
     """Write one HTML page about TARGET, an artifacts folder or the JSON that `nnx bench` wrote.

@@ -1,5 +1,7 @@
 """What the text of an option or argument is read as."""
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,52 @@ import click
 
 from toolchain.machine.conditions import processors_in
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE_OR_FOLDER = click.Path(path_type=Path)
+
+class Named(click.Path):
+    """A path that, where something is there, leads to a file or a folder: no pipe, no device, no circle of links."""
+
+    def __init__(self, *, file: bool = True, folder: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=file, dir_okay=folder)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path: Path = super().convert(value, param, ctx)  # type: ignore[assignment]
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return path  # the command says best what is missing
+        except (OSError, ValueError) as error:
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+            self.fail(f"{str(path)[:80]!r} cannot be looked at: {reason}.", param, ctx)
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            self.fail(f"'{path}' is {kind_of(mode)}, not a file.", param, ctx)
+        return path
+
+
+class Output(Named):
+    """A file that the command writes, as a rule one that ends in ``makes``; all are looked at before the work."""
+
+    def __init__(self, makes: str) -> None:
+        super().__init__()
+        self.makes = makes
+
+
+class OutputFolder(Named):
+    """A folder that the command writes in."""
+
+    def __init__(self) -> None:
+        super().__init__(file=False, folder=True)
+
+
+def kind_of(mode: int) -> str:
+    """What an entry is that is neither file nor folder, with its article."""
+    kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "something else")
+
+
+FILE = Named()
+OUTPUT_FOLDER = OutputFolder()
+FOLDER = Named(file=False, folder=True)
+FILE_OR_FOLDER = Named(folder=True)
 OPSET = click.IntRange(18, 26)
 """What :mod:`exporters.torch_onnx` can honour; written out here because importing it takes seconds."""
 

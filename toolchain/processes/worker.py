@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Serve until the pipe ends."""
-    _die_with_parent()
+    die_with_parent()
     if cpus := [int(number) for number in sys.argv[1:]]:
         os.sched_setaffinity(0, cpus)  # before libraries start threads, which inherit it
     answers = streams.answers_alone()  # libraries print
@@ -43,7 +43,7 @@ def main() -> None:
         answers.flush()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, be killed with the parent even in the middle of a long turn; elsewhere the turn ends first."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,87 @@
+"""What every command runs in: stdout for results alone, temporary files of its own, limits, outputs looked at first."""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolchain import streams
+from toolchain.cli import time_limit, types
+
+_TIME_LIMIT = "time_limit"
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+"""Where torch.compile keeps what it made, by default below the folder for temporary files."""
+
+
+def add_to(command: click.Command) -> click.Command:
+    """``command`` with them, and with --timeout where it has none of its own."""
+    callback = command.callback
+    if callback is None:
+        return command
+    if not any("--timeout" in parameter.opts for parameter in command.params):
+        command.params = [*command.params, _option()]
+
+    @functools.wraps(callback)
+    def run(*arguments: Any, **given: Any) -> Any:
+        limit_s = given.pop(_TIME_LIMIT, None)
+        context = click.get_current_context()
+        with _folder(), time_limit.within(limit_s, context), streams.results_alone(), _silent_libraries():
+            from toolchain.cli import outputs
+
+            outputs.look_at_all(context)
+            return callback(*arguments, **given)
+
+    command.callback = run
+    return command
+
+
+def _option() -> click.Option:
+    return click.Option(
+        ["--timeout", _TIME_LIMIT], type=types.Duration(), help="Give up after this long, whatever goes on."
+    )
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[None]:
+    """Temporary files go into a folder that goes too, but for what torch.compile keeps for the next time."""
+    import getpass
+    import re
+    import tempfile
+
+    from exporters import temporary_folder
+
+    kept = os.environ.get(_COMPILED)
+    if kept is None:
+        with contextlib.suppress(KeyError, OSError):  # no such user, no folder for temporary files
+            user = re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())
+            os.environ[_COMPILED] = str(Path(tempfile.gettempdir()) / f"torchinductor_{user}")
+    try:
+        with temporary_folder.own():
+            yield
+    finally:
+        if kept is None:
+            os.environ.pop(_COMPILED, None)
+
+
+@contextlib.contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """What libraries log and warn of is no message of ours, unless the user asked Python for warnings."""
+    import logging
+    import warnings
+
+    nobody = logging.NullHandler()
+    logging.root.addHandler(nobody)  # without one Python prints warnings on stderr, and logging.warning() installs one
+    try:
+        if sys.warnoptions:
+            yield
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+    finally:
+        logging.root.removeHandler(nobody)

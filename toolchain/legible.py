@@ -1,0 +1,60 @@
+"""Text from files, as it may be shown: nothing in it moves a cursor, ends a cell, or starts a formula."""
+
+import re
+
+# control characters, what turns the direction of text, invisible ones, separators of lines, and lone surrogates
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_HIDDEN_IN_LINES = re.compile(_HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+MOST_IN_CELL = 200
+MOST_IN_SENTENCE = 2_000
+
+
+def legible(text: str, *, most: int | None = None, lines: bool = False) -> str:
+    """``text`` with ``\\x1b`` for what would not be seen but obeyed; with ``lines`` newlines stay.
+
+    With ``most`` it is cut in the middle: the two ends of a name tell more than its head.
+    """
+    kept = text if most is None or len(text) <= most else f"{text[: most // 2]} … {text[len(text) - most // 2 :]}"
+    return (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(_named, kept)
+
+
+def _named(found: "re.Match[str]") -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def cell(text: str) -> str:
+    """In a table."""
+    return legible(text, most=MOST_IN_CELL)
+
+
+def sentence(text: str) -> str:
+    """In a message, which may have several lines."""
+    return legible(text, most=MOST_IN_SENTENCE, lines=True)
+
+
+def in_markdown(text: str) -> str:
+    """A line of markdown: no newline ends it, and no tag in it is one."""
+    return legible(text).replace("<", "&lt;")
+
+
+def in_markdown_cell(text: str) -> str:
+    """A cell of a markdown table, which no pipe ends either."""
+    return in_markdown(text).replace("|", "\\|")
+
+
+def in_csv(text: str) -> str:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    shown = legible(text)
+    return f"'{shown}" if text.startswith(_FORMULAS) and not _is_number(shown) else shown
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
