@@ -16,7 +16,8 @@ class Example:
 
     inputs: tuple[str, ...] = option(
         "--input", multiple=True, metavar="NAME=DTYPE[N,...]",
-        help="An input of forward(), in order, such as image=float32[1,3,224,224]; may be repeated.",
+        help="An input of forward(), by its name there, such as image=float32[1,3,h,w]: axis 0, or the one named batch "
+        "or N, is the batch, names are dynamic too, numbers fixed; may be repeated.",
     )  # fmt: skip
     samples: Path | None = option(
         "--samples", type=types.FILE, help="Real inputs for the proof: an .npz with one array per input."
@@ -45,10 +46,12 @@ def command(
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2 and 7.
+    """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2, 7 and a large one.
 
     MODEL is a recipe (trained first where it was not), or file.py:factory, a function that returns a torch.nn.Module,
-    or a module and its example inputs as a dict. Nothing appears under the final name unless it agrees with PyTorch.
+    or a module and its example inputs as a dict. Its outputs are named by forward()'s own keys and fields. A file keeps
+    no state: a module whose answer depends on what it remembers is refused. --weights takes a checkpoint in whose
+    dicts one set of weights fits, whatever prefix its names share, and .safetensors. Nothing appears under the final name unless it agrees with PyTorch.
 
     \b
     Example:

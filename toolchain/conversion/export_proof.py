@@ -27,7 +27,8 @@ PROVEN_BATCHES = (1, 2, 7)
 """Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""
 _LARGE = range(8, 65)
 _LARGE_BYTES = 16 << 20
-"""A large batch is one that people serve, as far as its inputs stay below this."""
+_LARGE_S = 10
+"""A large batch is one that people serve, as far as its inputs and the time it takes stay below these."""
 _MOST_BYTES = 1 << 28
 """Of inputs at which a guard is tried."""
 
@@ -85,6 +86,7 @@ def _sizes(found: Settled) -> Iterator[dict[str, int]]:
     if BATCH in traced:
         one = found.example.at({**traced, BATCH: 1})
         large = _LARGE_BYTES // max(1, sum(array.nbytes for array in one.values()))
+        large = min(large, int(_LARGE_S * traced[BATCH] / max(found.seconds, 1e-3)))
         sizes = [*PROVEN_BATCHES, min(max(large, _LARGE.start), _LARGE.stop - 1)]
         yield from ({**traced, BATCH: size} for size in sizes)
     else:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters.errors import ExporterError, in_words
+from exporters.errors import ExporterError, NotExportable, in_words
 from exporters.torch_module import Flat, Tree, isolated, require_values, unwrapped
-from toolchain.errors import BadUsage, NotAvailable
+from toolchain.errors import BadUsage, CheckFailed, NotAvailable
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 _HALVES = (torch.float16, torch.bfloat16)
@@ -94,9 +94,9 @@ class Reference:
                 f"forward() changes {named}, and its answer depends on that: a file keeps no state.",
                 "Make it an input and an output of forward().",
             )
-        raise BadUsage(
-            "forward() gives another answer when it is called again on the same inputs: it draws random numbers, or "
-            "keeps something between calls.",
+        raise CheckFailed(
+            "Parity failed: forward() gives another answer when it is called again on the same inputs: it draws random "
+            "numbers, or keeps something between calls.",
             "Let it depend on its inputs alone.",
         )
 
@@ -107,11 +107,11 @@ def _called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(seed)
             values = flat(*tensors)
-    except ExporterError:
+    except (ExporterError, KeyboardInterrupt):
         raise
     except MemoryError as error:
         raise NotAvailable("The model ran out of memory.", "Describe smaller inputs.") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if "allocate memory" in in_words(error):
             raise NotAvailable("The model ran out of memory.", "Describe smaller inputs.") from error
         raise DoesNotRun(
@@ -121,12 +121,17 @@ def _called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0
     if not values:
         raise BadUsage("forward() returns no tensor.", "Return at least one.")
     found = zip(flat.outputs, values, strict=True)
-    return {name: _array(value.detach()) for name, value in found}
+    return {name: _array(name, value.detach()) for name, value in found}
 
 
-def _array(value: torch.Tensor) -> npt.NDArray[Any]:
+def _array(name: str, value: torch.Tensor) -> npt.NDArray[Any]:
     """``value`` as numpy has it: there is no bfloat16."""
-    array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).resolve_conj().numpy()
+    if value.is_complex():
+        raise NotExportable(
+            f"forward() returns complex numbers as '{name}', which ONNX Runtime does not have.",
+            "Return torch.view_as_real of them.",
+        )
+    array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
     return array
 
 

@@ -1,5 +1,6 @@
 """Before an export: the lengths, batch axes and values with which PyTorch itself runs."""
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,11 +18,12 @@ _SCALES = (16, 32, 64, 224)
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """An example that PyTorch runs on at ``lengths``, and the dynamic axes of what it returns, by name."""
+    """An example that PyTorch runs on at ``lengths``, in ``seconds``, and the dynamic axes of what it returns."""
 
     example: Example
     lengths: dict[str, int]
     scale: int
+    seconds: float
     outputs: Mapping[str, Mapping[int, str]]
     notes: tuple[str, ...]
 
@@ -54,8 +56,11 @@ def settled(reference: Reference, example: Example) -> Settled:
                 not_a_number = not_a_number or error
                 continue
             notes = tuple(reference.require_stateless(reference.fed(found.at(lengths))))
+            started = time.perf_counter()
+            reference.run(reference.fed(found.at(lengths)))
+            seconds = time.perf_counter() - started
             outputs = _moving(reference, found, lengths, scale)
-            return Settled(example=found, lengths=lengths, scale=scale, outputs=outputs, notes=notes)
+            return Settled(example=found, lengths=lengths, scale=scale, seconds=seconds, outputs=outputs, notes=notes)
     if not_a_number is not None:
         raise not_a_number
     assert first is not None

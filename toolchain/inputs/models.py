@@ -28,7 +28,9 @@ def built(name: str) -> tuple[torch.nn.Module, Mapping[str, Any] | None]:
         )
     try:
         made: Any = factory()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise BadUsage(f"{name}() raised {in_words(error)}.", "Make it run without arguments.") from error
     module, examples = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, torch.nn.Module):

@@ -95,7 +95,9 @@ def _load_file(path: Path) -> tuple[ModuleType, tuple[Path, ...]]:
     before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # argparse at import ends in the latter
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # argparse at import ends in a SystemExit
         what = f"{path} could not be loaded: {in_words(error)}."
         raise BadUsage(what, "Run it with python first; what is for scripts belongs below __main__.") from error
     finally:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from exporters.atomic_file import staged
 from exporters.errors import in_words
 from exporters.torch_module import require_values, unwrapped
-from toolchain.errors import BadUsage, NotAvailable
+from toolchain.errors import BadUsage
 
 BEST = "checkpoint.pt"
 """The weights with the best validation accuracy, under ``model``; beside them ``epoch`` and ``validation_accuracy``."""
@@ -136,14 +137,10 @@ def _require_fit(weights: Mapping[str, Any], wanted: Mapping[str, torch.Tensor],
 
 def _safetensors(path: Path) -> dict[str, Any]:
     try:
-        from safetensors.torch import load_file  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError as error:
-        raise NotAvailable(f"{path} needs safetensors, which is not installed.", "pip install safetensors.") from error
-    try:
         return dict(load_file(path))
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # its reader's own kinds, of which not all are exported
         raise BadUsage(f"{path} is not a safetensors file, or it is truncated: {in_words(error)}.", _PLAIN) from error
 
 

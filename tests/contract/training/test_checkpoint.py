@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from exporters.errors import ExporterError
@@ -88,6 +89,18 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path) -> Non
         archive.writestr("w/data.pkl", b"\0" * 20_000_000)
     with pytest.raises(BadUsage, match="unpacks to"):
         checkpoint.load(tmp_path / "bomb.pt")
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file(prefixed("model."), tmp_path / "w.safetensors")
+    module = net()
+    assert checkpoint.load_weights(module, tmp_path / "w.safetensors")
+    assert torch.equal(module.state_dict()["0.weight"], WEIGHTS["0.weight"])
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    for content in (b"", b"garbage", whole[:40], whole[:-8], b"\xff" * 64):
+        (tmp_path / "w.safetensors").write_bytes(content)
+        with pytest.raises(BadUsage, match="safetensors"):
+            checkpoint.load_weights(module, tmp_path / "w.safetensors")
 
 
 def test_nothing_in_a_checkpoint_runs(tmp_path: Path) -> None:

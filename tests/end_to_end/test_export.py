@@ -1,0 +1,97 @@
+"""``nnx export`` of modules written the way people write them, by the real command."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from runtimes.base import run
+from runtimes.ort import OrtRuntime
+
+Nnx = Callable[..., tuple[int, str, str]]
+MODULES = """
+import sys, torch
+from torch import nn
+print("at import")
+class Minus(nn.Module):
+    def forward(self, a, b): return {"difference": a - b, "none": None}
+def swapped(): return Minus(), {"b": torch.ones(2, 4), "a": torch.zeros(2, 4)}
+class Branch(nn.Module):
+    def forward(self, x): return x * 2 if x.shape[0] >= 16 else x + 1
+class Divide(nn.Module):
+    def forward(self, parts, t):
+        print("in forward")
+        return (parts[0] + parts[1]) / t
+def nested(): return nn.DataParallel(Divide()), {"parts": [torch.ones(2, 4), torch.ones(2, 4)], "t": torch.tensor(4.0)}
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+class Log(nn.Module):
+    def forward(self, x): return x.log()
+class Mute(Exception):
+    def __str__(self): raise RuntimeError
+class Raises(nn.Module):
+    def forward(self, x): raise Mute
+def exits(): sys.exit(3)
+"""
+X = ("--input", "x=float32[1,4]")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("m.py").write_text(MODULES)
+    Path("arguments.py").write_text("import argparse; argparse.ArgumentParser().parse_args(['--x'])")
+    return tmp_path
+
+
+def test_inputs_are_forwards_by_name(place: Path, nnx: Nnx) -> None:
+    code, out, _ = nnx("export", "m.py:swapped", "-o", "m.onnx", "--json")
+    assert code == 0
+    assert json.loads(out)["parity"]["passed"]
+    feeds = {"b": np.ones((3, 4), np.float32), "a": np.zeros((3, 4), np.float32)}
+    with OrtRuntime(place / "m.onnx") as runtime:
+        assert run(runtime, feeds)["difference"].tolist() == (-np.ones((3, 4))).tolist()
+
+
+def test_lists_and_numbers_are_inputs_and_prints_are_no_results(place: Path, nnx: Nnx) -> None:
+    code, out, _ = nnx("export", "m.py:nested", "-o", "m.onnx")
+    assert code == 0
+    assert "at import" not in out
+    assert "in forward" not in out
+    inputs = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in onnx.load("m.onnx").graph.input
+    }
+    assert inputs == {"parts.0": ["batch", 4], "parts.1": ["batch", 4], "t": []}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["m.py:Branch", *X], "batch is 16"),
+        (["m.py:Counts", *X], "the buffer calls"),
+        (["m.py:Log", *X], "--samples"),
+        (["m.py:Raises", *X], "Mute"),
+        (["m.py:exits", *X], "SystemExit: 3"),
+        (["arguments.py:make", *X], "could not be loaded"),
+        (["m.py:Minus", "--input", "a=float32[1,4]"], "nothing is given for b"),
+        (["m.py:Log", "--input", "x=float32[1,1000000000,1000000]"], "this machine has"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_in_one_sentence(
+    given: Sequence[str], named: str, place: Path, nnx: Nnx
+) -> None:
+    code, out, err = nnx("export", *given, "-o", "m.onnx")
+    assert code == (3 if "machine" in named else 2)
+    assert named in err
+    assert "Traceback" not in err
+    assert not out
+    assert not Path("m.onnx").exists()
