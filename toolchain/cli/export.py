@@ -49,9 +49,10 @@ def command(
     """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2, 7 and a large one.
 
     MODEL is a recipe (trained first where it was not), or file.py:factory, a function that returns a torch.nn.Module,
-    or a module and its example inputs as a dict. Its outputs are named by forward()'s own keys and fields. A file keeps
-    no state: a module whose answer depends on what it remembers is refused. --weights takes a checkpoint in whose
-    dicts one set of weights fits, whatever prefix its names share, and .safetensors. Nothing appears under the final name unless it agrees with PyTorch.
+    or a module and its example inputs as a dict. Its outputs are named by forward()'s own keys and fields. A file
+    keeps no state: a module whose answer depends on what it remembers is refused. --weights takes a .safetensors, or
+    a checkpoint in which one set of weights fits, whatever prefix its names share. Nothing appears under the final
+    name unless it agrees with PyTorch.
 
     \b
     Example:
