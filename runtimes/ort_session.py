@@ -14,6 +14,8 @@ from runtimes.errors import BadProviderOption, NotLoadable, ProviderUnavailable,
 from runtimes.registry import Options, available, provider_of
 from runtimes.session_settings import SessionSettings, stored_in
 
+onnxruntime.set_default_logger_severity(4)  # what is amiss is raised too; its coloured lines are no messages of ours
+
 CPU = "CPUExecutionProvider"
 _LOAD_ERRORS = (
     pybind.Fail,
@@ -36,6 +38,8 @@ RUN_ERRORS = (
 """What a run of a session raises."""
 _PLACE = re.compile(r"\S+\.(?:cc|h|cu|cuh|cpp|hpp):\d+ [^()]*\(.*?\)(?: const)?(?:::<lambda.*?>)?(?: \[with .*?\])? ")
 """File, line and function of onnxruntime's source, which stand before what it throws, itself or inside a message."""
+_MOST_READ = 4_000
+_NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation")
 _THREADS = {"OpenVINOExecutionProvider": "num_of_threads", "XnnpackExecutionProvider": "intra_op_num_threads"}
 """Providers with threads of their own, which they count by themselves unless this option tells them."""
 
@@ -114,15 +118,18 @@ def own_threads(provider: str, options: Options) -> str | None:
     return "as load_config says" if provider in _THREADS and "load_config" in dict(options) else None
 
 
-def run_failed(error: Exception) -> RunFailed:
-    """What a run of a session raised, as ours."""
+def run_failed(error: Exception) -> RunFailed | MemoryError:
+    """What a run of a session raised, as ours; as MemoryError where there was none left."""
+    if any(said in str(error)[:_MOST_READ] for said in _NO_MEMORY):
+        return MemoryError(reason_of(error))
     return RunFailed(f"ONNX Runtime failed: {reason_of(error)}.", "Try a smaller batch, or another provider.")
 
 
 def reason_of(error: Exception) -> str:
     """The sentence in what onnxruntime says, without the places in its source, its error code and the full stop."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return shortened(_PLACE.sub("", line).rpartition(" : ")[2])
+    # a name in it may have a million characters, and the expression takes the square of their number
+    return shortened(_PLACE.sub("", line[:_MOST_READ]).rpartition(" : ")[2])
 
 
 def _refuse_other_threads(provider: str, options: Options, threads: int) -> None:

@@ -96,7 +96,7 @@ class SessionSettings:
         """What :meth:`to_json` gave, fields that are missing at their defaults; raise NotLoadable for anything else."""
         try:
             content = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or not _fits(content):
             raise NotLoadable(

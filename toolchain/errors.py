@@ -64,23 +64,28 @@ _CODES: dict[type[Exception], ExitCode] = {
 }
 
 _EXTRAS = {"onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes", "altair": "report", "vl_convert": "report"}
-_DISK_ERRORS = {
-    errno.ENOSPC: ("The disk is full", "Free some space, then run it again", ExitCode.NOT_AVAILABLE),
-    errno.EDQUOT: ("The disk quota is used up", "Free some space, then run it again", ExitCode.NOT_AVAILABLE),
-    errno.EACCES: (
-        "There is no permission",
-        "Choose another folder, or mend its permissions",
-        ExitCode.BAD_USAGE,
-    ),
-    errno.EPERM: (
-        "It is not permitted",
-        "Choose another folder, or mend its permissions",
-        ExitCode.BAD_USAGE,
-    ),
+_SPACE, _FOLDER = "Free some space, then run it again", "Choose another folder, or mend its permissions"
+_SYSTEM_ERRORS = {
+    errno.ENOSPC: ("The disk is full", _SPACE, ExitCode.NOT_AVAILABLE),
+    errno.EDQUOT: ("The disk quota is used up", _SPACE, ExitCode.NOT_AVAILABLE),
+    errno.EIO: ("The disk fails", "Look at the system's log, or choose another disk", ExitCode.NOT_AVAILABLE),
+    errno.EMFILE: ("Too many files are open", "Raise `ulimit -n`", ExitCode.NOT_AVAILABLE),
+    errno.ENFILE: ("Too many files are open", "Close other programs", ExitCode.NOT_AVAILABLE),
+    errno.ENOMEM: ("There is not enough memory", "Close other programs", ExitCode.NOT_AVAILABLE),
+    errno.EAGAIN: ("The system has no more processes or locks", "Close other programs", ExitCode.NOT_AVAILABLE),
+    errno.E2BIG: ("A command is too long for the system", "Choose shorter names", ExitCode.BAD_USAGE),
+    errno.ENAMETOOLONG: ("A name is too long for the system", "Choose a shorter one", ExitCode.BAD_USAGE),
+    errno.ELOOP: ("Links lead in a circle", "Mend the link", ExitCode.BAD_USAGE),
+    errno.ENOENT: ("There is no such file or folder", "Look at its name", ExitCode.BAD_USAGE),
+    errno.EEXIST: ("There is something of that name already", "Choose another one", ExitCode.BAD_USAGE),
+    errno.EACCES: ("There is no permission", _FOLDER, ExitCode.BAD_USAGE),
+    errno.EPERM: ("It is not permitted", _FOLDER, ExitCode.BAD_USAGE),
     errno.EROFS: ("The file system is read-only", "Choose another folder", ExitCode.BAD_USAGE),
     errno.ENOTDIR: ("A part of the path is a file", "Choose another folder", ExitCode.BAD_USAGE),
     errno.EISDIR: ("The path is a folder", "Name a file inside it", ExitCode.BAD_USAGE),
 }
+_OF_A_BUG = {errno.EBADF, errno.EINVAL, errno.EFAULT}
+_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")
 
 
 def explain(error: BaseException) -> tuple[str, str, ExitCode] | None:
@@ -91,8 +96,38 @@ def explain(error: BaseException) -> tuple[str, str, ExitCode] | None:
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         install = f"pip install 'nnx-toolchain[{_EXTRAS[error.name]}]'"
         return f"This needs {error.name}, which is not installed.", f"{install}.", ExitCode.NOT_AVAILABLE
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        what, do, code = _DISK_ERRORS[error.errno]
-        where = f": {error.filename}" if error.filename else ""
-        return f"{what}{where}.", f"{do}.", code
+    if isinstance(error, OSError):
+        return _explain_system(error)
+    if is_of_the_machine(error):
+        return (
+            "There is not enough memory.",
+            "Use less data, a smaller batch or a larger machine.",
+            ExitCode.NOT_AVAILABLE,
+        )
+    if isinstance(error, RecursionError):
+        return "Something in the input is nested too deeply.", "Make it flatter.", ExitCode.BAD_USAGE
+    if isinstance(error, UnicodeError):
+        return "A name or a text in the input is not UTF-8.", "Rename or convert it.", ExitCode.BAD_USAGE
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "This user has no home folder.", "Set HOME to a folder.", ExitCode.NOT_AVAILABLE
     return None
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether it is the machine that fails, and not what is read: then no file is to blame."""
+    if isinstance(error, OSError):
+        return error.errno in _SYSTEM_ERRORS
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in str(error)[:4_000] for said in _NO_MEMORY)
+    )
+
+
+def _explain_system(error: OSError) -> tuple[str, str, ExitCode] | None:
+    if error.errno is None or error.errno in _OF_A_BUG:
+        return None
+    if "temporary directory" in (error.strerror or ""):
+        return "No folder for temporary files can be used.", "Set TMPDIR to one with space.", ExitCode.NOT_AVAILABLE
+    said = f"The system says: {error.strerror}", "Mend that, then run it again", ExitCode.NOT_AVAILABLE
+    what, do, code = _SYSTEM_ERRORS.get(error.errno, said)
+    where = f": {error.filename}" if error.filename else ""
+    return f"{what}{where}.", f"{do}.", code

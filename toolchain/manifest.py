@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock
 
 from exporters.atomic_file import sha256_of, write_text
+from toolchain import regular_file, strict_json
 from toolchain.errors import BadUsage
 
 NAME = "manifest.json"
@@ -75,11 +77,29 @@ class Manifest:
         return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths.items())
 
     def _read(self) -> dict[str, Any]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
-            found: dict[str, Any] = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
-            if found.get("schema_version") == _SCHEMA_VERSION:
-                return found
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            found = strict_json.parsed(regular_file.read_bytes(self.folder / NAME), infinities=True)
+            if _is_manifest(found):
+                return found  # type: ignore[no-any-return]
         return {"schema_version": _SCHEMA_VERSION, "steps": {}}  # no manifest, or not one: nothing is reused
+
+
+def _is_manifest(found: Any) -> bool:
+    """Whether it has the form that we write."""
+    return (
+        isinstance(found, dict)
+        and found.get("schema_version") == _SCHEMA_VERSION
+        and isinstance(found.get("steps"), dict)
+        and all(
+            isinstance(step, dict)
+            and isinstance(step.get("inputs_sha256"), str)
+            and isinstance(step.get("facts"), dict)
+            and isinstance(step.get("outputs"), dict)
+            and all(isinstance(sha256, str) and Path(name).name == name for name, sha256 in step["outputs"].items())
+            for step in found["steps"].values()
+        )
+        and all(isinstance(found.get(name), (str, NoneType)) for name in ("recipe", "data"))
+    )
 
 
 def digest(inputs: dict[str, Any]) -> str:

@@ -27,7 +27,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("datasets", "accuracy", "processes"),
         ("records",),
         ("manifest", "console", "stats"),
-        ("machine", "artifacts_folder", "strict_json", "progress", "streams", "legible"),
+        ("machine", "artifacts_folder", "strict_json", "progress", "streams", "legible", "regular_file"),
+        ("memory_budget",),
         ("errors",),
     ),
     "exporters": (

@@ -68,3 +68,32 @@ def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch, nnx: pytest.FixtureRe
     code, _, err = nnx("bench")  # type: ignore[operator]
     assert code == ExitCode.INTERRUPTED
     assert "interrupted" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.EIO, "Input/output error", "/x"), ExitCode.NOT_AVAILABLE),
+        (OSError(errno.EMFILE, "Too many open files"), ExitCode.NOT_AVAILABLE),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), ExitCode.BAD_USAGE),
+        (OSError(errno.ELOOP, "Too many levels", "a"), ExitCode.BAD_USAGE),
+        (OSError(errno.ESTALE, "Stale file handle", "/nfs"), ExitCode.NOT_AVAILABLE),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), ExitCode.NOT_AVAILABLE),
+        (FileNotFoundError(errno.ENOENT, "No such file", "gone"), ExitCode.BAD_USAGE),
+        (MemoryError(), ExitCode.NOT_AVAILABLE),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), ExitCode.NOT_AVAILABLE),
+        (RuntimeError("Could not determine home directory."), ExitCode.NOT_AVAILABLE),
+        (RecursionError(), ExitCode.BAD_USAGE),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), ExitCode.BAD_USAGE),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_sick_machine_and_bad_input_have_codes_of_their_own(error: Exception, code: ExitCode) -> None:
+    known = explain(error)
+    assert known is not None
+    assert known[2] is code
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EBADF, "Bad file descriptor"), OSError("x"), RuntimeError("x")])
+def test_what_nobody_can_mend_is_a_fault_of_ours(error: Exception) -> None:
+    assert explain(error) is None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from toolchain import regular_file
 from toolchain.accuracy.status import Status
 from toolchain.artifacts_folder import BENCH
 from toolchain.bench.differences import Difference, differing, listed, of_machines, of_surroundings
@@ -170,7 +171,7 @@ def read(path: Path) -> Benchmark:
     if path.is_dir():
         file = path / BENCH
     try:
-        return Benchmark.from_json(file.read_bytes())
+        return Benchmark.from_json(regular_file.read_bytes(file))
     except FileNotFoundError as error:
         what = f"There is no benchmark in {path}." if path.is_dir() else f"There is no file {path}."
         raise BadUsage(what, "Make one with `nnx bench ... -o FILE`.") from error

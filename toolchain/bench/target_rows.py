@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporters.atomic_file import write_text
 from exporters.model_file import ModelFile
@@ -17,6 +18,9 @@ from toolchain.errors import BadUsage
 from toolchain.inputs import samples, sources
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
+
+if TYPE_CHECKING:
+    from toolchain.recipes.recipe import Recipe
 
 DEFAULT_BATCHES = (1, 32)
 Target = Path | ModelFile
@@ -41,11 +45,13 @@ def bench(
     requirement: Requirement,
     output: Path | None,
     progress: Progress,
+    recipes: Sequence[str] = (),
 ) -> Benchmark:
     """Measure every target; write the JSON to ``output`` if given.
 
     Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. What
-    they must keep of the baseline's accuracy is the ``requirement``.
+    they must keep of the baseline's accuracy is the ``requirement``. Of the recipes that folders name, which are code,
+    only those run that come with nnx, and those among ``recipes``, which the user named.
     """
     if data_folder is not None and samples_source is None and not any(isinstance(each, Path) for each in targets):
         raise BadUsage("--data would do nothing for model files.", "Name what to take from it with --samples.")
@@ -53,13 +59,14 @@ def bench(
     given: Samples | None = None
     if samples_source is not None:
         given = samples.named(samples_source, data_folder, split="test", model=_first_model(targets))
+        recipes = (*recipes, samples_source)
     for target in targets:
         if isinstance(target, ModelFile):
             named.append((target.path, [candidates.of_file(target, label=target.path.stem)]))
             continue
         known = manifest.of_existing(target)
         name = known.fact("recipe") or ""
-        recipe = sources.recipe_named(name)
+        recipe = _trusted(name, target, recipes)
         named.append((target, candidates.of_folder(target, name, recipe)))
         if given is None:
             folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
@@ -85,6 +92,16 @@ def bench(
         progress=progress,
         keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
     )
+
+
+def _trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
+    """The recipe that a folder's manifest names; BadUsage for code that nobody but the folder asks to run."""
+    if name not in sources.RECIPES and name not in map(sources.absolute, recipes):
+        raise BadUsage(
+            f"{folder} is made by code of its own, {name or 'which it does not name'}; a folder is not obeyed in that.",
+            f"If you trust that file, add --recipe {name or 'file.py:recipe'}.",
+        )
+    return sources.recipe_named(name)
 
 
 def batches(targets: Sequence[Target]) -> tuple[int, ...]:

@@ -59,6 +59,10 @@ class Judging:
         help="Inputs, and labels if any: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
     )  # fmt: skip
     data: Path | None = option("--data", type=types.FOLDER, help=options.DATA_HELP)
+    recipes: tuple[str, ...] = option(
+        "--recipe", multiple=True, metavar="FILE.PY:NAME",
+        help="Your own recipe that a TARGET folder was made with: no folder runs code unless you name it.",
+    )  # fmt: skip
     max_drop: float = option(
         "--max-drop", type=types.Points(), default="2", show_default=True,
         help="Points of accuracy that a row may lose and still be proven.",
@@ -180,6 +184,7 @@ def command(
         requirement=Requirement(max_drop=judged.max_drop, asked=bool(options.typed("max_drop"))),
         output=form.output,
         progress=progress,
+        recipes=judged.recipes,
     )  # fmt: skip
     _print(measured, form, title=" ".join(str(target) for target in targets), profiles=rows.profile)
     judging.require_sound(measured)

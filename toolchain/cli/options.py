@@ -180,12 +180,13 @@ class Gate:
         )
 
     def _replayed(self) -> "Plan":
+        from toolchain import regular_file
         from toolchain.conversion.record import Plan
 
         if self.plan is None:
             return Plan(exclude=())
         try:
-            return Plan.from_json(self.plan.read_bytes())
+            return Plan.from_json(regular_file.read_bytes(self.plan))
         except FileNotFoundError as error:
             raise BadUsage(f"There is no plan {self.plan}.", "Make one with --save-plan.") from error
 

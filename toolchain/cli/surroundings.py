@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from toolchain import streams
+from toolchain import memory_budget, streams
 from toolchain.cli import time_limit, types
 
 _TIME_LIMIT = "time_limit"
@@ -34,7 +34,11 @@ def add_to(command: click.Command) -> click.Command:
             from toolchain.cli import outputs
 
             outputs.look_at_all(context)
-            return callback(*arguments, **given)
+            before = memory_budget.BYTES.set(context.params.get("memory_budget") or memory_budget.BYTES.get())
+            try:
+                return callback(*arguments, **given)
+            finally:
+                memory_budget.BYTES.reset(before)
 
     command.callback = run
     return command

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from exporters.atomic_file import write_text
+from toolchain import regular_file
 from toolchain.accuracy import gate
 from toolchain.accuracy.gate import Verdict, advice_on_samples
 from toolchain.accuracy.status import Status
@@ -170,7 +171,7 @@ class _Trials:
 def _read_journal(path: Path, key: str) -> dict[frozenset[str], Verdict]:
     """What the journal says; nothing when there is none, when it is another search's, or no journal at all."""
     try:
-        found = Journal.from_json(path.read_bytes())
+        found = Journal.from_json(regular_file.read_bytes(path))
     except (FileNotFoundError, NotADirectoryError, BadUsage):
         return {}
     return {frozenset(trial.excluded): trial.verdict for trial in found.trials} if found.key == key else {}

@@ -3,16 +3,16 @@
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from toolchain.errors import BadUsage
+from toolchain.datasets import npz_file
+from toolchain.errors import BadUsage, NnxError, is_of_the_machine
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 _ADVICE = "Save the samples with numpy.savez(path, INPUT_NAME=array)."
-_LOCAL_HEADER_BYTES = 30  # of a zip member, before its name and extra field
 
 
 def load(path: Path, input_names: Sequence[str]) -> Arrays:
@@ -25,9 +25,13 @@ def load(path: Path, input_names: Sequence[str]) -> Arrays:
         raise BadUsage(f"There is no data file {path}.", "Give an .npz or .npy file, a folder, or a recipe's name.")
     try:
         if zipfile.is_zipfile(path):
-            return _load_npz(path)
-        array: npt.NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return npz_file.load(path)
+        array: npt.NDArray[np.generic] = np.lib.format.open_memmap(path, mode="c")
+    except (NnxError, MemoryError):
+        raise
+    except Exception as error:  # what zipfile, its decoders and numpy raise for damaged bytes has a dozen classes
+        if is_of_the_machine(error):
+            raise
         raise BadUsage(f"{path} is not an .npz or .npy file of plain arrays.", _ADVICE) from error
     if len(input_names) != 1:
         raise BadUsage(f"{path} is a single array, and the model has {len(input_names)} inputs.", _ADVICE)
@@ -62,32 +66,3 @@ def choose(total: int, count: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
     if total <= count:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
-
-
-def _load_npz(path: Path) -> Arrays:
-    found: Arrays = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            if member.compress_type == zipfile.ZIP_STORED:
-                found[name] = _mapped(file, member.header_offset, path)
-            else:
-                with archive.open(member) as stream:
-                    found[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    return found
-
-
-def _mapped(file: IO[bytes], header_offset: int, path: Path) -> npt.NDArray[np.generic]:
-    """The array of an uncompressed zip member, mapped where it lies."""
-    file.seek(header_offset)
-    header = file.read(_LOCAL_HEADER_BYTES)
-    name_bytes, extra_bytes = (int.from_bytes(header[start : start + 2], "little") for start in (26, 28))
-    file.seek(header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes)
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("pickled objects")
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, "c", file.tell(), shape, "F" if fortran else "C")

@@ -1,5 +1,6 @@
 """The pickled batches in which CIFAR-10 is published, read without trusting them: only arrays are rebuilt."""
 
+import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from toolchain import regular_file
 from toolchain.datasets.dataset import Split
-from toolchain.errors import BadUsage
+from toolchain.errors import BadUsage, NnxError, is_of_the_machine
 
+_CLASSES = 10
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -38,8 +41,14 @@ def read(folder: Path, names: Sequence[str]) -> Split:
 
 def _read_one(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     try:
-        with path.open("rb") as handle:
-            content = _ArraysOnly(handle, encoding="bytes").load()
-        return content[b"data"].reshape(-1, 3, 32, 32), np.array(content[b"labels"], np.int64)
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
+        content = _ArraysOnly(io.BytesIO(regular_file.read_bytes(path)), encoding="bytes").load()
+        inputs, labels = content[b"data"], np.array(content[b"labels"], np.int64)
+        if inputs.dtype != np.uint8 or len(inputs) != len(labels) or not ((labels >= 0) & (labels < _CLASSES)).all():
+            raise ValueError("no images, or labels that are none of theirs")
+        return inputs.reshape(-1, 3, 32, 32), labels
+    except NnxError:
+        raise
+    except Exception as error:  # bytes that are no pickle, or not of these things, raise whatever they like
+        if is_of_the_machine(error):
+            raise
         raise BadUsage(f"{path} is not a batch of CIFAR-10.", "Unpack the archive again.") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from toolchain.datasets import arrays
+from toolchain.datasets import arrays, image_file
 from toolchain.datasets.image_tree import images_in
 from toolchain.errors import BadUsage
 from toolchain.machine import usable_cores
@@ -48,16 +48,12 @@ def load(folder: Path, shape: Sequence[int | str], count: int | None) -> tuple[I
 
 
 def _decode(path: Path, height: int, width: int) -> Images:
-    from PIL import Image, UnidentifiedImageError
+    def size(given: tuple[int, int]) -> tuple[int, int]:
+        scale = _RESIZE * max(height / given[1], width / given[0])
+        return max(width, round(given[0] * scale)), max(height, round(given[1] * scale))
 
-    try:
-        with Image.open(path) as image:
-            scale = _RESIZE * max(height / image.height, width / image.width)
-            size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-            left, top = (size[0] - width) // 2, (size[1] - height) // 2
-            resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-            pixels = np.asarray(resized.crop((left, top, left + width, top + height)), np.float32) / 255
-    except (UnidentifiedImageError, OSError) as error:
-        raise BadUsage(f"{path} is not a readable image.", "Remove it.") from error
+    resized = image_file.decode(path, advice="Remove it.", resize=size)
+    top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
+    pixels = resized[top : top + height, left : left + width].astype(np.float32) / 255
     normalised = (pixels - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
     return normalised.astype(np.float32).transpose(2, 0, 1)

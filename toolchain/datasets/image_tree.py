@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from toolchain.datasets import image_file
 from toolchain.datasets.dataset import Split
 from toolchain.errors import BadUsage
 from toolchain.machine import usable_cores
@@ -16,7 +17,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 def images_in(folder: Path) -> list[Path]:
     """The .jpg, .jpeg and .png files of one folder, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
 def read(folder: Path, classes: Sequence[str], shape: tuple[int, int, int]) -> Split:
@@ -24,16 +25,10 @@ def read(folder: Path, classes: Sequence[str], shape: tuple[int, int, int]) -> S
 
     Raises BadUsage for a file that is no image or has another size, or when there are none.
     """
-    from PIL import Image, UnidentifiedImageError
-
     _, height, width = shape
 
     def decode(path: Path) -> npt.NDArray[np.uint8]:
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise BadUsage(f"{path} is not a readable image.", "Remove it, or unpack the data again.") from error
+        pixels = image_file.decode(path, advice="Remove it, or unpack the data again.")
         if pixels.shape != (height, width, 3):
             raise BadUsage(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}, not {width} x {height}.", "Remove it.")
         return pixels.transpose(2, 0, 1)

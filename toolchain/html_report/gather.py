@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from toolchain import manifest
+from toolchain import manifest, regular_file
 from toolchain.ablation.record import Ablation
 from toolchain.artifacts_folder import ABLATION, BENCH, EXPLANATION, HISTORY
 from toolchain.bench.record import Benchmark
@@ -73,7 +73,7 @@ def _fact(known: manifest.Manifest, name: str) -> str | None:
 def _part(file: Path, from_json: Callable[[bytes], _Kind]) -> _Kind | None:
     """What ``file`` holds, None where there is no such file."""
     try:
-        return from_json(file.read_bytes())
+        return from_json(regular_file.read_bytes(file))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except BadUsage as error:

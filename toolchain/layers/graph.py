@@ -31,7 +31,8 @@ FLOAT_TYPES = {
     "float64": TensorProto.DOUBLE,
 }
 # What onnxruntime 1.31 adds to a tensor's name when it takes casts away, and to a node's when it changes its layout.
-_ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_token_\d+)+$")
+_ADDED_BEFORE = "InsertedPrecisionFreeCast_"
+_ADDED_BEHIND = re.compile(r"(?:\d+_nekot_)+")  # read from the end: from the front it takes the square of the length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +198,8 @@ def executed_by(wiring: Wiring, layers: Sequence[Layer], nodes: Sequence[NodeTim
 
 def origin_of(wiring: Wiring, node: NodeTime) -> str:
     """The tensor of the file that an executed node computes, before it is quantized; empty where none is known."""
-    plain = _ADDED.sub("", node.name)
-    outputs = [_ADDED.sub("", name) for name in node.outputs]
+    plain = _without_additions(node.name)
+    outputs = [_without_additions(name) for name in node.outputs]
     found = next((name for name in (*outputs, plain.removesuffix("_nchwc")) if name in wiring.made_by), None)
     if found is None:
         named = next((own for own in wiring.nodes if own.name == plain and plain), None)
@@ -235,3 +236,10 @@ def _bytes_of(tensor: TensorProto) -> int:
     if tensor.HasField("raw_data"):
         return len(tensor.raw_data)
     return int(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _without_additions(name: str) -> str:
+    """As it was before onnxruntime added to it."""
+    plain = name.removeprefix(_ADDED_BEFORE)
+    found = _ADDED_BEHIND.match(plain[::-1])
+    return plain[: len(plain) - found.end()] if found else plain
