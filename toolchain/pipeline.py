@@ -11,7 +11,7 @@ from exporters.atomic_file import remove_leftovers, sha256_of, write_text
 from exporters.errors import ExporterError, NotApplicable, WrongResult
 from exporters.model_file import ModelFile
 from toolchain import __version__, machine, manifest, records, run_report
-from toolchain.accuracy import parity
+from toolchain.accuracy import running
 from toolchain.accuracy.gate import Requirement
 from toolchain.accuracy.status import Status
 from toolchain.artifacts_folder import BENCH, EXPLANATION, HISTORY, MODELS, REPORT
@@ -183,7 +183,7 @@ class Pipeline:
         )  # fmt: skip
 
         def step() -> tuple[list[Path], Said]:
-            test = samples.of_test_split(self.recipe, self.data, parity.SAMPLES)
+            test = samples.of_test_split(self.recipe, self.data, running.SAMPLES)
             found = explain.explain(
                 model, test, reference=reference, threads=machine.usable_cores(), progress=self._progress
             )

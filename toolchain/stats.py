@@ -268,18 +268,16 @@ def sqnr_db(reference: Array, given: Array) -> float:
     return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
 
 
-def sqnr(reference: Array, given: Array, level: float = 0.95) -> Interval:
-    """:func:`sqnr_db` of ``(N, ...)`` with an interval over the N samples; one sample gives infinite ends.
+def sqnr_of(signal: _Floats, noise: _Floats, level: float = 0.95) -> Interval:
+    """The SQNR of N samples from the power ``(N,)`` of each one's signal and noise; one sample gives infinite ends.
 
     The ratio of the mean noise to the mean signal is a ratio estimate, whose relative error is, to first order, the
     mean over samples of noise_i / mean noise - signal_i / mean signal (Cochran, Sampling Techniques, 6.3): Student's
     t interval of that mean, in decibels.
     """
-    wanted = reference.reshape(len(reference), -1).astype(float)
-    signal = np.square(wanted).sum(1)
-    noise = np.square(wanted - given.reshape(len(given), -1)).sum(1)
-    centre = sqnr_db(wanted, given.reshape(wanted.shape))
-    if len(wanted) < 2:
+    total, lost = float(signal.sum()), float(noise.sum())
+    centre = math.inf if not lost else (10 * math.log10(total / lost) if total else -math.inf)
+    if len(signal) < 2:
         return Interval(centre, -math.inf, math.inf)
     if math.isinf(centre):
         return Interval(centre, centre, centre)

@@ -11,8 +11,8 @@ from exporters.int8.targets import TARGETS
 from exporters.model_file import ModelFile
 from runtimes.errors import BadFeed
 from runtimes.ort import OrtRuntime
+from tests.contract.comparing import outputs_of
 from tests.contract.tiny_models import MODELS
-from toolchain.accuracy import parity
 from toolchain.layers.damage import damage
 
 
@@ -36,10 +36,10 @@ def still_open(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 
 def test_parity_closes_its_runtime(exported: Callable[[str], Path], still_open: set[int]) -> None:
-    parity.outputs_of(exported("mlp"), MODELS["mlp"].samples(8))
+    outputs_of(exported("mlp"), MODELS["mlp"].samples(8))
     assert not still_open
     with pytest.raises(BadFeed):
-        parity.outputs_of(exported("mlp"), {"nothing": np.zeros((8, 2), np.float32)})
+        outputs_of(exported("mlp"), {"nothing": np.zeros((8, 2), np.float32)})
     assert not still_open
 
 

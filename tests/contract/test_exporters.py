@@ -16,10 +16,9 @@ from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8 import static as int8_static
 from exporters.int8.targets import format_for
 from exporters.model_file import ModelFile
-from tests.contract.comparing import compared
+from tests.contract.comparing import compared, outputs_of
 from tests.contract.tiny_models import MODELS
 from toolchain import machine
-from toolchain.accuracy import parity
 from toolchain.conversion import export_proof
 
 INT8 = format_for(architecture=machine.describe().architecture, isa=machine.describe().isa)
@@ -76,6 +75,7 @@ def test_a_conversion_is_close_records_its_parent_and_keeps_its_input(
     assert onnx_file.interface_of(ModelFile(dst).proto) == (("x",), ("scores",))
     found = compared(dst, src, MODELS[name].samples(64, seed=2), precision=precision)
     assert found.passed
+    assert found.sqnr_db is not None
     assert found.sqnr_db > (50 if precision == "fp16" else 20)
 
 
@@ -123,5 +123,5 @@ def test_static_int8_has_the_format_asked_for(exported: Exported, tmp_path: Path
 @pytest.mark.parametrize("keep_io_types", [True, False])
 def test_fp16_inputs_and_outputs_are_what_was_asked(keep_io_types: bool, exported: Exported, tmp_path: Path) -> None:
     fp16.convert(ModelFile(exported("mlp")), tmp_path / "h.onnx", keep_io_types=keep_io_types)
-    result = parity.outputs_of(tmp_path / "h.onnx", MODELS["mlp"].samples(4))["scores"]
+    result = outputs_of(tmp_path / "h.onnx", MODELS["mlp"].samples(4))["scores"]
     assert result.dtype == (np.float32 if keep_io_types else np.float16)

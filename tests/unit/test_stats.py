@@ -19,8 +19,8 @@ from toolchain.stats import (
     ratio_of_unpaired_medians,
     shown,
     shown_ratio,
-    sqnr,
     sqnr_db,
+    sqnr_of,
     students_point,
 )
 
@@ -387,6 +387,10 @@ def test_the_mean_uses_students_distribution(level: float, count: int) -> None:
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
     inside = scale * float(np.exp(logs)[:-1].sum() * (angles[1] - angles[0]))
     assert inside == pytest.approx(level, abs=5e-4)
+
+
+def sqnr(reference: np.ndarray, given_: np.ndarray, level: float = 0.95) -> Interval:
+    return sqnr_of(np.square(reference).sum(1), np.square(reference - given_).sum(1), level)
 
 
 def test_one_sample_has_a_mean_without_ends() -> None:

@@ -11,6 +11,7 @@ bound: a model passes only when 95 % bounds say so, and fails only when they do.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -19,6 +20,9 @@ import numpy.typing as npt
 
 from toolchain import stats
 from toolchain.accuracy import metrics
+from toolchain.accuracy.comparison import Calls, lost_channels
+from toolchain.accuracy.number_outputs import Mask, Numbers
+from toolchain.accuracy.output_values import NotAlike, unfolded
 from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.stats import Interval
@@ -26,6 +30,10 @@ from toolchain.stats import Interval
 LEVEL = 0.90
 """The two-sided level whose ends are one-sided 95 % bounds."""
 Array = npt.NDArray[np.generic]
+Axes = Mapping[str, int | None]
+_ODD = "is NaN or infinite where the reference's is not, or the other way round"
+_REFERENCE_BROKEN = "The reference itself gives NaN or infinity."
+_MEND_REFERENCE = "Mend the fp32 model, or leave the samples concerned out."
 _WORDS = {Status.OK: "passed", Status.UNDECIDED: "undecided", Status.UNPROVEN: "failed"}
 _POINT = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
@@ -102,32 +110,65 @@ class _Finding:
     samples_needed: int | None
 
 
-def judge(requirement: Requirement, reference: Array, given: Array, labels: Array | None = None) -> Verdict:
-    """Judge ``given`` ``(N, ...)`` against ``reference`` on the same N samples; ``labels`` ``(N,)`` are class numbers.
+def judge(
+    requirement: Requirement,
+    reference: Calls,
+    given: Calls,
+    labels: Array | None = None,
+    *,
+    axes: Axes | None = None,
+    part: slice = slice(None),
+) -> Verdict:
+    """Judge the calls ``given`` against ``reference``, the same calls; ``labels`` ``(N,)`` are class numbers.
 
-    The drop compares top-1 answers of ``(N, K)`` scores, sample by sample (:func:`stats.paired_drop`). SQNR is over
-    all outputs (:func:`stats.sqnr`), the cosine is the mean over samples with Student's t interval: both only
-    approximate below some ten samples, and one sample alone leaves them undecided. Several criteria must all pass.
-    NaN and infinity in ``given`` fail. Raises BadUsage for outputs and labels that do not belong together, for a
-    reference that is not finite, and for a drop without labels.
+    A sample is a row along the output's batch axis (``axes``; its first without them), and a call where it has none;
+    ``part`` takes some of the samples. The drop compares top-1 answers of ``(N, K)`` scores, sample by sample
+    (:func:`stats.paired_drop`). SQNR (:func:`stats.sqnr_of`) and the mean cosine over samples with Student's t interval
+    are those of the worst output of numbers: both only approximate below some ten samples, and one sample alone leaves
+    them undecided. What they ask of an output they ask of each of its channels too (:mod:`.channels`), by the channel's
+    own range. Several criteria must all pass. NaN and infinities that the reference has not fail.
+
+    Raises BadUsage for outputs and labels that do not belong together, for a reference that is nowhere finite, and for
+    a drop without labels.
     """
-    _check(requirement, reference, given, labels)
-    count = len(reference)
-    broken = ~np.isfinite(given.reshape(count, -1)).all(1)
-    if broken.any():
-        text = f"The outputs of {broken.sum():,} of {count:,} samples are NaN or infinite, which never passes."
+    if labels is None and requirement.max_drop is not None:
+        raise BadUsage(
+            "A drop in accuracy cannot be measured without labels.",
+            "Give labelled samples, or --min-sqnr or --min-cosine instead of --max-drop.",
+        )
+    all_outputs = _numbers(reference, given, axes)
+    if any(numbers.nothing_finite for numbers in all_outputs.values()):
+        raise BadUsage(_REFERENCE_BROKEN, _MEND_REFERENCE)
+    outputs = {name: numbers.rows(part) for name, numbers in all_outputs.items()}
+    count = max(len(numbers) for numbers in outputs.values())
+    scores = None if labels is None else _scores(outputs, labels[part])
+    if scores is not None and np.isnan(scores[0].astype(np.float64)).any():
+        raise BadUsage(_REFERENCE_BROKEN, _MEND_REFERENCE)
+    broken = {name: numbers.broken_samples for name, numbers in outputs.items() if numbers.broken}
+    if broken:
+        name, many = max(broken.items(), key=lambda pair: pair[1])
+        text = f"Output '{name}' of {many:,} of {count:,} samples {_ODD}, which never passes."
         return Verdict(status=Status.UNPROVEN, text=text, samples=count)
-    drop, sqnr, cosine = None, stats.sqnr(reference, given, LEVEL), _mean_cosine(reference, given)
-    findings = []
-    if labels is not None:
-        lost, gained = discordant(reference, given, labels)
-        drop = stats.paired_drop(lost, gained, count, LEVEL)
+    noise = {name: [_sqnr(numbers, keep) for keep in numbers.parts] for name, numbers in outputs.items()}
+    sqnr, sqnr_of = min(((each, name) for name, found in noise.items() for each in found), key=lambda p: p[0].estimate)
+    cosines = {name: [_mean_cosine(numbers, keep) for keep in numbers.parts] for name, numbers in outputs.items()}
+    cosine, cosine_of = min(
+        ((each, name) for name, found in cosines.items() for each in found), key=lambda pair: pair[0].estimate
+    )
+    drop, findings = None, []
+    if labels is not None and scores is not None:
+        lost, gained = discordant(*scores, labels[part])
+        drop = stats.paired_drop(lost, gained, len(labels[part]), LEVEL)
         if requirement.max_drop is not None:
-            findings.append(_judge_drop(requirement.max_drop, drop, lost, gained, count, asked=requirement.asked))
+            limit, asked = requirement.max_drop, requirement.asked
+            findings.append(_judge_drop(limit, drop, lost, gained, len(labels[part]), asked=asked))
     if requirement.min_sqnr_db is not None:
-        findings.append(_judge_floor("SQNR", ".1f", " dB", sqnr, requirement.min_sqnr_db, count))
+        title = _titled("SQNR", sqnr_of, outputs)
+        findings.append(_judge_floor(title, ".1f", " dB", sqnr, requirement.min_sqnr_db, count))
     if requirement.min_cosine is not None:
-        findings.append(_judge_floor("mean cosine", ".5f", "", cosine, requirement.min_cosine, count))
+        title = _titled("mean cosine", cosine_of, outputs)
+        findings.append(_judge_floor(title, ".5f", "", cosine, requirement.min_cosine, count))
+    findings += _judge_channels(requirement, outputs)
     status = _worst([finding.status for finding in findings])
     text = f"On {count:,} sample{'s' if count > 1 else ''} " + "; ".join(finding.text for finding in findings) + "."
     needed = [finding.samples_needed for finding in findings if finding.status is Status.UNDECIDED]
@@ -135,6 +176,20 @@ def judge(requirement: Requirement, reference: Array, given: Array, labels: Arra
     return Verdict(
         status=status, text=text, samples=count, drop=drop, sqnr_db=sqnr, cosine=cosine,
         samples_needed=max(known) if status is Status.UNDECIDED and len(known) == len(needed) else None,
+    )  # fmt: skip
+
+
+def scores_of(calls: Calls, labels: Array) -> Array:
+    """The class scores ``(N, K)`` among the outputs that belong to ``labels``; BadUsage where there are none."""
+    return _scores(_numbers(calls, calls, None), labels)[0]
+
+
+def classifies(calls: Calls, axes: Axes | None) -> bool:
+    """Whether an output could be class scores: numbers ``(N, K)``, a row a sample."""
+    return any(
+        (0 if axes is None else axes.get(name)) == 0 and isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        and value.ndim == 2 and value.shape[1] > 1
+        for name, value in calls[0].items()
     )  # fmt: skip
 
 
@@ -206,42 +261,102 @@ def discordant(reference: Array, given: Array, labels: Array) -> tuple[int, int]
     return int((before & ~after).sum()), int((after & ~before).sum())
 
 
-def _mean_cosine(reference: Array, given: Array) -> Interval:
+def _sqnr(numbers: Numbers, keep: Sequence[Mask]) -> Interval:
+    signal, _, noise, _ = numbers.samples(keep)
+    return stats.sqnr_of(signal, noise, LEVEL)
+
+
+def _mean_cosine(numbers: Numbers, keep: Sequence[Mask]) -> Interval:
     """The mean cosine of each sample's two outputs as flat vectors; 1 for two that are zero, 0 for one that is."""
-    wanted, got = (array.reshape(len(array), -1).astype(np.float64) for array in (reference, given))
-    lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(got, axis=1)
-    both_zero = ~wanted.any(1) & ~got.any(1)
-    cosines = np.where(lengths > 0, (wanted * got).sum(1) / np.where(lengths > 0, lengths, 1), both_zero)
+    wanted, got, _, product = numbers.samples(keep)
+    lengths = np.sqrt(wanted) * np.sqrt(got)
+    cosines = np.where(lengths > 0, product / np.where(lengths > 0, lengths, 1), (wanted == 0) & (got == 0))
     mean = stats.mean(cosines.round(12), LEVEL)  # equal outputs give 1, not 1 - 1e-16
     return Interval(mean.estimate, max(mean.low, -1.0), min(mean.high, 1.0))
 
 
-def _check(requirement: Requirement, reference: Array, given: Array, labels: Array | None) -> None:
-    if reference.shape != given.shape or not reference.size:
+def _judge_channels(requirement: Requirement, outputs: Mapping[str, Numbers]) -> list[_Finding]:
+    """What fails because a channel does that the whole output hides."""
+    found = []
+    for name, numbers in outputs.items():
+        channels = numbers.channels(rounding=False)
+        if requirement.min_sqnr_db is not None:
+            lost = lost_channels(name, channels, requirement.min_sqnr_db)
+            found += [_Finding(Status.UNPROVEN, text, None) for text in lost]
+        if requirement.min_cosine is not None and not found:
+            limit = requirement.min_cosine
+            unlike = [channel for channel in channels if channel.unlike(limit)]
+            worst = min(unlike, key=lambda channel: (not channel.constant, channel.correlation), default=None)
+            if worst is not None:
+                what = "became constant" if worst.constant else f"has a correlation of {worst.correlation:.5f}"
+                place = ", ".join(filter(None, (f"output '{name}'", str(worst))))
+                found.append(_Finding(Status.UNPROVEN, f"{place} {what}", None))
+    return found
+
+
+def _titled(what: str, name: str, outputs: Mapping[str, Numbers]) -> str:
+    return what if len(outputs) == 1 else f"{what} of output '{name}'"
+
+
+def _numbers(reference: Calls, given: Calls, axes: Axes | None) -> dict[str, Numbers]:
+    """The outputs that are numbers, and have the same shapes in both; BadUsage where there are none."""
+    found: dict[str, Numbers] = {}
+    empty = ""
+    if not reference or len(reference) != len(given):
+        raise _not_alike(f"{len(reference):,} calls", f"{len(given):,}")
+    for name in reference[0]:
+        axis = 0 if axes is None else axes.get(name)
+        try:
+            pairs = unfolded(name, [call[name] for call in reference], [call[name] for call in given])
+        except (KeyError, NotAlike):
+            continue  # the comparison says so
+        for part, (wanted, got) in pairs.items():
+            if wanted[0].dtype.kind != "f":
+                continue
+            shapes = {(w.shape, g.shape) for w, g in zip(wanted, got, strict=True) if w.shape != g.shape}
+            if shapes and (axis is None or any(a[axis : axis + 1] == b[axis : axis + 1] for a, b in shapes)):
+                continue  # of a length that the data decide: rows are compared as sets elsewhere
+            if shapes:
+                raise _not_alike(*(str(list(arrays[0].shape)) for arrays in (wanted, got)))
+            if any(w.size for w in wanted):
+                found[part] = Numbers.of(wanted, got, batch=axis)
+            else:
+                empty = str(list(wanted[0].shape))
+    if not found and empty:
+        raise _not_alike(empty, empty)
+    if not found:
         raise BadUsage(
-            f"The reference gives {list(reference.shape)} and the model {list(given.shape)}: they cannot be compared.",
-            "Run both models on the same samples, at least one.",
-        )
-    if not np.isfinite(reference).all():
-        raise BadUsage(
-            "The reference itself gives NaN or infinity.", "Mend the fp32 model, or leave the samples concerned out."
-        )
-    if labels is None:
-        if requirement.max_drop is not None:
-            raise BadUsage(
-                "A drop in accuracy cannot be measured without labels.",
-                "Give labelled samples, or --min-sqnr or --min-cosine instead of --max-drop.",
-            )
-    elif reference.ndim != 2 or reference.shape[1] < 2 or labels.shape != (len(reference),):
-        raise BadUsage(
-            f"Accuracy wants class scores (N, K) for {labels.size:,} labels, the model gave {list(reference.shape)}.",
-            "Leave the labels out for a model that does not classify, and use --min-sqnr or --min-cosine.",
-        )
-    elif not (labels.min() >= 0 and labels.max() < reference.shape[1]):
-        raise BadUsage(
-            f"The labels go from {labels.min()} to {labels.max()}, the model scores {reference.shape[1]} classes.",
-            "Save them as class numbers that count from 0.",
-        )
+            "No output of the model is a number that could be judged.", "Leave the requirement out."
+        )  # fmt: skip
+    return found
+
+
+def _not_alike(reference: str, given: str) -> BadUsage:
+    return BadUsage(
+        f"The reference gives {reference} and the model {given}: they cannot be compared.",
+        "Run both models on the same samples, at least one.",
+    )
+
+
+def _scores(outputs: Mapping[str, Numbers], labels: Array) -> tuple[Array, Array]:
+    """(The reference's class scores, the result's): of the first output that has a row of them for each label."""
+    for numbers in outputs.values():
+        if numbers.batch == 0 and all(array.ndim == 2 and array.shape[1] > 1 for array in numbers.wanted):
+            wanted, got = (np.concatenate(arrays) for arrays in (numbers.wanted, numbers.got))
+            if labels.shape != (len(wanted),):
+                break
+            if not (labels.min() >= 0 and labels.max() < wanted.shape[1]):
+                raise BadUsage(
+                    f"The labels go from {labels.min()} to {labels.max()}, the model scores {wanted.shape[1]} classes.",
+                    "Save them as class numbers that count from 0.",
+                )
+            return wanted, got
+    numbers = next(iter(outputs.values()))
+    raise BadUsage(
+        f"Accuracy wants class scores (N, K) for {labels.size:,} labels, "
+        f"the model gave {[len(numbers), *numbers.wanted[0].shape[1:]]}.",
+        "Leave the labels out for a model that does not classify, and use --min-sqnr or --min-cosine.",
+    )
 
 
 def _round_up(number: float) -> int:

@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+from exporters import onnx_file
 from toolchain import stats
-from toolchain.accuracy import gate, metrics, parity
+from toolchain.accuracy import agreement, gate, metrics, output_kinds
+from toolchain.accuracy.comparison import Calls, Comparison, compare
 from toolchain.accuracy.gate import DEFAULT, Requirement
+from toolchain.accuracy.output_kinds import Kind
 from toolchain.accuracy.status import Status
 from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.record import Benchmark, Row
@@ -17,23 +21,26 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
     """A judge for one set of samples, by the rule of the conversions: accuracy, drop, parity, and what follows."""
 
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
-        labels, scores = samples.labels, outputs[0]
+        labels, calls = samples.labels, as_calls(outputs)
         try:  # hours of other rows must not be lost for labels that do not fit
-            found = Judgement() if labels is None else Judgement(accuracy=metrics.top1(scores, labels))
-            if baseline is None and labels is not None:
-                gate.judge(requirement, scores, scores, labels)  # whether anything can be judged by them
+            scores = None if labels is None else gate.scores_of(calls, labels)
+            found = Judgement()
+            if labels is not None and scores is not None:
+                found = Judgement(accuracy=metrics.top1(scores, labels))
+                if baseline is None:
+                    gate.judge(requirement, calls, calls, labels)  # whether anything can be judged by them
         except BadUsage as misfit:
             return Judgement(status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
         if baseline is None:
             return found
         other, expected = baseline
         found = _beside(found, row, outputs, other, expected)
-        if labels is None or scores.shape != expected[0].shape:
+        if labels is None or scores is None:
             return found
-        drop = stats.paired_drop(*gate.discordant(expected[0], scores, labels), len(labels))
-        found = replace(found, drop=drop)
         try:
-            verdict = gate.judge(requirement, expected[0], scores, labels)
+            drop = gate.discordant(gate.scores_of(as_calls(expected), labels), scores, labels)
+            found = replace(found, drop=stats.paired_drop(*drop, len(labels)))
+            verdict = gate.judge(requirement, as_calls(expected), calls, labels)
         except BadUsage as misfit:
             failed = replace(found, status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
             return failed if found.status is Status.OK else found
@@ -44,15 +51,39 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
     def _beside(found: Judgement, row: Row, outputs: Outputs, other: Row, expected: Outputs) -> Judgement:
         """With the parity of ``row`` and the baseline ``other``."""
         precision = _loosest(_arithmetic(row), _arithmetic(other))
-        compared = parity.compare_all(expected, outputs, precision=precision)
-        noise = compared.sqnr_db
-        found = replace(found, parity=f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none"))
+        compared = compare(
+            as_calls(expected), as_calls(outputs), precision=precision, kinds=kinds_of(row),
+            samples=len(samples), classes=samples.labels is not None,
+        )  # fmt: skip
+        found = replace(found, parity=_figure(compared))
         if compared.passed or not (samples.real or not precision.startswith("int")):
             return found
-        reason = f"Its outputs differ from {other.candidate.label}'s: {compared}."
+        reason = f"Its outputs differ from {other.candidate.label}'s: {compared.why} ({compared})."
         return replace(found, status=Status.UNPROVEN, reason=reason)
 
     return judge
+
+
+def as_calls(outputs: Outputs) -> Calls:
+    """By their place: a model of PyTorch has other names for them than a file."""
+    return [{str(place): value for place, value in enumerate(outputs)}]
+
+
+def kinds_of(row: Row) -> dict[str, Kind]:
+    """What the graph says of each output, by its place; nothing of a model that is no file."""
+    if row.candidate.runtime != "ort" or not Path(row.candidate.model).is_file():
+        return {}
+    return {
+        str(place): kind
+        for place, kind in enumerate(output_kinds.of(onnx_file.read(Path(row.candidate.model))).values())
+    }
+
+
+def _figure(compared: Comparison) -> str:
+    """Of the worst output, or the share of answers that agree where none is a number."""
+    if (noise := compared.sqnr_db) is None:
+        return "none" if compared.agreement is None else agreement.percent(compared.agreement)
+    return f"{noise:.0f} dB" if math.isfinite(noise) else ("exact" if noise > 0 else "none")
 
 
 def _arithmetic(row: Row) -> str:

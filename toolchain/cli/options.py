@@ -153,9 +153,11 @@ class Gate:
     )
     search: bool = option(
         "--search/--no-search", default=True, show_default=True,
-        help="Put the fewest nodes back in float when the requirement is not met.",
+        help="Put the fewest nodes back in float when the result does not pass.",
     )  # fmt: skip
-    budget: float = option("--budget", type=types.Duration(), default="10m", show_default=True, help="Longest search.")
+    budget: float | None = option(
+        "--budget", type=types.Duration(), help="Longest search.  [default: 10m, and 1m where nothing is required]"
+    )
     plan: Path | None = option("--plan", type=types.FILE, help="A plan to replay: its nodes stay in float.")
     save_plan: Path | None = option(
         "--save-plan", type=types.Output(".json"), help="Where to write the plan that a search found."
@@ -164,17 +166,15 @@ class Gate:
     def goal(self, exclude: tuple[str, ...]) -> "Goal":
         """What these options ask for, with the nodes to ``exclude``; UsageError for those that would do nothing."""
         from toolchain.accuracy.gate import Requirement
-        from toolchain.conversion.goal import Goal
+        from toolchain.conversion.goal import Goal, default_budget_s
 
         requirement = None
         if any(limit is not None for limit in (self.max_drop, self.min_sqnr, self.min_cosine)):
             requirement = Requirement(max_drop=self.max_drop, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)
-        else:
-            refuse(("search", "budget", "save_plan"), "without --max-drop, --min-sqnr or --min-cosine")
         replayed = self._replayed()
         return Goal(
             requirement=requirement,
-            budget_s=self.budget if self.search else 0.0,
+            budget_s=(self.budget or default_budget_s(requirement)) if self.search else 0.0,
             exclude=tuple(dict.fromkeys((*exclude, *replayed.exclude))),
             methods=replayed.methods,
         )

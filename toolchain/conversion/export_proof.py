@@ -1,22 +1,24 @@
 """An export is run beside PyTorch, call by call: at several batches, at other lengths, and where a guard breaks."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from exporters import onnx_file
 from exporters.errors import NotExportable
 from exporters.torch_guards import Guard
 from exporters.torch_module import Input
 from runtimes.base import run
 from runtimes.errors import NotLoadable, RunFailed
 from runtimes.ort import OrtRuntime
-from toolchain.accuracy import parity
-from toolchain.accuracy.parity import Parity
+from toolchain.accuracy import output_kinds, running
+from toolchain.accuracy.comparison import Comparison, compare
+from toolchain.accuracy.output_kinds import Kind
 from toolchain.conversion.reference import Arrays, DoesNotRun, Reference
 from toolchain.conversion.settling import Settled, settle
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
@@ -33,24 +35,27 @@ _MOST_BYTES = 1 << 28
 """Of inputs at which a guard is tried."""
 
 
-def proven(path: Path, reference: Reference, found: Settled, guards: Sequence[Guard] = ()) -> tuple[Parity, list[str]]:
+def proven(
+    path: Path, reference: Reference, found: Settled, guards: Sequence[Guard] = ()
+) -> tuple[Comparison, list[str]]:
     """Compare ``path`` with ``reference`` at every size; return the worst comparison, and what is to be said.
 
     Raises CheckFailed for the first size that does not agree, NotExportable where forward() takes another road.
     """
-    worst: list[Parity] = []
+    worst: list[Comparison] = []
     notes: list[str] = []
+    kinds = {str(place): kind for place, kind in enumerate(output_kinds.of(onnx_file.read(path)).values())}
     try:
         with OrtRuntime(path) as runtime:
             for guard in guards:
-                notes += _tried(guard, runtime, reference, found)
+                notes += _tried(guard, runtime, reference, found, kinds)
             for lengths, arrays in _calls(found):
                 try:
                     wanted = reference.run(feeds := reference.fed(arrays))
                 except (DoesNotRun, NotAvailable):  # at lengths that nobody asked for
                     notes += [f"forward() itself does not run with {_at(lengths)}."]
                     continue
-                worst.append(_compared(wanted, feeds, runtime, reference))
+                worst.append(_compared(wanted, feeds, runtime, reference, kinds))
                 _require(worst[-1], lengths)
     except NotLoadable as error:
         if reference.precision == "fp32":
@@ -59,11 +64,11 @@ def proven(path: Path, reference: Reference, found: Settled, guards: Sequence[Gu
             f"The module computes in {reference.precision} inside, for which ONNX Runtime has no CPU kernels.",
             "Export module.float(), and take the casts out of forward(); nnx convert makes the half-precision file.",
         ) from error
-    least = min(worst, key=lambda one: (one.passed, one.sqnr_db))
+    least = min(worst, key=lambda one: (one.passed, math.inf if one.sqnr_db is None else one.sqnr_db))
     return replace(least, samples=max(one.samples for one in worst)), list(dict.fromkeys(notes))
 
 
-def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Parity:
+def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Comparison:
     """:func:`proven` for a module that takes ``inputs`` ``(S, ...)``, whose first axis is the batch."""
     example = examples.of_arrays(inputs, "the inputs given", takes={name: Input(name) for name in inputs})
     return proven(path, *settle(module, example))[0]
@@ -75,7 +80,7 @@ def _calls(found: Settled) -> Iterator[tuple[dict[str, int], Arrays]]:
     for lengths in _sizes(found):
         yield lengths, example.at(lengths)
     if isinstance(example, Kept):
-        count = min(max(example.first_lengths().values(), default=0), parity.SAMPLES)
+        count = min(max(example.first_lengths().values(), default=0), running.SAMPLES)
         for start in range(0, count, _LARGE.stop - 1):
             part = example.rows(start, min(start + _LARGE.stop - 1, count))
             yield {**found.lengths, BATCH: min(_LARGE.stop - 1, count - start)}, part
@@ -99,7 +104,9 @@ def _sizes(found: Settled) -> Iterator[dict[str, int]]:
         yield from ({**traced, name: traced[name] + 2 * found.scale} for name in others)
 
 
-def _tried(guard: Guard, runtime: OrtRuntime, reference: Reference, found: Settled) -> list[str]:
+def _tried(
+    guard: Guard, runtime: OrtRuntime, reference: Reference, found: Settled, kinds: Mapping[str, Kind]
+) -> list[str]:
     """What to say about a guard, after both were run where it does not hold."""
     lengths = {**found.lengths, guard.axis: guard.broken_at}
     if sum(array.nbytes for array in found.example.at(found.lengths).values()) * guard.broken_at > _MOST_BYTES:
@@ -109,7 +116,7 @@ def _tried(guard: Guard, runtime: OrtRuntime, reference: Reference, found: Settl
     except (DoesNotRun, NotAvailable):  # the same limits as the module's
         return []
     try:
-        agrees = _compared(wanted, feeds, runtime, reference).passed
+        agrees = _compared(wanted, feeds, runtime, reference, kinds).passed
     except RunFailed:
         agrees = False
     if agrees:
@@ -121,42 +128,25 @@ def _tried(guard: Guard, runtime: OrtRuntime, reference: Reference, found: Settl
     )
 
 
-def _compared(wanted: Arrays, feeds: Arrays, runtime: OrtRuntime, reference: Reference) -> Parity:
+def _compared(
+    wanted: Arrays, feeds: Arrays, runtime: OrtRuntime, reference: Reference, kinds: Mapping[str, Kind]
+) -> Comparison:
     got = run(runtime, feeds)
     if list(wanted) != list(got) and len(wanted) != len(got):
         raise NotExportable(
             f"forward() returns {len(wanted)} tensors at one size and {len(got)} at another.",
             "Let it return as many at every size.",
         )
-    pairs = [_comparable(want, have) for want, have in zip(wanted.values(), got.values(), strict=True)]
-    return min(
-        (parity.compare(want, have, precision=reference.precision) for want, have in pairs),
-        key=lambda one: (one.passed, one.sqnr_db),
-    )
+    wanted_call, call = ({str(place): value for place, value in enumerate(each.values())} for each in (wanted, got))
+    samples = max((len(array) for array in feeds.values() if array.ndim), default=1)
+    return compare([wanted_call], [call], precision=reference.precision, samples=samples, kinds=kinds)
 
 
-def _comparable(want: npt.NDArray[Any], have: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Both, without what is equal and no number: NaN beside NaN, an infinity beside the same one."""
-    if want.shape != have.shape:
-        return want, np.empty(0)
-    if not want.size:
-        return np.zeros((1, 1)), np.zeros((1, 1))
-    if not np.issubdtype(want.dtype, np.inexact):
-        return (
-            (want.astype(np.float64), have.astype(np.float64))
-            if want.ndim
-            else (np.full((1, 1), want), np.full((1, 1), have))
-        )
-    same = ~np.isfinite(want) & ((want == have) | (np.isnan(want) & np.isnan(have)))
-    shape = want.shape if want.ndim else (1, 1)
-    return np.where(same, 0, want).reshape(shape), np.where(same, 0, have).reshape(shape)
-
-
-def _require(found: Parity, lengths: Mapping[str, int]) -> None:
+def _require(found: Comparison, lengths: Mapping[str, int]) -> None:
     if not found.passed:
         at = _at(lengths)
         raise CheckFailed(
-            f"Parity failed: the export{' at ' + at if at else ''} does not agree with PyTorch ({found}).",
+            f"Parity failed: the export{' at ' + at if at else ''} does not agree with PyTorch: {found.why} ({found}).",
             "No file was written. Another --opset may help, or real inputs with --samples.",
         )
 

@@ -8,7 +8,7 @@ import torch
 
 from exporters import torch_onnx
 from exporters.atomic_file import sha256_of, staged
-from toolchain.accuracy import parity
+from toolchain.accuracy import running
 from toolchain.conversion import export_proof
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.settling import settle
@@ -54,7 +54,7 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
     """Export a trained recipe to ``dst``, proven on its test split."""
     module = recipe.model()
     checkpoint.load_weights(module, weights)
-    test = samples.of_test_split(recipe, data, parity.SAMPLES)
+    test = samples.of_test_split(recipe, data, running.SAMPLES)
     example = examples.of_arrays(test.inputs, test.source)
     return _proven(
         module,

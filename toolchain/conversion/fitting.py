@@ -1,6 +1,5 @@
 """The one road from a model file to a proven one in another precision: refused, prepared, made, judged, named."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,8 @@ from exporters import onnx_file
 from exporters.artifact import Artifact
 from exporters.atomic_file import remove_leftovers, staged
 from exporters.model_file import ModelFile
-from toolchain.accuracy import gate
 from toolchain.accuracy.status import Status
+from toolchain.conversion import refusal
 from toolchain.conversion.given import Source
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Precision, Ready
@@ -28,8 +27,8 @@ def convert(
     """Write ``model`` in ``precision`` to ``dst``, as it is or with the fewest nodes found put back in float.
 
     What can be refused is refused before ``given`` reads any data. Without a requirement the result is compared by its
-    precision's rule, and where there are labels by :data:`gate.DEFAULT`. With one, and with a budget, a version that
-    does not pass starts a search. No file is left unless one passes.
+    precision's rule, and where there are labels by :data:`gate.DEFAULT`. A version that does not pass starts a search,
+    if there is a budget. No file is left unless one passes.
 
     Raises BadUsage, CheckFailed, Undecided, and what the exporters raise.
     """
@@ -52,36 +51,32 @@ def fit(
 ) -> Proven:
     """Write a version of ``src`` to ``dst`` that meets ``goal`` on ``judged_on``; leave no file when none does."""
     remove_leftovers(dst.parent)
-    trial = Trial(src, ready, judged_on, goal)
+    trial = Trial(src, ready, precision, judged_on, goal)
     plan = None
     with staged(dst) as candidate:
         artifact = ready.make(candidate, goal.exclude, goal.methods)
         got = trial.outputs(candidate)
         verdict = trial.judge(got)
-        if goal.requirement is None:
-            compared = trial.compare(got, precision, required=True)
-            if verdict is not None and verdict.status is Status.UNPROVEN:
-                raise CheckFailed(verdict.text, "Give --max-drop to search which nodes must stay in float for it.")
-            if verdict is not None:
-                gate.require(verdict)
-        else:
-            assert verdict is not None
-            if verdict.status is not Status.OK and goal.budget_s:
-                progress.note(f"every node converted: {verdict.brief}; searching which to put back in float")
-                journal = dst.with_name(f"{dst.name}.search.json")
-                plan = trial.search(
-                    verdict, lambda on: rank(candidate, ready, on, progress), journal=journal, progress=progress
-                )
-                artifact = _made_by(plan, candidate, ready)
-                got = trial.outputs(candidate)
-                verdict = trial.judge(got, trial.final) or verdict
-            gate.require(verdict)
-            compared = trial.compare(got, precision, required=False)
-            if compared.sqnr_db == -math.inf:  # of an output that the gate did not look at
-                raise CheckFailed("An output of the result is not finite, or has another shape.", "Report it.")
-    made = replace(artifact, path=dst)
+        if verdict.status is not Status.OK and goal.budget_s:
+            progress.note(f"every node converted: {verdict.brief}; searching which to put back in float")
+            if goal.requirement is None:
+                progress.note(f"nothing is required, so for {goal.budget_s:g} s at most; --budget gives it longer")
+            journal = dst.with_name(f"{dst.name}.search.json")
+            plan = trial.search(
+                verdict, lambda on: rank(candidate, ready, on, progress), journal=journal, progress=progress
+            )
+            artifact = _made_by(plan, candidate, ready)
+            got = trial.outputs(candidate)
+            verdict = trial.judge(got, trial.final)
+        compared = trial.compare(got)
+        refusal.require(verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress))
     return Proven(
-        artifact=made, parity=compared, proven_on=judged_on.source, verdict=verdict, plan=plan, judged_on=judged_on
+        artifact=replace(artifact, path=dst),
+        parity=compared,
+        proven_on=judged_on.source,
+        verdict=verdict if trial.gated else None,
+        plan=plan,
+        judged_on=judged_on,
     )
 
 

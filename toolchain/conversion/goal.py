@@ -18,3 +18,8 @@ class Goal:
     budget_s: float = 0.0
     exclude: tuple[str, ...] = ()
     methods: Mapping[str, Method] = field(default_factory=dict)
+
+
+def default_budget_s(requirement: Requirement | None) -> float:
+    """How long to search where nobody says: where nothing is required a file that is plainly broken is worth a try."""
+    return 60.0 if requirement is None else 600.0

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from exporters.artifact import Artifact
 from exporters.model_file import ModelFile
+from toolchain.accuracy.comparison import Comparison
 from toolchain.accuracy.gate import Verdict
-from toolchain.accuracy.parity import Parity
 from toolchain.conversion.record import Plan
 from toolchain.inputs.samples import Samples
 
@@ -20,7 +20,7 @@ class Proven:
     """
 
     artifact: Artifact
-    parity: Parity
+    parity: Comparison
     proven_on: str
     verdict: Verdict | None = None
     plan: Plan | None = None

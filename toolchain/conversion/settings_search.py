@@ -17,12 +17,13 @@ from exporters.artifact import Artifact
 from exporters.model_file import ModelFile
 from runtimes.session_settings import KEY, SessionSettings, code
 from toolchain import machine
-from toolchain.accuracy import parity
+from toolchain.accuracy.comparison import compare
 from toolchain.accuracy.status import Status
 from toolchain.bench import benchmark
 from toolchain.bench import candidates as bench_candidates
 from toolchain.bench.effort import Effort
 from toolchain.bench.judgement import Judge, Judgement, Outputs
+from toolchain.bench.judging import as_calls, kinds_of
 from toolchain.bench.record import Benchmark, Row, Setting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import CheckFailed
@@ -244,10 +245,11 @@ def _same_within(precision: str) -> Judge:
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
         if baseline is None:
             return Judgement()
-        compared = parity.compare_all(baseline[1], outputs, precision=precision)
+        expected, given = as_calls(baseline[1]), as_calls(outputs)
+        compared = compare(expected, given, precision=precision, kinds=kinds_of(row))
         if compared.passed:
             return Judgement()
-        reason = f"Its outputs differ from those with default settings: {compared}."
+        reason = f"Its outputs differ from those with default settings: {compared.why} ({compared})."
         return Judgement(status=Status.UNPROVEN, reason=reason)
 
     return judge

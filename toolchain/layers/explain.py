@@ -8,7 +8,7 @@ from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.ort_profile import CONVERSIONS, NodeTime, Unfused
 from toolchain import machine
-from toolchain.accuracy import parity
+from toolchain.accuracy import running
 from toolchain.inputs import samples
 from toolchain.inputs.samples import Samples
 from toolchain.layers import damage
@@ -29,7 +29,7 @@ _NAMED = 3
 def inputs(model: ModelFile, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
     """What to explain ``model`` on: samples of ``source``, a file or a recipe's test split; without it from a seed."""
     if source is not None:
-        return samples.named(source, data_folder, split="test", count=parity.SAMPLES, model=model)
+        return samples.named(source, data_folder, split="test", count=running.SAMPLES, model=model)
     progress.warn("No real inputs given: errors and times are those on seeded random values.")
     return samples.random_for_model(model, 8)
 

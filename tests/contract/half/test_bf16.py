@@ -58,6 +58,7 @@ def test_bf16_passes_parity_and_records_where_it_comes_from(name: str, exported:
     assert onnx_file.precision_of(ModelFile(dst).proto) == "bf16"
     assert provenance.read(ModelFile(dst).proto)["precision"] == "bf16"
     found = compared(dst, src, MODELS[name].samples(64, seed=2), precision="bf16")
+    assert found.sqnr_db is not None
     assert found.sqnr_db > 35
     assert bf16.convert(ModelFile(src), tmp_path / "again.onnx").sha256 == made.sha256
 

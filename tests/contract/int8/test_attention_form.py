@@ -15,7 +15,7 @@ from exporters.int8 import attention_form
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8.targets import TARGETS
 from exporters.model_file import ModelFile
-from toolchain.accuracy import parity
+from tests.contract.comparing import outputs_of
 from toolchain.stats import sqnr_db
 
 HIDDEN, HEADS, TOKENS, LAYERS = 64, 4, 16, 2
@@ -88,8 +88,8 @@ def test_an_exported_encoder_loses_its_transposes_and_keeps_its_results(
     assert before - after == {"Transpose": 4 * LAYERS, "Reshape": 4 * LAYERS}
     assert not after - before
     onnx_file.save(flat, tmp_path / "flat.onnx")
-    expected = parity.outputs_of(src, samples(masked))["sentence"]
-    np.testing.assert_array_equal(parity.outputs_of(tmp_path / "flat.onnx", samples(masked))["sentence"], expected)
+    expected = outputs_of(src, samples(masked))["sentence"]
+    np.testing.assert_array_equal(outputs_of(tmp_path / "flat.onnx", samples(masked))["sentence"], expected)
 
 
 def test_its_dynamic_int8_has_the_form_and_says_so(encoder: tuple[Path, bool], tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_its_dynamic_int8_has_the_form_and_says_so(encoder: tuple[Path, bool], t
     assert f"{LAYERS} Attention nodes" in made.notes[0]
     assert provenance.read(model)["steps"] == made.notes[0]
     given = samples(masked)
-    assert sqnr_db(parity.outputs_of(src, given)["sentence"], parity.outputs_of(made.path, given)["sentence"]) > 25
+    assert sqnr_db(outputs_of(src, given)["sentence"], outputs_of(made.path, given)["sentence"]) > 25
 
 
 def test_a_node_that_is_excluded_stays_in_float(encoder: tuple[Path, bool], tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_a_node_that_is_excluded_stays_in_float(encoder: tuple[Path, bool], tmp_
     assert {node.name for node in model.graph.node if node.op_type == "MatMul"} == set(products[1:])
     assert provenance.read(model)["float_nodes"] == ", ".join(sorted(products[1:]))
     given = samples(masked)
-    expected = parity.outputs_of(src, given)["sentence"]
-    gain = [sqnr_db(expected, parity.outputs_of(path, given)["sentence"]) for path in (plain.path, made.path)]
+    expected = outputs_of(src, given)["sentence"]
+    gain = [sqnr_db(expected, outputs_of(path, given)["sentence"]) for path in (plain.path, made.path)]
     assert gain[1] > gain[0]
 
 

@@ -12,7 +12,7 @@ from exporters.errors import BadModelFile, NotApplicable, WrongResult
 from exporters.int8 import dynamic as int8_dynamic
 from exporters.int8.targets import TARGETS
 from exporters.model_file import ModelFile
-from toolchain.accuracy import parity
+from tests.contract.comparing import outputs_of
 from toolchain.stats import sqnr_db
 
 INT8 = TARGETS["x86-avx2"]  # whose 7 bits saturate on no CPU that runs the tests
@@ -47,7 +47,7 @@ def product(given: str, weight: str, made: str, name: str) -> onnx.NodeProto:
 
 
 def quality_db(src: Path, made: Path, samples: dict[str, np.ndarray] = SAMPLES) -> float:
-    return sqnr_db(parity.outputs_of(src, samples)["y"], parity.outputs_of(made, samples)["y"])
+    return sqnr_db(outputs_of(src, samples)["y"], outputs_of(made, samples)["y"])
 
 
 def float_weights(path: Path) -> list[str]:

@@ -8,10 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolchain import records
-from toolchain.accuracy.gate import DEFAULT, LEVEL, Requirement, Verdict, judge, require, samples_needed
+from toolchain.accuracy import gate
+from toolchain.accuracy.gate import DEFAULT, LEVEL, Requirement, Verdict, require, samples_needed
 from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, ExitCode, Undecided, explain
 from toolchain.stats import paired_drop, paired_score
+
+
+def judge(
+    requirement: Requirement, reference: np.ndarray, given: np.ndarray, labels: np.ndarray | None = None
+) -> Verdict:
+    """The verdict on a model of one output, run in one call."""
+    return gate.judge(requirement, [{"y": reference}], [{"y": given}], labels)
 
 
 def scores(answers: np.ndarray, classes: int = 3) -> np.ndarray:

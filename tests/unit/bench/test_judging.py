@@ -45,7 +45,7 @@ def test_a_row_has_the_status_that_the_gate_gives(count: int, lost: int, gained:
     numbers = np.arange(count)
     reference = scores(np.where((numbers >= lost) & (numbers < lost + gained), wrong, labels))
     found = scores(np.where(numbers < lost, wrong, labels))
-    verdict = gate.judge(requirement, reference, found, labels)
+    verdict = gate.judge(requirement, [{"0": reference}], [{"0": found}], labels)
     before, after = rows()
     judgement = judge_with(samples_with(labels), requirement=requirement)(after, (found,), (before, (reference,)))
     assert judgement.status is verdict.status

@@ -1,0 +1,75 @@
+"""From what a model gives, sequences and maps too, to arrays that can be compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class NotAlike(Exception):
+    """Two values that cannot be compared; the message goes on after an output's name."""
+
+
+def unfolded(name: str, expected: Sequence[Any], got: Sequence[Any]) -> dict[str, tuple[list[Array], list[Array]]]:
+    """(The reference's arrays, the result's), one a call each, by the name of the output or of a part of it.
+
+    A sequence has parts ``name[0]``, ``name[1]``; a map, or a list of maps such as ZipMap gives, is one array whose
+    last axis are the keys. Raises NotAlike where the two are not built alike.
+    """
+    found: dict[str, tuple[list[Array], list[Array]]] = {}
+    for wanted, given in zip(expected, got, strict=True):
+        before, after = list(_parts(name, wanted)), list(_parts(name, given))
+        if [part[:2] for part in before] != [part[:2] for part in after]:
+            raise NotAlike(f"has {len(after):,} parts, and others than the {len(before):,} of the reference")
+        for (part, _, w), (_, _, g) in zip(before, after, strict=True):
+            if _sort(w) != _sort(g):
+                raise NotAlike(f"is {g.dtype}, and {w.dtype} in the reference")
+            pair = found.setdefault(part, ([], []))
+            pair[0].append(w)
+            pair[1].append(g)
+    return found
+
+
+def flat(call: Mapping[str, Any]) -> dict[str, Array]:
+    """One call's outputs as arrays only, by the names that :func:`unfolded` gives; texts as numpy's own."""
+    parts = [part for name, value in call.items() for part in _parts(name, value)]
+    return {name: array.astype(str) if array.dtype.kind == "O" else array for name, _, array in parts}
+
+
+def lifted(array: Array, batch: int | None) -> Array:
+    """With the samples on axis 0: an output without a batch axis is one sample a call."""
+    if batch is None or batch >= array.ndim:
+        return array[np.newaxis]
+    return np.moveaxis(array, batch, 0)
+
+
+def axis_before(axis: int, batch: int | None) -> int:
+    """Which axis of an output ``axis`` (1 or more) of the lifted one was."""
+    return axis if batch is not None and axis > batch else axis - 1
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, tuple[Any, ...], Array]]:
+    """(Name, the keys if it was made of maps, array)."""
+    if isinstance(value, dict):
+        keys = tuple(sorted(value))
+        yield name, keys, np.array([np.asarray(value[key]) for key in keys])
+    elif isinstance(value, (list, tuple)):
+        if value and all(isinstance(each, dict) for each in value):
+            keys = tuple(sorted(value[0]))
+            if any(tuple(sorted(each)) != keys for each in value):
+                raise NotAlike("has maps with different keys")
+            yield name, keys, np.array([[np.asarray(each[key]) for key in keys] for each in value])
+            return
+        for index, each in enumerate(value):
+            yield from _parts(f"{name}[{index}]", each)
+    else:
+        array = np.asarray(value)
+        yield name, (), array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _sort(array: Array) -> str:
+    """Floats of every width are one sort, and so are whole numbers, texts, truths."""
+    return {"i": "whole", "u": "whole", "f": "float", "b": "bool"}.get(array.dtype.kind, "text")

@@ -1,0 +1,53 @@
+"""What a model file gives, call by call, for comparing it."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from exporters import onnx_file
+from exporters.batch_axes import BatchAxes
+from exporters.feeds import SampleSet, calls
+from exporters.half.emulation import emulated
+from exporters.model_file import ModelFile
+from runtimes.base import run
+from runtimes.ort import OrtRuntime
+
+SAMPLES = 256
+"""How many real samples a proof runs on."""
+_PART = 64
+"""Samples that run at once: ten thousand would want gigabytes of activations."""
+_HALVES = ("fp16",)
+Call = Mapping[str, Any]
+
+
+def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False) -> list[Call]:
+    """The outputs of every call, on the CPU, products of int8 summed up as with VNNI or on an Arm.
+
+    ``axes`` are those of the model that the samples belong to: a file made of it is called as it is. ``as_hardware``
+    rounds every result of a file in half precision, as hardware that computes in it does, and the CPU provider does
+    not.
+    """
+    with (
+        _runnable(file, rounded=as_hardware and file.precision in _HALVES) as path,
+        OrtRuntime(path, precise=True) as runtime,
+    ):
+        halves = {spec.name for spec in runtime.inputs if spec.dtype == "float16"}
+        found: list[Call] = []
+        for feeds in calls(samples, axes, _PART):
+            found.append(
+                run(runtime, {name: a.astype("float16") if name in halves else a for name, a in feeds.items()})
+            )
+    return found
+
+
+@contextmanager
+def _runnable(file: ModelFile, *, rounded: bool) -> Iterator[Path]:
+    if not rounded:
+        yield file.path
+        return
+    with tempfile.TemporaryDirectory(prefix="nnx-half-") as folder:
+        path = Path(folder) / "rounded.onnx"
+        onnx_file.save(emulated(file.proto), path)
+        yield path

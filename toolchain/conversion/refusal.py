@@ -1,0 +1,53 @@
+"""What a version that does not pass is refused with: what is wrong, which node does most of it, what helps."""
+
+from collections.abc import Callable
+
+from exporters.errors import ExporterError
+from toolchain.accuracy import gate
+from toolchain.accuracy.comparison import Comparison, FaultKind
+from toolchain.accuracy.gate import Verdict, advice_on_samples
+from toolchain.accuracy.status import Status
+from toolchain.conversion.goal import Goal
+from toolchain.errors import CheckFailed, NnxError, Undecided
+
+_HALVES = ("fp16", "bf16")
+
+
+def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, rank: Callable[[], list[str]]) -> None:
+    """Raise CheckFailed or Undecided for a version that does not pass the gate or, whatever that says, is broken."""
+    if verdict.status is Status.UNDECIDED:
+        raise Undecided(verdict.text, advice_on_samples(verdict))
+    faults = {fault.kind for fault in compared.faults}
+    if FaultKind.BUILD in faults:
+        raise CheckFailed(
+            f"The {precision} model has not the outputs of the original: {compared.why}.",
+            "No file was written. This is a fault of nnx: please report it, with the model if you can.",
+        )
+    if goal.requirement is not None:
+        gate.require(verdict)
+        asked = goal.requirement.min_sqnr_db is not None or goal.requirement.min_cosine is not None
+        if faults & ({FaultKind.FINITE, FaultKind.ANSWERS} if asked else {FaultKind.FINITE}):
+            raise CheckFailed(
+                f"The requirement is met, but not by every output: {compared.why}.", _advice(precision, rank, faults)
+            )
+    elif not compared.passed:
+        raise CheckFailed(
+            f"Parity failed: the {precision} model does not agree with the original: {compared.why} ({compared}).",
+            _advice(precision, rank, faults),
+        )
+    elif verdict.status is Status.UNPROVEN:
+        raise CheckFailed(verdict.text, _advice(precision, rank, faults))
+
+
+def _advice(precision: str, rank: Callable[[], list[str]], faults: set[FaultKind]) -> str:
+    option = "--keep-fp32" if precision in _HALVES else "--exclude"
+    try:
+        worst = next(iter(rank()), None)
+    except (ExporterError, NnxError):  # a graph whose layers cannot be compared: then nobody knows
+        worst = None
+    if FaultKind.FINITE in faults and precision in _HALVES:
+        calibrate = "Give --calibration, so that nodes whose values overflow stay in fp32"
+    else:
+        calibrate = "Give --min-sqnr DB with a longer --budget, so that a search finds the nodes to leave in float"
+    node = f"; the most damaging is {worst}: {option} {worst}" if worst else f", or {option} NODE"
+    return f"No file was written. {calibrate}{node}."
