@@ -1,4 +1,6 @@
 """What a model must keep of its reference, by one rule for all commands.
 
-:mod:`.metrics` of the task, the :mod:`.gate` on them, :mod:`.parity` of outputs; a :mod:`.status` is what comes of it.
+:mod:`.metrics` of the task, the :mod:`.gate` on them, the :mod:`.comparison` of outputs; a :mod:`.status` comes of it.
+A model is :mod:`.running` call by call; :mod:`.output_kinds` says what an output is, :mod:`.channels` and
+:mod:`.agreement` how numbers and answers are compared.
 """

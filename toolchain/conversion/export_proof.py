@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 
-from exporters import onnx_file
 from exporters.errors import NotExportable
 from exporters.torch_guards import Guard
 from exporters.torch_module import Input
@@ -44,7 +44,10 @@ def proven(
     """
     worst: list[Comparison] = []
     notes: list[str] = []
-    kinds = {str(place): kind for place, kind in enumerate(output_kinds.of(onnx_file.read(path)).values())}
+    kinds = {
+        str(place): kind
+        for place, kind in enumerate(output_kinds.of(onnx.load(path, load_external_data=False)).values())
+    }
     try:
         with OrtRuntime(path) as runtime:
             for guard in guards:
