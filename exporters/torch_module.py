@@ -37,14 +37,21 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 
 def isolated(module: torch.nn.Module) -> torch.nn.Module:
     """A copy with buffers and attributes of its own that shares the parameters: what a run changes stays in it."""
-    shared = {id(parameter): parameter for parameter in module.parameters()}
+    known: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
+    for layer in module.modules():
+        # what weight_norm and spectral_norm computed last: they do so anew before each run, and it cannot be copied
+        computed = [value for value in vars(layer).values() if isinstance(value, torch.Tensor) and not value.is_leaf]
+        known |= {id(value): value.detach().clone() for value in computed}
     try:
-        made: torch.nn.Module = copy.deepcopy(module, dict(shared))
+        made: torch.nn.Module = copy.deepcopy(module, known)
     except Exception as error:
         raise NotExportable(
             f"{type(module).__qualname__} cannot be copied, so a run would change it: {in_words(error)}.",
             "Keep tensors as parameters or buffers, not as plain attributes.",
         ) from error
+    for layer in list(made.modules()):
+        for name, child in layer.named_children():
+            setattr(layer, name, unwrapped(child))
     return made.eval()
 
 

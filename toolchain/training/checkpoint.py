@@ -20,6 +20,7 @@ RESUME = "resume.pt"
 """The state after the last whole epoch, from which training goes on."""
 _NAMES = ("model", "state_dict", "model_state_dict")
 """Where the model's own weights are looked for when several sets fit: an average's or a teacher's do too."""
+_COMPILED = "_orig_mod."
 _DEEPEST = 3
 _BLOWN_UP = 4
 """torch stores its archives uncompressed: one that unpacks to more than so many times its size is a bomb."""
@@ -83,6 +84,8 @@ class _Candidate:
         """Itself, and itself with every prefix taken off that its names share; AveragedModel's count is no weight."""
         yield self
         weights = {name: value for name, value in self.weights.items() if name != "n_averaged"}
+        if any(f".{_COMPILED}" in name for name in weights):  # of layers that were compiled on their own
+            yield _Candidate(self.place, {name.replace(_COMPILED, ""): weights[name] for name in weights}, _COMPILED)
         prefix = ""
         while len(heads := {name.partition(".")[0] for name in weights}) == 1 and all("." in name for name in weights):
             prefix += f"{heads.pop()}."
@@ -161,7 +164,7 @@ def _unreadable(path: Path, error: Exception) -> BadUsage:
     if refused := re.search(r"(?:GLOBAL|Unsupported (?:class|global):?) ([\w.]+\.\w+)", text):
         return BadUsage(
             f"{path} holds a {refused[1]} beside its weights, and reading one could run code.",
-            'Save the weights alone: torch.save(checkpoint["model"], FILE).',
+            "Save the weights alone: torch.save(model.state_dict(), FILE).",
         )
     if "TorchScript" in text or "constants.pkl" in text:
         return BadUsage(f"{path} is a TorchScript archive, not weights.", _PLAIN)

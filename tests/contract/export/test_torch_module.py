@@ -168,6 +168,22 @@ def test_a_copy_shares_weights_and_keeps_what_it_changes_to_itself() -> None:
     assert copy.get_parameter("inner.weight") is module.inner.weight
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm:FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_layers_that_compute_their_weight_are_copied(norm: Any) -> None:
+    module = nn.Sequential(norm(nn.Linear(4, 3)), nn.ReLU()).eval()
+    x = torch.ones(2, 4)
+    copy = isolated(module)
+    assert torch.equal(copy(x), module(x))
+    assert copy.get_parameter("0.bias") is module.get_parameter("0.bias")
+
+
+def test_compiled_layers_inside_come_out_of_their_wrapper_in_the_copy() -> None:
+    module = nn.Sequential(torch.compile(nn.Linear(4, 3)), nn.ReLU())  # type: ignore[call-overload]
+    assert isinstance(isolated(module).get_submodule("0"), nn.Linear)
+    assert not isinstance(module[0], nn.Linear)
+
+
 @pytest.mark.parametrize("module", [nn.LazyLinear(3), nn.Linear(2, 2, device="meta")], ids=["lazy", "meta"])
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_weights_without_values_are_named(module: nn.Module) -> None:

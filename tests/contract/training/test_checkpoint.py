@@ -39,6 +39,7 @@ def prefixed(prefix: str) -> dict[str, Any]:
         ({"model_state_dict": WEIGHTS, "optimizer": {"state": {}}}, "model_state_dict"),
         ({"state_dict": prefixed("model.")}, "model."),
         ({"n_averaged": torch.tensor(3), **prefixed("module.")}, "module."),
+        ({name.replace(".", "._orig_mod."): value for name, value in WEIGHTS.items()}, "_orig_mod."),
         ({"state": {"net": WEIGHTS}}, "state.net"),
         ({"ema": WEIGHTS, "state_dict": WEIGHTS}, "state_dict"),
     ],
