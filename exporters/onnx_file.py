@@ -1,18 +1,21 @@
 """Reading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
+from exporters import norms
 from exporters.atomic_file import staged
 from exporters.errors import BadModelFile, BadOption, WrongResult
 
 MAX_BYTES = 2**31 - 1
 """What protobuf, and so one file, holds."""
-_NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
-_NORM_IN_PARTS = {"ReduceMean", "Sqrt", "Div"}
+_NORMS = {
+    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+}  # fmt: skip
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -147,9 +150,39 @@ def require_opset(model: onnx.ModelProto, least: int, *, source: object) -> None
 
 
 def has_layer_norms(model: onnx.ModelProto) -> bool:
-    """Whether the graph normalises layers, in one operator or, before opset 17, in parts."""
-    operators = {node.op_type for graph in graphs_of(model) for node in graph.node}
-    return bool(operators & _NORMS) or operators >= _NORM_IN_PARTS
+    """Whether the graph normalises layers, as a transformer does, in one operator or in parts."""
+    return any(
+        any(node.op_type in _NORMS for node in graph.node) or norms.normalizes_layers(graph)
+        for graph in graphs_of(model)
+    )
+
+
+def outer_reads(node: onnx.NodeProto) -> set[str]:
+    """The tensors that graphs inside ``node`` read and do not make: they come from the graphs around it."""
+    found: set[str] = set()
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            read: set[str] = {value.name for value in graph.output}
+            for inner in graph.node:
+                own.update(inner.output)
+                read.update(inner.input)
+                read |= outer_reads(inner)
+            found |= read - own
+    return found - {""}
+
+
+def rename_outer_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let the graphs inside ``node`` read other tensors of the graphs around it."""
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            own |= {name for inner in graph.node for name in inner.output}
+            outer = {name: other for name, other in names.items() if name not in own}
+            for inner in graph.node:
+                for index, name in enumerate(inner.input):
+                    inner.input[index] = outer.get(name, name)
+                rename_outer_reads(inner, outer)
 
 
 def _plain(text: str) -> str:

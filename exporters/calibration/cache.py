@@ -15,7 +15,7 @@ from exporters import provenance
 from exporters.atomic_file import staged
 from exporters.calibration.histogram import BINS, MAX_PER_SAMPLE, Histogram
 
-_VERSION = 1  # of the way in which statistics are taken; a change makes every older file a miss
+_VERSION = 2  # of the way in which statistics are taken; a change makes every older file a miss
 _MAX_FILES = 200  # of at most about a megabyte each
 
 
@@ -37,10 +37,11 @@ def load(folder: Path, name: str) -> dict[str, Histogram] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             names = [str(tensor) for tensor in content["names"]]
             kept = {
-                tensor: Histogram(int(exponent), counts.astype(np.int64), float(lowest), float(highest))
-                for tensor, exponent, counts, lowest, highest in zip(
-                    names, content["exponents"], content["counts"], content["lowest"], content["highest"], strict=True
-                )
+                tensor: Histogram(int(exponent), counts.astype(np.int64), float(lowest), float(highest), bool(boundless))
+                for tensor, exponent, counts, lowest, highest, boundless in zip(
+                    names, content["exponents"], content["counts"], content["lowest"], content["highest"],
+                    content["boundless"], strict=True,
+                )  # fmt: skip
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
@@ -60,6 +61,7 @@ def save(folder: Path, name: str, seen: Mapping[str, Histogram]) -> None:
             counts=np.array([each.counts for each in seen.values()]),
             lowest=np.array([each.lowest for each in seen.values()]),
             highest=np.array([each.highest for each in seen.values()]),
+            boundless=np.array([each.boundless for each in seen.values()]),
         )
     with contextlib.suppress(OSError):  # another process may tidy up at the same time
         for old in sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)[:-_MAX_FILES]:

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from exporters.errors import BadCalibrationData
-
 BINS = 4096
 """Bins over [-limit, limit): at least a quarter of them reach over each side's values, 4 to 8 for each int8 step."""
 MAX_PER_SAMPLE = 65_536
 """Elements of one sample that enter the histogram. On ResNet-18 this moves thresholds by 0.007 % (median), 0.14 %
 (worst) and takes a third of the time off; every element enters the extremes."""
 _CHUNK = 65_536  # elements whose bins are found at once: the temporaries stay in the second-level cache
+_BOUNDLESS = 1e30  # finfo.min is -3.4e38: what stands for infinity, and what overflows once it is multiplied
 _SMALLEST_EXPONENT = -100  # smaller magnitudes may count as 0
 # No step along a sample is a multiple of 2 or 7, the factors of common widths, which would pick the same columns only.
 _STEPS = (1, 3, 5, 11, 13, 17, 23, 29, 37, 47, 59, 73, 97, 131, 163, 197, 257, 331, 419, 521, 653, 821, 1031)
@@ -36,6 +35,7 @@ class Histogram:
     counts: npt.NDArray[np.int64] = field(default_factory=_empty_counts)
     lowest: float = math.inf
     highest: float = -math.inf
+    boundless: bool = False
 
     @property
     def limit(self) -> float:
@@ -51,15 +51,30 @@ class Histogram:
         """The ``BINS + 1`` borders of the bins."""
         return np.arange(-(BINS // 2), BINS // 2 + 1, dtype=np.float64) * self.width
 
+    @property
+    def fault(self) -> str:
+        """Why no range follows from what was seen, as the end of a sentence about the tensor; empty where one does."""
+        if self.boundless:
+            return "reaches infinity"
+        if self.lowest > self.highest:
+            return "is empty or never computed"
+        return "never changes" if self.lowest == self.highest else ""
+
     def add(self, values: npt.NDArray[np.floating], *, name: str = "a tensor") -> None:
-        """Take in ``(N, ...)``, the first axis counting samples; raise BadCalibrationData for NaN or infinity."""
+        """Take in ``(N, ...)``, the first axis counting samples; what is NaN or boundless is left out, and remembered.
+
+        Masks are: before a softmax they hold minus infinity, or the least number that there is.
+        """
+        del name
         if not values.size:
             return
         lowest, highest = float(values.min()), float(values.max())
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
-            raise BadCalibrationData(
-                f"On the calibration data '{name}' becomes NaN or infinite.", "Look at the samples, or at the model."
-            )
+        if not (-_BOUNDLESS < lowest and highest < _BOUNDLESS):  # NaN compares as false
+            self.boundless = True
+            values = values[np.abs(values) < _BOUNDLESS].reshape(1, -1)
+            if not values.size:
+                return
+            lowest, highest = float(values.min()), float(values.max())
         self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
         self._widen(_exponent_above(max(-lowest, highest)))
         per_sample = values.reshape(len(values), -1)
@@ -74,6 +89,7 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Take in all that ``other`` has seen."""
+        self.boundless |= other.boundless
         self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
         self._widen(other.exponent)
         self.counts += _joined(other.counts, self.exponent - other.exponent)

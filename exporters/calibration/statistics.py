@@ -34,14 +34,24 @@ class Statistics:
         symmetric: bool = False,
         methods: Mapping[str, Method] | None = None,
     ) -> dict[str, Range]:
-        """The range of every fp32 activation of the graph: by ``method``, or by that which ``methods`` give it."""
+        """The range of every fp32 activation of the graph: by ``method``, or by that which ``methods`` give it.
+
+        What was seen empty, constant or boundless has none: any would be made up.
+        """
         own = methods or {}
         found = {
             name: range_of(each, method=own.get(name, method), percentile=percentile, symmetric=symmetric)
             for name, each in self.seen.items()
+            if not each.fault
         }
         found |= {name: Range(-1.0 if symmetric else 0.0, 1.0) for name in self.taps.bounded}
         return found | {name: found[root] for name, root in self.taps.same_as.items() if root in found}
+
+
+    def fault_of(self, tensor: str) -> str:
+        """Why ``tensor`` has no range, as the end of a sentence; empty where it has one."""
+        seen = self.seen.get(self.taps.same_as.get(tensor, tensor))
+        return "was not looked at" if seen is None else seen.fault
 
 
 def collect(

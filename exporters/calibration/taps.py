@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from exporters import onnx_file
+
 # Their output takes the scale of their input in a QDQ graph.
 _SAME_SCALE = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"}
 # The same where they are int8 themselves: in float they may choose few of the values.
@@ -32,7 +34,7 @@ def of(model: onnx.ModelProto, in_float: Collection[str] = ()) -> Taps:
     floats = float_tensors(model)
     consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
-        for name in node.input:
+        for name in (*node.input, *onnx_file.outer_reads(node)):
             consumers.setdefault(name, []).append(node)
     outputs = {value.name for value in graph.output}
     parent: dict[str, str] = {}
@@ -47,7 +49,12 @@ def of(model: onnx.ModelProto, in_float: Collection[str] = ()) -> Taps:
             parent[made] = node.input[0]
         else:
             users = consumers.get(made, [])
-            if len(users) == 1 and merges(users[0], constants) and made not in outputs:
+            if (
+                len(users) == 1
+                and users[0].name not in in_float
+                and merges(users[0], constants)
+                and made not in outputs
+            ):
                 parent[made] = users[0].output[0]
     rounded = [node for node in graph.node if node.name not in in_float or _keeps_scale(node, in_float)]
     used = [name for node in rounded for name in (*node.input, *node.output) if name in floats]
@@ -61,6 +68,8 @@ def merges(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> b
     if node.op_type != "Clip":
         return node.op_type == "Relu"
     low, high = [*node.input[1:3], "", ""][:2]
+    if any(name and name not in constants for name in (low, high)):
+        return False  # bounds that are known when it runs
     above = low in constants and bool(numpy_helper.to_array(constants[low]) > 0)
     below = high in constants and bool(numpy_helper.to_array(constants[high]) < 0)
     return not (above or below)

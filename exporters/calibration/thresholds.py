@@ -145,4 +145,4 @@ def _clipped(seen: Histogram, magnitude: float) -> Range:
 def _mirrored(seen: Histogram) -> Histogram:
     """``seen`` with every value also on the other side of 0."""
     largest = max(-seen.lowest, seen.highest)
-    return Histogram(seen.exponent, seen.counts + seen.counts[::-1], -largest, largest)
+    return Histogram(seen.exponent, seen.counts + seen.counts[::-1], -largest, largest, seen.boundless)

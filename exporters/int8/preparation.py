@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import onnx
@@ -11,7 +11,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from exporters import cleaning, onnx_file
+from exporters.calibration import activations
 from exporters.errors import BadModelFile, NotConvertible, WrongResult
+from exporters.int8 import products
 from exporters.library_output import quiet
 from exporters.model_file import ModelFile
 
@@ -22,17 +24,61 @@ _INT8_TYPES = (TensorProto.INT8, TensorProto.UINT8)
 
 
 def preprocessed(src: ModelFile, model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model``, read from ``src``, with shapes inferred, constants and batch norms folded, and every node named."""
+    """``model``, read from ``src``, with shapes inferred, constants and batch norms folded, every node named, and its
+    products in the form that int8 has kernels for.
+
+    None of the library's steps is needed, and each has models that it dies of: what fails is left out.
+    """
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
-    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
+    with quiet():
+        shaped = model if _has_attention(model) else _attempted(_with_symbolic_shapes, model)
+        optimized = _attempted(_optimized, shaped)
+        if optimized is shaped:
+            optimized = _attempted(_optimized, model)
+        found = _attempted(onnx.shape_inference.infer_shapes, optimized)
+    found = _with_types(cleaning.named(found))
+    return products.plain(found)
+
+
+def _attempted(step: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ``step`` makes of a copy of ``model``; the model itself where it fails."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    try:
+        return step(copy)
+    except Exception:  # noqa: BLE001 - a library raises AttributeError, IndexError, anything, of a graph it did not expect
+        return model
+
+
+def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constants and batch norms folded by ONNX Runtime, shapes inferred by onnx."""
+    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder:
         given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
         onnx.save(model, given)  # of a model in memory it loses the shapes that are constants
-        if not _has_attention(model):
-            onnx.save(_with_symbolic_shapes(model), given)
         quant_pre_process(given, ready, skip_symbolic_shape=True)
-        found = onnx.shape_inference.infer_shapes(onnx.load(ready))
-    return cleaning.named(found)
+        return onnx.load(ready)
+
+
+def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with the types of tensors that onnx's inference does not know, as ONNX Runtime finds them.
+
+    It knows its own operators, and gives types where onnx's inference gave up. Where it cannot open the model either,
+    the types stay unknown, and so do ranges.
+    """
+    known = {value.name for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)}
+    unknown = [name for node in model.graph.node for name in node.output if name and name not in known]
+    if not unknown:
+        return model
+    try:
+        session = activations.open_session(activations.tapped(model, unknown))
+    except NotConvertible:
+        return model
+    for value in session.get_outputs():
+        if value.type == "tensor(float)":
+            shape = [axis if isinstance(axis, int | str) else None for axis in value.shape]
+            model.graph.value_info.append(onnx.helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
+    return model
 
 
 def _with_symbolic_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

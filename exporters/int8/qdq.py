@@ -1,25 +1,24 @@
-"""Where int8 goes in a graph: QuantizeLinear/DequantizeLinear pairs around each node that is fast in int8."""
+"""Writes a placement into a graph: QuantizeLinear and DequantizeLinear pairs, integer weights and biases.
+
+ONNX Runtime fuses a node whose inputs come from DequantizeLinear and whose outputs go to QuantizeLinear into an int8
+kernel. Nothing here goes by a name's ending: every name is a fresh one, whatever the graph calls its tensors.
+"""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import TensorsData
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+from onnx import helper, numpy_helper
 
 from exporters import cleaning, onnx_file
-from exporters.calibration import taps
 from exporters.calibration.thresholds import Range
-from exporters.int8.preparation import translated
+from exporters.int8 import operators, placement, weights
+from exporters.int8.placement import Placement, nodes_in_float
 from exporters.int8.targets import Int8Format
+from exporters.int8.weights import Scaling
 
-_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-_KNOWN_OPS = frozenset({*QDQRegistry, *QLinearOpsRegistry})
-_PRODUCTS = ("MatMul", "Gemm")
-_AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
-_SHAPE_OPS = ("Flatten", "Reshape", "Squeeze")
+__all__ = ["gemm_weights", "inserted", "nodes_in_float"]
 
 
 def inserted(
@@ -30,155 +29,232 @@ def inserted(
     exclude: Collection[str] = (),
     gemm_per_tensor: bool = False,
 ) -> onnx.ModelProto:
-    """``model`` (shapes inferred) with int8 weights, int32 biases and a Q/DQ pair on every activation that ``ranges``
-    covers, but for the nodes of ``exclude`` and those of :func:`nodes_in_float`.
+    """``model`` (shapes inferred) with int8 weights, int32 biases and a Q/DQ pair on every activation that int8 reads,
+    but for the nodes of ``exclude`` and what :func:`placement.placed` leaves in float.
 
-    Every other operator that ONNX Runtime has an int8 kernel for takes part: float islands between int8 convolutions
-    cost 10 to 60 % of the speed. What one float node hands to another is not rounded on the way. ``gemm_per_tensor``
-    gives the weights of a Gemm one scale whatever ``int8`` says.
+    What one float node hands to another is not rounded on the way. What an int8 node made stays behind its Q/DQ pair
+    for all its readers: a second, float reader would keep it from running in int8. ``gemm_per_tensor`` gives the
+    weights of a Gemm one scale whatever ``int8`` says.
     """
     onnx_file.require_nodes(model, exclude, source="the model")
-    kept = _with_activations(model, {*exclude, *nodes_in_float(model, int8)})
-    tensors = {name: (np.float32(each.low), np.float32(each.high)) for name, each in ranges.items()}
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    options: dict[str, object] = {"ActivationSymmetric": int8.symmetric, "WeightSymmetric": int8.weight == "int8"}
-    if gemm_per_tensor:
-        one_scale = [{"quant_type": _TYPES[int8.weight], "symmetric": True, "reduce_range": int8.reduce_range}]
-        options["TensorQuantOverrides"] = dict.fromkeys(gemm_weights(model), one_scale)
-    if _has_residual_stream(model):
-        options["OpTypesToExcludeOutputQuantization"] = list(_PRODUCTS)
-    with translated("The model"):
-        quantizer = QDQQuantizer(
-            copy,
-            int8.per_channel,
-            int8.reduce_range,
-            _TYPES[int8.weight],
-            _TYPES[int8.activation],
-            TensorsData(CalibrationMethod.MinMax, tensors),
-            [],
-            sorted(kept),
-            sorted(_KNOWN_OPS),
-            options,
-        )
-        quantizer.quantize_model()
-        quantizer.model.topological_sort()
-    made: onnx.ModelProto = quantizer.model.model
-    _connect_float_nodes(made.graph, kept)
-    made = cleaning.without_dead_parts(made)
-    _leave_outputs_unrounded(made.graph, model.graph)
+    place = placement.placed(model, ranges, int8, exclude)
+    return written(model, place, ranges, int8=int8, gemm_per_tensor=gemm_per_tensor)
+
+
+def written(
+    model: onnx.ModelProto,
+    place: Placement,
+    ranges: Mapping[str, Range],
+    *,
+    int8: Int8Format,
+    gemm_per_tensor: bool = False,
+) -> onnx.ModelProto:
+    """``model`` with the roundings of ``place``."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    _Writer(made, place, ranges, int8, gemm_per_tensor).write()
     return cleaning.without_dead_parts(made)
 
 
 def gemm_weights(model: onnx.ModelProto) -> list[str]:
     """The constants that a Gemm multiplies by."""
-    constants = taps.constants_of(model.graph)
+    constants = {tensor.name for tensor in model.graph.initializer}
     return [node.input[1] for node in model.graph.node if node.op_type == "Gemm" and node.input[1] in constants]
 
 
-def nodes_in_float(model: onnx.ModelProto, int8: Int8Format) -> list[str]:
-    """The names of the nodes that int8 would slow down or blur.
+class _Names:
+    """Names that nothing in a model has yet."""
 
-    Those are ``float_ops``, products of two activations (attention's scores, and those times the values: in int8 a
-    MiniLM is 1.31 times slower), average pools before the classifier, which must round a mean to the scale of what it
-    is the mean of (0.8 dB on a CIFAR-10 net), and in a transformer all but products and convolutions: rounding the
-    residual stream to 8 bits after each addition takes a MiniLM from 42 to 24 dB and gains no time.
-    """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    residual = _has_residual_stream(model)
-    unbounded = {tensor.name for tensor in model.graph.initializer if _holds_infinity(tensor)}
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type in int8.float_ops
-        or (node.op_type == "MatMul" and not constants.intersection(node.input))
-        or node.op_type not in _KNOWN_OPS
-        or (residual and node.op_type not in (*_PRODUCTS, "Conv"))
-        or _is_beyond_the_library(node, int8)
-        or unbounded.intersection(node.input)
-        or (node.op_type == "Clip" and not taps.merges(node, taps.constants_of(model.graph)))
-        or (node.op_type in _AVERAGES and _feeds_classifier(node, model.graph))
-    ]
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._taken: set[str] = set()
+        for graph in onnx_file.graphs_of(model):
+            self._taken |= {each.name for each in (*graph.input, *graph.output, *graph.initializer, *graph.node)}
+            self._taken |= {name for node in graph.node for name in (*node.input, *node.output)}
+
+    def fresh(self, wanted: str) -> str:
+        name, number = wanted, 0
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
 
 
-def _holds_infinity(tensor: onnx.TensorProto) -> bool:
-    """What masks put before a softmax, and no range of integers holds."""
-    return tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()
+@dataclass(frozen=True)
+class _Stored:
+    """The names of a scaling's constants."""
+
+    scale: str
+    zero_point: str
+    axis: int | None
 
 
-def _is_beyond_the_library(node: onnx.NodeProto, int8: Int8Format) -> bool:
-    """What ONNX Runtime's quantizer gets wrong: a Gemm with factors of its own, grouped transposed convolutions."""
-    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if node.op_type == "Gemm":
-        return bool(given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0)
-    return node.op_type == "ConvTranspose" and int8.per_channel and given.get("group", 1) > 1
+@dataclass
+class _Writer:
+    """Goes through the nodes in order; what a node reads is there before it, what it makes is rounded behind it."""
 
+    model: onnx.ModelProto
+    place: Placement
+    ranges: Mapping[str, Range]
+    int8: Int8Format
+    gemm_per_tensor: bool
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    dequantized: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, _Stored] = field(default_factory=dict)
+    scalings: dict[str, Scaling] = field(default_factory=dict)
+    weight_scalings: dict[tuple[str, int | None], Scaling] = field(default_factory=dict)
+    written_weights: dict[tuple[str, int | None], str] = field(default_factory=dict)
 
-def _feeds_classifier(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
-    """Whether only products read ``node``'s output, through whatever changes its shape."""
-    pending, readers = [node], list[onnx.NodeProto]()
-    while pending:
-        made = pending.pop().output[0]
-        for reader in graph.node:
-            if made in reader.input:
-                (pending if reader.op_type in _SHAPE_OPS else readers).append(reader)
-    return all(reader.op_type in _PRODUCTS for reader in readers)
+    def __post_init__(self) -> None:
+        self.names = _Names(self.model)
+        self.constants = self.place.wiring.constants
 
+    def write(self) -> None:
+        self._scale_weights()
+        for value in self.model.graph.input:
+            if value.name in self.place.rounded:
+                self._round(value.name, raw=value.name)
+        removed = {node.name for source in self.place.merged for node in self.place.wiring.readers[source]}
+        for node in self.model.graph.node:
+            if node.name not in removed:
+                self._write(node)
+        del self.model.graph.node[:]
+        self.model.graph.node.extend(self.nodes)
+        kept = [value for value in self.model.graph.value_info if value.name not in self.place.merged]
+        del self.model.graph.value_info[:]
+        self.model.graph.value_info.extend(kept)
 
-def _has_residual_stream(model: onnx.ModelProto) -> bool:
-    """Whether the graph is a transformer's: additions that carry a wide range of values from norm to norm."""
-    return onnx_file.has_layer_norms(model)
+    def _write(self, node: onnx.NodeProto) -> None:
+        original = self.place.wiring.makers[next(filter(None, node.output))]  # as the placement knows it
+        in_float = self.place.computes_in_float(original)
+        if node.op_type in operators.WEIGHTED and not in_float:
+            self._use_weights(node)
+        for index, name in enumerate(node.input):
+            if name in self.constants and name in self.place.rounded and not in_float:
+                node.input[index] = self._dequantized_constant(name)
+            elif name in self.dequantized and not (in_float and self._made_in_float(name)):
+                node.input[index] = self.dequantized[name]
+        inside = {name: read for name, read in self.dequantized.items() if not self._made_in_float(name)}
+        onnx_file.rename_outer_reads(node, inside)
+        self.nodes.append(node)
+        for index, name in enumerate(node.output):
+            made = self.place.merged.get(name, name)
+            if made not in self.place.rounded:
+                continue
+            raw = made
+            if made in self.place.wiring.outputs and not in_float:
+                raw = self.names.fresh(f"{made}_QuantizeLinear_Input")
+            node.output[index] = raw
+            self._round(made, raw=raw)
 
+    def _made_in_float(self, tensor: str) -> bool:
+        return self.place.computes_in_float(self.place.wiring.makers.get(tensor))
 
-def _with_activations(model: onnx.ModelProto, kept: set[str]) -> set[str]:
-    """``kept`` and the Relu or Clip behind each: it is merged into what feeds it."""
-    made = {output for node in model.graph.node if node.name in kept for output in node.output}
-    return kept | {node.name for node in model.graph.node if node.op_type in ("Relu", "Clip") and node.input[0] in made}
+    def _round(self, tensor: str, *, raw: str) -> None:
+        """Put a Q/DQ pair behind ``raw``; its result is called ``tensor`` where that is not ``raw`` itself."""
+        stored = self._stored_scaling(self.place.rounded[tensor])
+        rounded = self.names.fresh(f"{tensor}_QuantizeLinear_Output")
+        result = self.names.fresh(f"{tensor}_DequantizeLinear_Output") if raw == tensor else tensor
+        self._convert("QuantizeLinear", raw, rounded, stored, named=f"{tensor}_QuantizeLinear")
+        self._convert("DequantizeLinear", rounded, result, stored, named=f"{tensor}_DequantizeLinear")
+        self.dequantized[tensor] = result
 
+    def _convert(self, operator: str, source: str, result: str, stored: _Stored, *, named: str) -> None:
+        inputs = [source, stored.scale, stored.zero_point]
+        made = helper.make_node(operator, inputs, [result], self.names.fresh(named))
+        if stored.axis is not None:
+            made.attribute.append(helper.make_attribute("axis", stored.axis))
+        self.nodes.append(made)
 
-def _connect_float_nodes(graph: onnx.GraphProto, kept: Collection[str]) -> None:
-    """Let float nodes read what float nodes made, and not its rounded copy, which the quantizer gives to all readers.
+    def _scaling(self, root: str) -> Scaling:
+        """That of an activation, or of a constant that is stored as one."""
+        if root not in self.scalings:
+            dtype, symmetric = self.int8.activation, self.int8.symmetric
+            if root in self.constants:
+                values = numpy_helper.to_array(self.constants[root])
+                self.scalings[root] = weights.of_constant(values, dtype, symmetric=symmetric)
+            else:
+                self.scalings[root] = weights.of_activation(self.ranges[root], dtype, symmetric=symmetric)
+        return self.scalings[root]
 
-    What an int8 node made stays behind its Q/DQ pair: a second, float reader would keep it from running in int8.
-    """
-    makers = {output: node for node in graph.node for output in node.output}
-    rounded: dict[str, str] = {}  # the output of a DequantizeLinear -> the float that was rounded
-    for node in graph.node:
-        source = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if source is not None and source.op_type == "QuantizeLinear" and _in_float(makers.get(source.input[0]), kept):
-            rounded[node.output[0]] = source.input[0]
-    for node in graph.node:
-        if _in_float(node, kept) and node.op_type != "QuantizeLinear":
-            for index, name in enumerate(node.input):
-                node.input[index] = rounded.get(name, name)
+    def _stored_scaling(self, root: str) -> _Stored:
+        if root not in self.stored:
+            self.stored[root] = self._store(root, self._scaling(root))
+        return self.stored[root]
 
+    def _store(self, name: str, scaling: Scaling) -> _Stored:
+        scale = self._constant(f"{name}_scale", scaling.scale)
+        return _Stored(scale, self._constant(f"{name}_zero_point", scaling.zero_point), scaling.axis)
 
-def _leave_outputs_unrounded(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
-    """Products have int8 kernels with a float result: a last rounding of the outputs costs 1 dB on a CIFAR-10 net.
+    def _constant(self, wanted: str, values: weights.Array) -> str:
+        name = self.names.fresh(wanted)
+        self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
 
-    Where a Relu or a Clip made the output in ``original``, the rounding does its work and stays.
-    """
-    products = {output for node in original.node if node.op_type in _PRODUCTS for output in node.output}
-    makers = {output: node for node in graph.node for output in node.output}
-    for value in graph.output:
-        rounded = makers.get(value.name)
-        if (
-            value.name not in products
-            or rounded is None
-            or rounded.op_type != "DequantizeLinear"
-            or rounded.input[0] not in makers
-        ):
-            continue
-        rounding = makers[rounded.input[0]]
-        product = makers.get(rounding.input[0])
-        read = [name for node in graph.node for name in node.input]
-        alone = read.count(value.name) == 0 and read.count(rounding.input[0]) == 1
-        if product is not None and product.op_type in _PRODUCTS and alone:
-            product.output[0] = value.name
-            graph.node.remove(rounded)
-            graph.node.remove(rounding)
+    def _dequantized_constant(self, name: str) -> str:
+        if name not in self.dequantized:
+            values = numpy_helper.to_array(self.constants[name])
+            rounded = self._constant(f"{name}_quantized", weights.rounded(values, self._scaling(name)))
+            result = self.names.fresh(f"{name}_DequantizeLinear_Output")
+            stored = self._stored_scaling(name)
+            self._convert("DequantizeLinear", rounded, result, stored, named=f"{name}_DequantizeLinear")
+            self.dequantized[name] = result
+        return self.dequantized[name]
 
+    def _sides(self, node: onnx.NodeProto) -> tuple[str, str] | None:
+        """(The weight, the activation) of a node with weights in int8; None for a constant times an activation, whose
+        constant is stored as an activation: no int8 kernel takes weights on that side.
+        """
+        left, right = node.input[:2]
+        return (right, left) if right in self.constants else None
 
-def _in_float(node: onnx.NodeProto | None, kept: Collection[str]) -> bool:
-    """Whether ``node`` computes in float; a graph's input, which has no node, does."""
-    return node is None or node.name in kept or node.op_type not in _KNOWN_OPS
+    def _key(self, node: onnx.NodeProto, weight: str) -> tuple[str, int | None]:
+        per_tensor = not self.int8.per_channel or (self.gemm_per_tensor and node.op_type == "Gemm")
+        return weight, None if per_tensor else operators.weight_axis(node, len(self.constants[weight].dims))
+
+    def _scale_weights(self) -> None:
+        """A weight has one scaling for all its readers of the same axis, wide enough for the bias of each."""
+        biases: dict[tuple[str, int | None], list[tuple[weights.Floats, weights.Array]]] = {}
+        for node in self.model.graph.node:
+            known = self.place.wiring.makers.get(next(filter(None, node.output), ""))
+            if node.op_type not in operators.WEIGHTED or self.place.computes_in_float(known):
+                continue
+            if (sides := self._sides(node)) is None:
+                continue
+            added = biases.setdefault(self._key(node, sides[0]), [])
+            if bias := operators.bias_of(node):
+                input_scale = self._scaling(self.place.rounded[sides[1]]).scale
+                added.append((input_scale, numpy_helper.to_array(self.constants[bias])))
+        for (weight, axis), added in biases.items():
+            values = numpy_helper.to_array(self.constants[weight])
+            plain = weights.of_weight(values, axis=axis, reduce_range=self.int8.reduce_range)
+            self.weight_scalings[weight, axis] = weights.widened(plain, added)
+
+    def _use_weights(self, node: onnx.NodeProto) -> None:
+        sides = self._sides(node)
+        if sides is None:
+            return
+        key = self._key(node, sides[0])
+        if bias := operators.bias_of(node):
+            node.input[2] = self._dequantized_bias(bias, self._scaling(self.place.rounded[sides[1]]), key)
+        node.input[1] = self._dequantized_weight(key)
+
+    def _dequantized_weight(self, key: tuple[str, int | None]) -> str:
+        if key not in self.written_weights:
+            weight, scaling = key[0], self.weight_scalings[key]
+            values = weights.rounded(numpy_helper.to_array(self.constants[weight]), scaling)
+            rounded = self._constant(f"{weight}_quantized", values)
+            result = self.names.fresh(f"{weight}_DequantizeLinear_Output")
+            stored = self._store(weight, scaling)
+            self._convert("DequantizeLinear", rounded, result, stored, named=f"{weight}_DequantizeLinear")
+            self.written_weights[key] = result
+        return self.written_weights[key]
+
+    def _dequantized_bias(self, bias: str, activation: Scaling, key: tuple[str, int | None]) -> str:
+        scaling = weights.of_bias(activation.scale, self.weight_scalings[key])
+        values = weights.rounded_bias(numpy_helper.to_array(self.constants[bias]), scaling)
+        rounded = self._constant(f"{bias}_quantized", values)
+        result = self.names.fresh(f"{bias}_DequantizeLinear_Output")
+        stored = self._store(f"{bias}_quantized", scaling)
+        self._convert("DequantizeLinear", rounded, result, stored, named=f"{bias}_DequantizeLinear")
+        return result

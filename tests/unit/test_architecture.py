@@ -40,7 +40,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
         ("skeleton",),
-        ("atomic_file", "temporary_folder", "processors"),
+        ("atomic_file", "temporary_folder", "processors", "norms"),
         ("errors", "control_groups", "file_lock"),
     ),
 }
