@@ -1,6 +1,6 @@
 """Reading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -138,6 +138,12 @@ def one_line(error: BaseException) -> str:
     """The first line of a library's message, without its colours and its final full stop."""
     lines = [line.strip() for line in _plain(str(error)).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
+
+
+def some(parts: Sequence[str], most: int = 5) -> str:
+    """``parts`` in one line, the first ``most`` of them by name."""
+    left = len(parts) - most
+    return ", ".join(parts[:most]) + (f" and {left} more" if left > 0 else "")
 
 
 def require_opset(model: onnx.ModelProto, least: int, *, source: object) -> None:

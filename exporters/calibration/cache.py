@@ -37,11 +37,18 @@ def load(folder: Path, name: str) -> dict[str, Histogram] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             names = [str(tensor) for tensor in content["names"]]
             kept = {
-                tensor: Histogram(int(exponent), counts.astype(np.int64), float(lowest), float(highest), bool(boundless))
+                tensor: Histogram(
+                    int(exponent), counts.astype(np.int64), float(lowest), float(highest), bool(boundless)
+                )
                 for tensor, exponent, counts, lowest, highest, boundless in zip(
-                    names, content["exponents"], content["counts"], content["lowest"], content["highest"],
-                    content["boundless"], strict=True,
-                )  # fmt: skip
+                    names,
+                    content["exponents"],
+                    content["counts"],
+                    content["lowest"],
+                    content["highest"],
+                    content["boundless"],
+                    strict=True,
+                )
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

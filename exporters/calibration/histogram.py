@@ -69,7 +69,7 @@ class Histogram:
         if not values.size:
             return
         lowest, highest = float(values.min()), float(values.max())
-        if not (-_BOUNDLESS < lowest and highest < _BOUNDLESS):  # NaN compares as false
+        if not max(-lowest, highest) < _BOUNDLESS or math.isnan(lowest):
             self.boundless = True
             values = values[np.abs(values) < _BOUNDLESS].reshape(1, -1)
             if not values.size:

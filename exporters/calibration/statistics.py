@@ -47,7 +47,6 @@ class Statistics:
         found |= {name: Range(-1.0 if symmetric else 0.0, 1.0) for name in self.taps.bounded}
         return found | {name: found[root] for name, root in self.taps.same_as.items() if root in found}
 
-
     def fault_of(self, tensor: str) -> str:
         """Why ``tensor`` has no range, as the end of a sentence; empty where it has one."""
         seen = self.seen.get(self.taps.same_as.get(tensor, tensor))

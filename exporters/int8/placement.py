@@ -344,3 +344,9 @@ def _with_islands(wiring: Wiring, kept: set[str]) -> set[str]:
         if not on_land:
             return kept | islands
         islands -= on_land
+
+
+def nested_products(model: onnx.ModelProto) -> list[str]:
+    """The names of the products and convolutions inside If, Loop and Scan, whose activations nobody looks at."""
+    inner = list(onnx_file.graphs_of(model))[1:]
+    return [node.name or node.output[0] for graph in inner for node in graph.node if node.op_type in operators.WEIGHTED]

@@ -103,7 +103,7 @@ class _Writer:
     stored: dict[str, _Stored] = field(default_factory=dict)
     scalings: dict[str, Scaling] = field(default_factory=dict)
     weight_scalings: dict[tuple[str, int | None], Scaling] = field(default_factory=dict)
-    written_weights: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    written_weights: dict[tuple[str, int | None], tuple[str, _Stored]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names = _Names(self.model)
@@ -240,15 +240,39 @@ class _Writer:
         node.input[1] = self._dequantized_weight(key)
 
     def _dequantized_weight(self, key: tuple[str, int | None]) -> str:
-        if key not in self.written_weights:
-            weight, scaling = key[0], self.weight_scalings[key]
+        """A weight's integers and scales are stored once; each of its readers has a DequantizeLinear of its own.
+
+        An x86 without VNNI that computes precisely changes int8 weights to uint8 when it opens a model, and in ONNX
+        Runtime 1.31 fails at the second product that reads the same: that one reads them through a Reshape that
+        changes nothing, which is folded into a constant of its own before.
+        """
+        weight, scaling = key[0], self.weight_scalings[key]
+        again = key in self.written_weights
+        if not again:
             values = weights.rounded(numpy_helper.to_array(self.constants[weight]), scaling)
-            rounded = self._constant(f"{weight}_quantized", values)
-            result = self.names.fresh(f"{weight}_DequantizeLinear_Output")
-            stored = self._store(weight, scaling)
-            self._convert("DequantizeLinear", rounded, result, stored, named=f"{weight}_DequantizeLinear")
-            self.written_weights[key] = result
-        return self.written_weights[key]
+            self.written_weights[key] = self._constant(f"{weight}_quantized", values), self._store(weight, scaling)
+        integers, stored = self.written_weights[key]
+        if again:
+            integers, stored = self._copied(integers), self._copied_scaling(stored)
+        result = self.names.fresh(f"{weight}_DequantizeLinear_Output")
+        self._convert("DequantizeLinear", integers, result, stored, named=f"{weight}_DequantizeLinear")
+        return result
+
+    def _copied(self, constant: str) -> str:
+        """``constant`` under another name, which costs the file no bytes."""
+        dims = next(tensor.dims for tensor in self.model.graph.initializer if tensor.name == constant)
+        shape = self._constant(f"{constant}_shape", np.array(dims, np.int64))
+        made = self.names.fresh(f"{constant}_again")
+        self.nodes.append(
+            helper.make_node("Reshape", [constant, shape], [made], self.names.fresh(f"{constant}_Reshape"))
+        )
+        return made
+
+    def _copied_scaling(self, stored: _Stored) -> _Stored:
+        """Scales are few: ``stored`` as constants of their own."""
+        values = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        scale, zero = (numpy_helper.to_array(values[name]) for name in (stored.scale, stored.zero_point))
+        return _Stored(self._constant(stored.scale, scale), self._constant(stored.zero_point, zero), stored.axis)
 
     def _dequantized_bias(self, bias: str, activation: Scaling, key: tuple[str, int | None]) -> str:
         scaling = weights.of_bias(activation.scale, self.weight_scalings[key])

@@ -16,9 +16,9 @@ from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
 from exporters.calibration.channel_maxima import channel_maxima
 from exporters.calibration.data import Samples
 from exporters.calibration.statistics import Statistics, collect
-from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method
+from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method, Range
 from exporters.finish import finish
-from exporters.int8 import attention_form, bias_correction, equalization, qdq, stem_fold
+from exporters.int8 import attention_form, bias_correction, equalization, placement, qdq, stem_fold
 from exporters.int8.evidence import Evidence
 from exporters.int8.preparation import MIN_OPSET, preprocessed, refuse_quantized, require_int8, successors
 from exporters.int8.targets import Int8Format
@@ -128,7 +128,9 @@ class StaticInt8:
         self, dst: Path, *, exclude: Collection[str] = (), methods: Mapping[str, Method] | None = None
     ) -> Artifact:
         """Write the int8 version to ``dst``: nodes of ``exclude`` in float, tensors of ``methods`` by their method."""
-        quantized, steps = self._corrected(self._nodes_now(exclude), methods)
+        now = self._nodes_now(exclude)
+        quantized, steps = self._corrected(now, methods)
+        left = self._left_in_float(now)
         chosen = [self._options.method, *(f"{name} by {method}" for name, method in sorted((methods or {}).items()))]
         require_int8(quantized, "QuantizeLinear", src=self._src, precision="int8-static")
         return finish(
@@ -143,9 +145,21 @@ class StaticInt8:
                 "calibration_method": "; ".join(chosen),
                 "steps": "; ".join(steps),
                 "float_nodes": ", ".join(sorted(exclude)),
+                "left_in_float": "; ".join(left),
             },
-            notes=tuple(steps),
+            notes=(*steps, *left),
         )
+
+    def _left_in_float(self, exclude: Collection[str]) -> list[str]:
+        """What is not in int8 though int8 has kernels for it, and why, one sentence each."""
+        place = placement.placed(self._model, self._ranges(self._statistics), self._int8, exclude)
+        told = []
+        if place.unmeasured:
+            reasons = [f"'{name}' {self._statistics.fault_of(name)}" for name in sorted(place.unmeasured)]
+            told.append(f"in float, as the calibration data give no range: {onnx_file.some(reasons)}")
+        if inner := placement.nested_products(self._model):
+            told.append(f"in float, as they lie inside If, Loop or Scan: {onnx_file.some(inner)}")
+        return told
 
     def _nodes_now(self, exclude: Collection[str]) -> set[str]:
         """Those of the graph as it is now, where steps may have merged nodes that the user knows by another name."""
@@ -172,13 +186,16 @@ class StaticInt8:
         exclude: Collection[str] = (),
         methods: Mapping[str, Method] | None = None,
     ) -> onnx.ModelProto:
-        ranges = statistics.ranges(
+        ranges = self._ranges(statistics, methods)
+        return qdq.inserted(model, ranges, int8=self._int8, exclude=exclude, gemm_per_tensor=self._gemm_per_tensor)
+
+    def _ranges(self, statistics: Statistics, methods: Mapping[str, Method] | None = None) -> dict[str, Range]:
+        return statistics.ranges(
             method=self._options.method,
             percentile=self._options.percentile,
             symmetric=self._int8.symmetric,
             methods=methods,
         )
-        return qdq.inserted(model, ranges, int8=self._int8, exclude=exclude, gemm_per_tensor=self._gemm_per_tensor)
 
     def _equalize(self) -> None:
         """Scale channels between layers, and keep that when the outputs come nearer to those of fp32."""

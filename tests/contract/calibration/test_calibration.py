@@ -14,7 +14,7 @@ from exporters.calibration import cache as statistics_cache
 from exporters.calibration import data as calibration_data
 from exporters.calibration.histogram import Histogram
 from exporters.calibration.statistics import Statistics, collect
-from exporters.errors import BadCalibrationData, NotConvertible
+from exporters.errors import NotConvertible
 from exporters.model_file import ModelFile
 from exporters.processors import usable_cores
 from tests.contract.tiny_models import MODELS
@@ -156,11 +156,13 @@ def test_a_fixed_batch_is_kept_to(exported: Exported) -> None:
     assert found["x"].counts.sum() == 8 * 12
 
 
-def test_what_becomes_infinite_inside_is_named(exported: Exported) -> None:
+def test_what_becomes_infinite_inside_has_no_range_and_is_named(exported: Exported) -> None:
     model = ready(exported("mlp"))
-    samples = {"x": np.full((2, 12), 3e38, np.float32)}
-    with pytest.raises(BadCalibrationData, match="becomes NaN or infinite"):
-        activations.fold(model, samples, tensors=taps.of(model).measured, make=Histogram)
+    samples = {"x": np.concatenate([np.full((2, 12), 3e38, np.float32), np.eye(12, dtype=np.float32)])}
+    digest = calibration_data.check(samples, model, source="test")
+    found = collect(model, samples, data_sha256=digest)
+    assert "x" not in found.ranges()
+    assert found.fault_of("x") == "reaches infinity"
 
 
 def test_a_custom_operator_is_said(tmp_path: Path, exported: Exported) -> None:

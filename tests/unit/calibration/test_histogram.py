@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from exporters.calibration.histogram import BINS, MAX_PER_SAMPLE, Histogram
-from exporters.errors import BadCalibrationData
 
 Floats = npt.NDArray[np.float32]
 MAGNITUDES = st.floats(2.0**-60, 2.0**40, width=32)
@@ -67,10 +66,30 @@ def test_large_samples_are_thinned_out_the_same_in_any_batch(samples: int, times
     assert (whole.lowest, whole.highest) == (values.min(), values.max())
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused_by_name(bad: float) -> None:
-    with pytest.raises(BadCalibrationData, match="'conv'"):
-        Histogram().add(np.array([[1.0, bad]], np.float32), name="conv")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, np.finfo(np.float32).min])
+def test_what_is_not_finite_is_left_out_and_remembered(bad: float) -> None:
+    """Masks hold minus infinity: the others' range goes by the others, and whoever wants to round is told."""
+    histogram = seen(np.array([[1.0, bad, -0.5]], np.float32))
+    assert (histogram.lowest, histogram.highest, histogram.counts.sum()) == (-0.5, 1.0, 2)
+    assert histogram.fault == "reaches infinity"
+    other = seen(np.array([[1.0, 2.0]], np.float32))
+    other.merge(histogram)
+    assert other.fault == "reaches infinity"
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (np.zeros((0, 4)), "is empty or never computed"),
+        (np.zeros((3, 4)), "never changes"),
+        (np.full((3, 4), 7.5), "never changes"),
+        (np.full((1, 2), np.inf), "reaches infinity"),
+        (np.array([[0.0, 1e-6]]), ""),
+    ],
+    ids=["empty", "zeros", "one value", "infinite", "small"],
+)
+def test_no_range_is_made_up(values: np.ndarray, fault: str) -> None:
+    assert seen(values.astype(np.float32)).fault == fault
 
 
 def test_nothing_seen_is_an_empty_histogram() -> None:
