@@ -26,7 +26,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("recipes",),
         ("datasets", "accuracy", "processes"),
         ("records",),
-        ("manifest", "console", "stats"),
+        ("manifest", "folder_lock", "console", "stats"),
         ("machine", "artifacts_folder", "strict_json", "progress", "streams", "legible", "regular_file"),
         ("memory_budget",),
         ("errors",),

@@ -61,7 +61,7 @@ def command(
       nnx run digits
       nnx run cifar10 --data ~/cifar10 --batch 1,8,64
     """
-    from toolchain import pipeline
+    from toolchain import folder_lock, pipeline
     from toolchain.bench import judging
     from toolchain.bench.sweep import Sweep
     from toolchain.cli.bench import show
@@ -71,12 +71,14 @@ def command(
     settings = Sweep(
         providers=measuring.providers, batches=measuring.batches, threads=measuring.threads or ()
     ).settings()
+    context, folder = click.get_current_context(), folders.artifacts(recipe)
+    context.with_resource(folder_lock.held(folder, context.obj or ()))
     road = pipeline.Pipeline(
         recipe,
-        folders.artifacts(recipe),
+        folder,
         data_folder=folders.data,
         force=force,
-        command=click.get_current_context().obj,
+        command=context.obj,
         progress=progress,
     )
     measured = pipeline.run(

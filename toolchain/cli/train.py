@@ -42,14 +42,15 @@ def command(
     import json
     from dataclasses import asdict, replace
 
-    from toolchain import pipeline
+    from toolchain import folder_lock, pipeline
     from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
 
     progress = LiveProgress()
     if ablate and resume:
         raise click.UsageError("--ablate starts anew: leave --resume out.")
-    folder = folders.artifacts(recipe)
+    context, folder = click.get_current_context(), folders.artifacts(recipe)
+    context.with_resource(folder_lock.held(folder, context.obj or ()))
     road = pipeline.Pipeline(recipe, folder, data_folder=folders.data, force=not resume, progress=progress)
     if ablate and training.epochs is None:
         training = replace(training, epochs=1)
