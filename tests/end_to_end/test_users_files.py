@@ -95,7 +95,8 @@ def test_a_model_that_never_ends_is_ended(place: Path) -> None:
     start = time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-m", "toolchain", "explain", "endless.onnx", "--timeout", "10s"],
-        cwd=place, env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=place, env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert ended.returncode == 3, ended.stderr
     assert "longer than the 10 s of --timeout" in ended.stderr
