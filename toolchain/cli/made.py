@@ -21,6 +21,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
             "path": str(artifact.path),
             "parity": asdict(made.parity),
             "proven_on": made.proven_on,
+            "rests_on": asdict(made.rests_on),
             "verdict": asdict(made.verdict) if made.verdict else None,
             "plan": json.loads(made.plan.to_json()) if made.plan else None,
             "code": code,
@@ -29,7 +30,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
         print_json(facts)
         return
     print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
-    print_text(f"proven on {made.proven_on}: {made.parity}")
+    print_text(f"proven on {made.rests_on}: {made.parity}")
     if made.verdict is not None:
         print_text(f"accuracy: {made.verdict.word}. {made.verdict.text}")
     if made.plan is not None:

@@ -1,7 +1,10 @@
 """No model file gets its name before it was run and compared; this is the record of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from exporters.artifact import Artifact
 from exporters.model_file import ModelFile
@@ -9,6 +12,26 @@ from toolchain.accuracy.comparison import Comparison
 from toolchain.accuracy.gate import Verdict
 from toolchain.conversion.record import Plan
 from toolchain.inputs.samples import Samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rests:
+    """The samples of a proof: ``inputs`` gives the shape of each input's, the first axis counting them.
+
+    ``real`` and ``samples`` are None of an export, which says it in ``source``.
+    """
+
+    source: str
+    real: bool | None = None
+    samples: int | None = None
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.samples is None:
+            return self.source
+        shapes = ", ".join(f"{name} {list(shape[1:])}" for name, shape in self.inputs.items())
+        unreal = "" if self.real else ", no real data: what real inputs do is not proven"
+        return f"{self.source} ({self.samples:,} sample{'s' if self.samples > 1 else ''} of {shapes}{unreal})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +48,15 @@ class Proven:
     verdict: Verdict | None = None
     plan: Plan | None = None
     judged_on: Samples | None = field(default=None, repr=False)
+
+    @property
+    def rests_on(self) -> Rests:
+        """What it was run on, and whether that was real."""
+        given = self.judged_on
+        if given is None:
+            return Rests(source=self.proven_on)
+        shapes = {name: tuple(np.shape(array)) for name, array in given.inputs.items()}
+        return Rests(source=self.proven_on, real=given.real, samples=len(given), inputs=shapes)
 
     @cached_property
     def file(self) -> ModelFile:
