@@ -1,6 +1,6 @@
 """The record of one model file that nnx made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporters.model_file import ModelFile
@@ -21,6 +21,12 @@ class Artifact:
     sha256: str
     parent_sha256: str | None = None
     notes: tuple[str, ...] = ()
+
+    def placed(self, path: Path) -> "Artifact":
+        """The same at ``path``, to where it was renamed; measured anew where weights beside it were renamed too."""
+        if not (file := ModelFile(path)).external_files:
+            return replace(self, path=path)
+        return replace(self, path=path, size_bytes=file.size_bytes, sha256=file.sha256)
 
     @classmethod
     def of(

@@ -1,13 +1,22 @@
 """Graphs in the form that converters take, and without what nobody reads, by onnx-ir's passes."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 import onnx_ir
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 from onnx_ir import passes
 from onnx_ir.passes import common
 
+from exporters import external_data, folding, skeleton, widening
+from exporters.errors import BadModelFile, NotConvertible
+from exporters.tensors import elements_of
+
 _FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
+_NO_FORM = "com.microsoft.nchwc"  # weights laid out for one machine's caches
+_PASS_ERRORS = (passes.PassError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError, RecursionError)
+_GUARD = ".given"
 
 
 class _OperatorNames:
@@ -20,20 +29,179 @@ class _OperatorNames:
         return value.name or "value"
 
 
-def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with every weight a dense initializer and nothing else, and a name of its own for each node.
+@dataclass(frozen=True)
+class Normal:
+    """A model in the form that converters take, and what is not as it was, in sentences."""
 
-    Weights that stand in Constant nodes, or are listed as inputs too, as older exporters do, count as weights; a
-    Constant that is an output stays what it is.
+    model: onnx.ModelProto
+    notes: tuple[str, ...]
+
+
+def normalized(model: onnx.ModelProto, source: object = "the model") -> Normal:
+    """``model`` in fp32 without functions, with dense weights, and a name of its own for each node.
+
+    What counts as a weight: initializers, sparse ones too; Constant nodes, but outputs; either behind Identity, views,
+    Casts to fp32 and DequantizeLinear (:mod:`.folding`); initializers listed as inputs, as IR 3 has all of them. Where
+    a later IR lists some, they are inputs with a default value: they stay both, and a node between them and their
+    readers keeps converters from taking the default for a constant. Where it lists all that have two axes or more, an
+    old exporter wrote it: they are weights.
+
+    What ONNX Runtime runs and ONNX's checker refuses is brought in order: nodes in any order, names that are missing,
+    weights that are there twice (the last counts), shapes that are stated wrongly.
+
+    Raises BadModelFile for a graph that contradicts itself, or laid out for one machine.
     """
-    made = _through(
-        _dense(model),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveInitializersFromInputsPass(),
-        common.NameFixPass(_OperatorNames()),
-    )
+    if any(entry.domain == _NO_FORM for entry in model.opset_import) and any(
+        node.domain == _NO_FORM for node in model.graph.node
+    ):
+        raise BadModelFile(
+            f"{source} was optimized by ONNX Runtime for one machine (operators of {_NO_FORM}).",
+            "Give the model as it was before, or one optimized at the level 'extended'.",
+        )
+    notes: list[str] = []
+    thin, weights = _apart(_dense(model))
+    _repair(thin)
+    kept = _overridable(thin)
+    listed = [value for value in thin.graph.input if value.name in weights and value.name not in kept]
+    if listed and model.ir_version >= _FIRST_IR_WITH_PLAIN_WEIGHTS:
+        notes.append(f"{len(listed)} weights that are listed as inputs are plain weights of the result")
+    for value in listed:
+        thin.graph.input.remove(value)
+    try:
+        made = _through(
+            thin,
+            common.InlinePass(),
+            common.TopologicalSortPass(),
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            common.NameFixPass(_OperatorNames()),
+        )
+    except _PASS_ERRORS as error:
+        raise BadModelFile(
+            f"The graph in {source} contradicts itself: {_one_line(error)}.", "Copy or export the model again."
+        ) from error
+    for tensor in made.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            name = tensor.name
+            tensor.CopyFrom(weights[tensor.external_data[0].value])
+            tensor.name = name
+    folding.fold(made.graph, keep=kept)
+    if widening.widen(made):
+        notes.append("what is half precision in the source was widened to fp32 first")
+    guard(made)
     made.ir_version = max(made.ir_version, _FIRST_IR_WITH_PLAIN_WEIGHTS)
+    _state_right_shapes(made)
+    return Normal(made, tuple(notes))
+
+
+def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProto:
+    """``model``, normalized, at least at the operator set ``opset``, by ONNX's own converter.
+
+    Raises NotConvertible where that knows no way.
+    """
+    found = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    if found >= opset:
+        return model
+    thin, weights = _apart(model)
+    try:
+        made = named(version_converter.convert_version(thin, opset))
+    except (RuntimeError, ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise NotConvertible(
+            f"{source} has opset {found}, and its operators could not be raised to {opset}: {_one_line(error)}.",
+            "Export it again with --opset 18 or newer.",
+        ) from error
+    for tensor in made.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(weights[tensor.name])
     return made
+
+
+def overridable(model: onnx.ModelProto) -> set[str]:
+    """The names of the inputs that have a default value."""
+    if model.ir_version < _FIRST_IR_WITH_PLAIN_WEIGHTS:
+        return set()
+    return {tensor.name for tensor in model.graph.initializer} & {value.name for value in model.graph.input}
+
+
+def guard(model: onnx.ModelProto) -> None:
+    """Let an Identity stand between each input with a default value and its readers, once."""
+    names = overridable(model)
+    readers = [node for node in model.graph.node if set(node.input) & names]
+    for name in sorted(names):
+        own = [node for node in readers if name in node.input]
+        if all(node.output[0] == name + _GUARD for node in own):
+            continue
+        for node in model.graph.node:
+            folding.rename(node, {name: name + _GUARD})
+        nodes = list(model.graph.node)
+        first = helper.make_node("Identity", [name], [name + _GUARD], name=name + _GUARD)
+        del model.graph.node[:]
+        model.graph.node.extend([first, *nodes])
+
+
+def _overridable(thin: onnx.ModelProto) -> set[str]:
+    """Those of its inputs with a default value that are an interface, and no old exporter's habit."""
+    listed = overridable(thin)
+    matrices = {tensor.name for tensor in thin.graph.initializer if len(tensor.dims) >= 2}
+    return set() if matrices and matrices <= listed else listed
+
+
+def _apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, TensorProto]]:
+    """A copy with stubs, as of weights stored elsewhere, for the large ones; and the weights by name."""
+    made = onnx.ModelProto()
+    external_data.copy_fields(model, made, without="graph")
+    external_data.copy_fields(model.graph, made.graph, without="initializer")
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, tensor in weights.items():  # of those by one name the last, as ONNX Runtime takes them
+        if elements_of(tensor) <= skeleton.SMALL or tensor.data_type == TensorProto.STRING:
+            made.graph.initializer.append(tensor)
+            continue
+        stub = made.graph.initializer.add(name=name, data_type=tensor.data_type, dims=tensor.dims)
+        stub.data_location = TensorProto.EXTERNAL
+        stub.external_data.add(key="location", value=name)
+    return made, weights
+
+
+def _repair(model: onnx.ModelProto) -> None:
+    """What ONNX Runtime takes as it is."""
+    graph = model.graph
+    graph.name = graph.name or "graph"
+    for entry in [entry for entry in model.opset_import if entry.domain == "ai.onnx"]:
+        if any(not other.domain for other in model.opset_import):
+            model.opset_import.remove(entry)
+        else:
+            entry.domain = ""
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    if len(properties) < len(model.metadata_props):
+        del model.metadata_props[:]
+        helper.set_model_props(model, properties)
+    for inner in skeleton.graphs_of(graph):
+        for node in inner.node:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+        for value in (*inner.input, *inner.output, *inner.value_info):
+            for axis in value.type.tensor_type.shape.dim:
+                if axis.HasField("dim_value") and axis.dim_value < 0:
+                    axis.Clear()
+    for function in model.functions:
+        for node in function.node:
+            node.domain = "" if node.domain == "ai.onnx" else node.domain
+
+
+def _state_right_shapes(model: onnx.ModelProto) -> None:
+    """Types for outputs without one; and where stated shapes contradict the operators, the operators' own."""
+    try:
+        skeleton.check(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        tried = skeleton.skeleton(model)
+        del tried.graph.value_info[:]
+        for value in tried.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        skeleton.take_shapes(model.graph, onnx.shape_inference.infer_shapes(tried, data_prop=True).graph)
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".:")
 
 
 def named(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from exporters import onnx_file, provenance
+from exporters import cleaning, external_data, onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.errors import WrongResult
 from exporters.model_file import ModelFile
@@ -24,12 +24,18 @@ def finish(
 
     Raises WrongResult when it is not valid ONNX, or has not the inputs and outputs of ``src``.
     """
-    onnx_file.check(model, step=precision)
+    if onnx_file.invalid(model) and not onnx_file.invalid(src.normal):  # what is no worse than the source may run
+        onnx_file.check(model, step=precision)
     wanted = tuple(value.name for value in src.inputs), tuple(value.name for value in src.outputs)
-    if onnx_file.interface_of(model) != wanted:
+    defaults = cleaning.overridable(model) == cleaning.overridable(src.normal)
+    if onnx_file.interface_of(model) != wanted or not defaults:
         raise WrongResult(f"The {precision} model has other inputs or outputs.", "Report it with the model.")
+    if onnx_file.opset_of(model) > src.opset:
+        notes = (*notes, f"its opset was raised from {src.opset} to {onnx_file.opset_of(model)}")
+    notes = (*src.notes, *notes)
     told = {name: fact for name, fact in facts.items() if fact}
     made_of = {"precision": precision, "parent_sha256": src.sha256, "tools": provenance.tool_versions()}
     provenance.write(model, told | made_of)
     onnx_file.save(model, dst)
-    return Artifact.of(ModelFile.of(model, dst), precision=precision, parent_sha256=src.sha256, notes=notes)
+    made = ModelFile(dst) if external_data.data_path(dst).exists() else ModelFile.of(model, dst)
+    return Artifact.of(made, precision=precision, parent_sha256=src.sha256, notes=notes)

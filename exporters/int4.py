@@ -71,11 +71,11 @@ def convert(
     A product whose packed weight would not be smaller (under about 130 weights, or 5 inputs) stays fp32 as well, and so
     does one inside the graphs of If and Loop. Input features that are no multiple of the block are padded.
 
-    Raises BadModelFile for a file that is not fp32, BadOption for a node that is not there or a format that does not
-    exist, NotApplicable when no product with a constant weight is left.
+    Raises BadModelFile for a file that is quantized already, BadOption for a node that is not there or a format that
+    does not exist, NotApplicable when no product with a constant weight is left.
     """
     form = Int4Format(block_size=block_size, symmetric=symmetric, accuracy_level=accuracy_level)
-    if src.precision != "fp32":
+    if src.precision.startswith("int"):
         raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
     model = src.to_convert()
     onnx_file.require_nodes(model, exclude, source=src)

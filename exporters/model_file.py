@@ -1,20 +1,20 @@
 """One ``.onnx`` file, opened once and handed on with all that is asked of it."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import onnx
-from onnx import external_data_helper, helper
+from onnx import helper
 
-from exporters import cleaning, onnx_file, provenance
+from exporters import cleaning, external_data, onnx_file, provenance
 from exporters.atomic_file import sha256_of
 from exporters.batch_axes import BatchAxes
-from exporters.errors import BadModelFile
 
 _FACTS = ("external_files", "opset", "ir_version", "precision", "inputs", "outputs", "batch_axes", "facts")
+
+_LARGE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ModelFile:
         graph = self._read()
         if not self._whole:
             if self.external_files:  # which the graph does not name any more once they are read
-                onnx_file.read_weights(graph, self.path)
+                external_data.read(graph, self.path)
             self._whole = True
         return graph
 
@@ -66,7 +66,7 @@ class ModelFile:
         """Let the graph go where others need the memory: its facts stay, and the file is read again if it must be."""
         for fact in _FACTS:
             getattr(self, fact)
-        self.__dict__.pop("normal", None)
+        self.__dict__.pop("_normalized", None)
         self._graph, self._whole = None, False
 
     def _read(self) -> onnx.ModelProto:
@@ -74,43 +74,39 @@ class ModelFile:
             self._graph = onnx_file.read(self.path)
         return self._graph
 
-    @cached_property
+    @property
     def normal(self) -> onnx.ModelProto:
         """:attr:`proto` in the form that converters take (:func:`cleaning.normalized`): to be read, not to be changed.
 
-        Raises BadModelFile above 2 GB, where neither onnx's checks nor its shape inference work in memory.
+        Raises BadModelFile for a graph that contradicts itself.
         """
-        size = self.proto.ByteSize()
-        if size > onnx_file.MAX_BYTES:
-            raise BadModelFile(
-                f"{self.path} is {size / 1e9:.1f} GB; models above 2 GB cannot be converted yet.", "Use a smaller one."
-            )
-        return cleaning.normalized(self.proto)
+        return self._normalized.model
 
-    def to_convert(self) -> onnx.ModelProto:
-        """A copy of :attr:`normal` to work on."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not in :attr:`normal` as it was in the file, in sentences."""
+        return self._normalized.notes
+
+    @cached_property
+    def _normalized(self) -> cleaning.Normal:
+        made = cleaning.normalized(self.proto, self)
+        if self.external_files and self.proto.ByteSize() > _LARGE_BYTES:
+            self._graph, self._whole = None, False  # it is there twice now, and the file is read again if it must be
+        return made
+
+    def to_convert(self, least_opset: int = 0) -> onnx.ModelProto:
+        """A copy of :attr:`normal` to work on, raised to ``least_opset``. Raises NotConvertible where it cannot be."""
         made = onnx.ModelProto()
-        made.CopyFrom(self.normal)
+        made.CopyFrom(cleaning.raised(self.normal, least_opset, self))
         return made
 
     @cached_property
     def external_files(self) -> tuple[Path, ...]:
         """The files beside it that hold weights, in the order of their names.
 
-        Raises BadModelFile for one that is not there, or lies outside the model's folder.
+        Raises BadModelFile for what :func:`external_data.pieces` refuses.
         """
-        names = {
-            entry.value
-            for tensor in _tensors(self._read())
-            if external_data_helper.uses_external_data(tensor)
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-        files = [self.path.parent / name for name in sorted(names)]
-        for name, file in zip(sorted(names), files, strict=True):
-            if Path(name).is_absolute() or ".." in Path(name).parts or not file.is_file():
-                raise onnx_file.unreadable_weights(self.path, f"there is no '{name}' in its folder")
-        return tuple(files)
+        return external_data.files_of(external_data.pieces(self._read(), self.path))
 
     @cached_property
     def sha256(self) -> str:
@@ -167,20 +163,12 @@ class ModelFile:
         return provenance.read(self._read())
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant, those inside nodes and nested graphs too."""
-    for graph in onnx_file.graphs_of(model):
-        yield from graph.initializer
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-
-
 def _value(value: onnx.ValueInfoProto) -> Value:
     tensor = value.type.tensor_type
-    shape = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in tensor.shape.dim)
+    shape = tuple(
+        axis.dim_value if axis.dim_value >= 0 and axis.HasField("dim_value") else axis.dim_param or "?"
+        for axis in tensor.shape.dim
+    )
     return Value(value.name, _dtype(value.type), shape)
 
 

@@ -1,17 +1,24 @@
 """Reading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
 
+import errno
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import TensorProto
 
-from exporters import norms
+from exporters import external_data, norms, skeleton
 from exporters.atomic_file import staged
 from exporters.errors import BadModelFile, BadOption, WrongResult
+from exporters.tensors import all_tensors, require_whole
 
-MAX_BYTES = 2**31 - 1
+LARGEST_FILE = 2**31 - 1
 """What protobuf, and so one file, holds."""
+MAX_BYTES = 2**31 - 2**20
+"""Above, weights are written beside the model: a reader may add to it (provenance, session settings)."""
+_NAMING = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EINVAL}
 _NORMS = {
     "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
@@ -21,66 +28,132 @@ _NORMS = {
 def read(path: Path) -> onnx.ModelProto:
     """The graph in a file, without the weights that lie beside it.
 
-    Raises BadModelFile when ``path`` is missing, truncated or not ONNX.
+    Raises BadModelFile when ``path`` is missing, no regular file, truncated, not ONNX, or holds what no reader could
+    take: constants that are not as large as their shape says, types that do not exist, names that are no text.
     """
+    try:
+        size = _size_of(path)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise BadModelFile(
+            f"{path} is not an ONNX file, or it is truncated ({size:,} bytes).", "Copy or export it again."
+        ) from error
+    except OSError as error:
+        if error.errno not in _NAMING:
+            raise  # the machine is at fault, not the file
+        raise BadModelFile(
+            f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions."
+        ) from error
+    if not all(isinstance(text, str) for text in _texts(model)):  # what is not UTF-8 comes as bytes
+        raise BadModelFile(f"{path} is damaged: it holds a name or text that is not UTF-8.", "Copy or export it again.")
+    if not (model.graph.node or model.graph.output) or not model.opset_import:
+        raise BadModelFile(f"{path} holds no ONNX graph.", "Copy or export it again.")
+    require_whole(model, path)
+    _require_types(model, path)
+    return model
+
+
+def _size_of(path: Path) -> int:
+    """Of a regular file that can hold a model; raises OSError and BadModelFile."""
     if not path.exists():
         raise BadModelFile(f"There is no model file {path}.", "Check the path, or make one with `nnx export`.")
     if path.is_dir():
         raise BadModelFile(f"{path} is a folder, not a model file.", "Name the .onnx file inside it.")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError as error:
+    if not path.is_file():
+        raise BadModelFile(f"{path} is a device or a pipe, not a model file.", "Name an .onnx file.")
+    if (size := path.stat().st_size) > LARGEST_FILE:
         raise BadModelFile(
-            f"{path} is not an ONNX file, or it is truncated ({path.stat().st_size:,} bytes).",
-            "Copy or export it again.",
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise BadModelFile(f"{path} holds no ONNX graph.", "Copy or export it again.")
-    return model
+            f"{path} has {size / 1e9:.1f} GB; one ONNX file holds at most 2 GB, with further weights beside it.",
+            "Export it with external data.",
+        )
+    return size
 
 
-def read_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Take the weights that lie beside ``path`` into ``model``, which :func:`read` found there."""
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (FileNotFoundError, onnx.checker.ValidationError) as error:
-        raise unreadable_weights(path, one_line(error)) from error
+def _texts(model: onnx.ModelProto) -> Iterator[str]:
+    """Every name and text in a model, but those in values."""
+    yield from (model.producer_name, model.producer_version, model.domain, model.doc_string)
+    for prop in model.metadata_props:
+        yield from (prop.key, prop.value)
+    for entry in model.opset_import:
+        yield entry.domain
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+    nodes = [node for graph in graphs_of(model) for node in graph.node]
+    for node in (*nodes, *(node for function in model.functions for node in function.node)):
+        yield from (node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.doc_string)
+    for graph in graphs_of(model):
+        yield from (graph.name, graph.doc_string)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield from (value.name, value.doc_string, *(axis.dim_param for axis in value.type.tensor_type.shape.dim))
+    for tensor in all_tensors(model):
+        yield from (tensor.name, tensor.doc_string)
+        for place in tensor.external_data:
+            yield from (place.key, place.value)
 
 
-def unreadable_weights(path: Path, why: str) -> BadModelFile:
-    """The error about weights that should lie beside ``path``."""
-    return BadModelFile(
-        f"{path} keeps weights in a file beside it that could not be read: {why}.",
-        "Copy the external data file into the same folder.",
-    )
+def _require_types(model: onnx.ModelProto, path: Path) -> None:
+    for graph in graphs_of(model):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if (number := value.type.tensor_type.elem_type) not in TensorProto.DataType.values():
+                raise BadModelFile(
+                    f"{path} is damaged: the type {number} of '{value.name}' does not exist.",
+                    "Copy or export it again.",
+                )
 
 
 def check(model: onnx.ModelProto, *, step: str) -> None:
-    """Run onnx's full checker; raise WrongResult, naming ``step``, when the model is not valid or too large for it."""
-    _require_one_file(model)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    """Run onnx's full checker; raise WrongResult, naming ``step``, when the model is not valid."""
+    if why := invalid(model):
         raise WrongResult(
-            f"The model made by the step '{step}' is not valid ONNX: {one_line(error)}.",
+            f"The model made by the step '{step}' is not valid ONNX: {why}.",
             "This is a fault of nnx or of a library below it: report it with the model.",
-        ) from error
+        )
+
+
+def invalid(model: onnx.ModelProto) -> str | None:
+    """Why ``model`` is not valid ONNX, by onnx's full checker; None where it is."""
+    try:
+        skeleton.check(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return one_line(error)
+    return None
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write ``model`` to ``path`` atomically, as one file."""
-    _require_one_file(model)
+    """Write ``model`` to ``path`` atomically; above 2 GB its weights go to ``PATH.data``, which is renamed first."""
     with staged(path) as temporary:
-        onnx.save(model, temporary)
+        if model.ByteSize() <= MAX_BYTES:
+            onnx.save(model, temporary)
+            return
+        beside = external_data.data_path(path)
+        with staged(beside) as weights:
+            external_data.write(model, temporary, weights, location=beside.name)
 
 
-def _require_one_file(model: onnx.ModelProto) -> None:
-    """onnx's checker and its protobuf both end at 2 GB, each in a way of its own."""
-    if model.ByteSize() > MAX_BYTES:
-        raise WrongResult(
-            f"The model is {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2 GB.",
-            "Models with external data are not supported yet: use a smaller one.",
-        )
+def write(model: onnx.ModelProto, path: Path) -> Path:
+    """Write ``model`` to ``path`` in a temporary folder, for a library to open, in two files where one is too small."""
+    if model.ByteSize() <= MAX_BYTES:
+        onnx.save(model, path)
+    else:
+        beside = external_data.data_path(path)
+        external_data.write(model, path, beside, location=beside.name)
+    return path
+
+
+@contextmanager
+def staged_model(final: Path) -> Iterator[Path]:
+    """:func:`staged` for a model that :func:`save` may spread over two files: both take their places, or none."""
+    with staged(final) as temporary:
+        beside = external_data.data_path(temporary)
+        try:
+            yield temporary
+            if beside.exists():
+                external_data.rename(temporary, external_data.data_path(final).name)
+                beside.replace(external_data.data_path(final))
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -144,15 +217,6 @@ def some(parts: Sequence[str], most: int = 5) -> str:
     """``parts`` in one line, the first ``most`` of them by name."""
     left = len(parts) - most
     return ", ".join(parts[:most]) + (f" and {left} more" if left > 0 else "")
-
-
-def require_opset(model: onnx.ModelProto, least: int, *, source: object) -> None:
-    """Raise BadModelFile for a model of an older operator set than ``least``."""
-    if opset_of(model) < least:
-        raise BadModelFile(
-            f"{source} has opset {opset_of(model)}, and this needs {least}.",
-            "Export it again with --opset 18 or newer, or raise it with onnx.version_converter.",
-        )
 
 
 def has_layer_norms(model: onnx.ModelProto) -> bool:

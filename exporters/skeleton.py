@@ -3,21 +3,26 @@
 Both serialize what they are given: three times the weights in memory, and an error above 2 GB.
 """
 
+from collections.abc import Iterator
+
 import onnx
 from onnx import TensorProto, helper
 
-_SMALL = 1024  # elements: constants that hold shapes, axes, scales and the like are read by shape inference
+from exporters import operators
+from exporters.external_data import copy_fields
+from exporters.tensors import elements_of
+
+SMALL = 1024
+"""Elements: constants that hold shapes, axes, scales and the like are read by shape inference."""
+_FOREIGN = "onnxruntime.in.onnx"
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in which each large weight of the main graph is an input of its type and shape instead."""
     made = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _copy(made, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _copy(made.graph, field.name, value)
+    copy_fields(model, made, without="graph")
+    copy_fields(model.graph, made.graph, without="initializer")
+    _rename_foreign(made)
     declared = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if not _is_large(tensor):
@@ -38,7 +43,13 @@ def inferred(model: onnx.ModelProto, *, strict: bool = False, data_prop: bool = 
 
 def add_shapes(model: onnx.ModelProto, *, strict: bool = False, data_prop: bool = True) -> None:
     """Put what :func:`inferred` tells into ``model`` itself. Raises as it does."""
-    _take_shapes(model.graph, inferred(model, strict=strict, data_prop=data_prop).graph)
+    take_shapes(model.graph, inferred(model, strict=strict, data_prop=data_prop).graph)
+
+
+def shaped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` itself, its shapes told anew."""
+    add_shapes(model, data_prop=False)
+    return model
 
 
 def check(model: onnx.ModelProto) -> None:
@@ -49,7 +60,8 @@ def check(model: onnx.ModelProto) -> None:
             onnx.checker.check_tensor(tensor)
 
 
-def _take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto) -> None:
+def take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto) -> None:
+    """Give ``graph`` the types and shapes of ``found``, the same graph after inference; nested graphs too."""
     weights = {tensor.name for tensor in graph.initializer}
     del graph.value_info[:], graph.output[:]
     graph.value_info.extend(value for value in found.value_info if value.name not in weights)
@@ -57,20 +69,32 @@ def _take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto) -> None:
     for node, twin in zip(graph.node, found.node, strict=True):
         for attribute, told in zip(node.attribute, twin.attribute, strict=True):
             if attribute.HasField("g"):
-                _take_shapes(attribute.g, told.g)
+                take_shapes(attribute.g, told.g)
             for inner, shaped in zip(attribute.graphs, told.graphs, strict=True):
-                _take_shapes(inner, shaped)
+                take_shapes(inner, shaped)
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """``graph`` and every graph inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs_of(attribute.g)
+            for inner in attribute.graphs:
+                yield from graphs_of(inner)
+
+
+def _rename_foreign(model: onnx.ModelProto) -> None:
+    """Give the operators that ONNX Runtime keeps in ONNX's domain one of their own: ONNX takes them for errors."""
+    opsets = operators.opsets_of(model)
+    for graph in graphs_of(model.graph):
+        for node in graph.node:
+            if not node.domain and not operators.is_onnx(node, opsets) and operators.definition(node, opsets):
+                node.domain = _FOREIGN
+    if not any(entry.domain == _FOREIGN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(_FOREIGN, 1))
 
 
 def _is_large(tensor: TensorProto) -> bool:
-    elements = 1
-    for axis in tensor.dims:
-        elements *= axis
-    return elements > _SMALL
-
-
-def _copy(made: onnx.ModelProto | onnx.GraphProto, field: str, value: object) -> None:
-    if isinstance(value, (str, bytes, int)):
-        setattr(made, field, value)
-    else:
-        getattr(made, field).MergeFrom(value)
+    return elements_of(tensor) > SMALL

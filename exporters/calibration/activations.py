@@ -100,7 +100,7 @@ def open_session(model: onnx.ModelProto, *, threads: int = 1) -> onnxruntime.Inf
     """
     with tempfile.TemporaryDirectory(prefix="nnx-tapped-") as folder:
         path = Path(folder) / "tapped.onnx"
-        onnx.save(model, path)
+        onnx_file.write(model, path)
         with contextlib.suppress(*_SESSION_ERRORS):
             return _session(path, threads, precise=True)
         try:

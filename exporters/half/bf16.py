@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_file
+from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
 from exporters.errors import BadModelFile, NotApplicable
 from exporters.finish import finish
@@ -32,13 +32,14 @@ def convert(src: ModelFile, dst: Path, *, keep_fp32: Collection[str] = ()) -> Ar
 
     The weights of the nodes named in ``keep_fp32`` stay fp32, and so do weights of under 64 elements.
 
-    Raises BadModelFile for a file that is not fp32 or older than opset 13, BadOption for a node that is not there,
+    Raises BadModelFile for a file that is not fp32, BadOption for a node that is not there,
     NotApplicable when no weight is left to convert.
     """
     _require_fp32(src)
-    model = src.to_convert()
+    model = src.to_convert(_MIN_OPSET)
     onnx_file.require_nodes(model, keep_fp32, source=src)
     kept = {name for node in model.graph.node if node.name in keep_fp32 for name in node.input}
+    kept |= cleaning.overridable(model)
     chosen = [tensor for tensor in model.graph.initializer if tensor.name not in kept and _pays(tensor)]
     if not chosen:
         raise NotApplicable(
@@ -63,8 +64,6 @@ def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 def _require_fp32(src: ModelFile) -> None:
     if src.precision != "fp32":
         raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
-    if src.opset < _MIN_OPSET:
-        raise BadModelFile(f"{src} has opset {src.opset}; bfloat16 needs {_MIN_OPSET}.", "Export it at a newer opset.")
 
 
 def _pays(tensor: TensorProto) -> bool:

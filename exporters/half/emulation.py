@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper, inliner
 
-from exporters import skeleton
-from exporters.half import types
-from exporters.half.types import FLOAT, HALF
+from exporters import element_types as types
+from exporters import operators, skeleton
+from exporters.element_types import FLOAT, HALF
 
 _TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype"}
 _READS_BITS = {"BitCast"}  # of its input, which must be half precision's
@@ -31,7 +31,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     made.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     graph = made.graph
     told = skeleton.inferred(made, data_prop=False)
-    _Rounding(types.opsets_of(made)).run(graph, told.graph, ChainMap())
+    _Rounding(operators.opsets_of(made)).run(graph, told.graph, ChainMap())
     return made
 
 
@@ -60,11 +60,11 @@ class _Rounding:
         """Whether ``node`` reads half precision, makes half precision, and could as well do it in fp32."""
         if node.op_type in _READS_BITS or any(types.inner_graphs(node)):
             return False
-        formal = types.definition(node, self._opsets)
+        formal = operators.definition(node, self._opsets)
         reads = [index for index, name in enumerate(node.input) if known.get(name) == HALF]
         if formal is None or not reads or not any(known.get(name) == HALF for name in node.output):
             return False
-        parameters = [types.parameter_of(formal.inputs, index) for index in reads]
+        parameters = [operators.parameter_of(formal.inputs, index) for index in reads]
         return all(parameter is not None and FLOAT in parameter.types for parameter in parameters)
 
     def _rounded(

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from exporters import onnx_file
+from exporters import onnx_file, skeleton
 from exporters.artifact import Artifact
 from exporters.errors import BadModelFile, BadOption, NotConvertible, WrongResult
 from exporters.finish import finish
@@ -79,7 +79,8 @@ def _refuse_overflowing_interface(src: ModelFile, ranges: Mapping[str, HalfRange
 
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        skeleton.add_shapes(model, strict=True)
+        return model
     except onnx.shape_inference.InferenceError as error:
         raise NotConvertible(
             f"The types in the model could not be told: {onnx_file.one_line(error)}.",

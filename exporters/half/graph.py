@@ -44,9 +44,9 @@ class _Rewriter:
         self._io: int = TensorProto.FLOAT if keep_io_types else TensorProto.FLOAT16
         values = (*self._graph.input, *self._graph.value_info, *self._graph.output)
         self._floats = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+        self._inputs = {value.name for value in self._graph.input}  # those with a default value too
         self._weights = self._types_wanted_of_weights()
-        inputs = {value.name for value in self._graph.input}
-        self._type: dict[str, int] = dict.fromkeys((inputs & self._floats) - set(self._weights), self._io)
+        self._type: dict[str, int] = dict.fromkeys(self._inputs & self._floats, self._io)
         self._casts: dict[tuple[str, int], str] = {}
         self._nodes: list[onnx.NodeProto] = []
 
@@ -111,7 +111,9 @@ class _Rewriter:
     def _types_wanted_of_weights(self) -> dict[str, set[int]]:
         """fp32 weight -> the types in which the new graph reads it."""
         found: dict[str, set[int]] = {
-            tensor.name: set() for tensor in self._graph.initializer if tensor.data_type == TensorProto.FLOAT
+            tensor.name: set()
+            for tensor in self._graph.initializer
+            if tensor.data_type == TensorProto.FLOAT and tensor.name not in self._inputs
         }
         for node in self._graph.node:
             for index, name in enumerate(node.input):
@@ -127,6 +129,8 @@ class _Rewriter:
     def _store_weights(self) -> None:
         """Turn the weights; one that is read in both types is there twice."""
         for tensor in list(self._graph.initializer):
+            if tensor.name in self._inputs and self._type.get(tensor.name) == TensorProto.FLOAT16:
+                _turn_tensor(tensor)
             wanted = self._weights.get(tensor.name, set())
             if TensorProto.FLOAT16 not in wanted:
                 continue

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from exporters import onnx_file
+from exporters import onnx_file, skeleton
 from exporters.calibration import activations, taps
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
 from exporters.calibration.data import Samples
@@ -104,7 +104,9 @@ def measure(
     of its output and "/inner sum". Tensors inside the branches of If and the bodies of Loop are not looked at.
     ``advance`` hears how many samples are done. Raises NotConvertible for a model that ONNX Runtime cannot run.
     """
-    watched = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    skeleton.add_shapes(watched)
     floats = taps.float_tensors(watched)
     inputs = [value.name for value in watched.graph.input if value.name in floats]
     made = [name for node in watched.graph.node for name in node.output if name in floats]

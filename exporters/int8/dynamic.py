@@ -21,14 +21,13 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
 from exporters.errors import BadModelFile, NotApplicable
 from exporters.finish import finish
 from exporters.int8 import attention_form
-from exporters.int8.preparation import MIN_OPSET, refuse_quantized, require_int8, successors, translated
+from exporters.int8.preparation import MIN_OPSET, preprocess, refuse_quantized, require_int8, successors, translated
 from exporters.int8.targets import Int8Format
 from exporters.model_file import ModelFile
 
@@ -48,8 +47,7 @@ def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[
     nothing could be quantized.
     """
     refuse_quantized(src)
-    model = src.to_convert()
-    onnx_file.require_opset(model, MIN_OPSET, source=src)
+    model = src.to_convert(MIN_OPSET)
     _refuse_unfit(src, model, exclude)
     with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
         form = attention_form.flattened(model)
@@ -74,9 +72,11 @@ def _refuse_unfit(src: ModelFile, model: onnx.ModelProto, exclude: Collection[st
 
 
 def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: Collection[str]) -> onnx.ModelProto:
-    onnx.save(model, folder / "given.onnx")  # of a model in memory it loses the shapes that are constants
-    quant_pre_process(folder / "given.onnx", folder / "ready.onnx", skip_symbolic_shape=True)
-    ready = cleaning.named(onnx.load(folder / "ready.onnx"))
+    onnx_file.write(model, folder / "given.onnx")  # of a model in memory it loses the shapes that are constants
+    preprocess(folder / "given.onnx", folder / "ready.onnx")
+    found = onnx.load(folder / "ready.onnx")
+    cleaning.guard(found)
+    ready = cleaning.named(found)
     kept = successors(model.graph, ready.graph, exclude)
     _share_no_transposed_weights(ready.graph)
     _separate_weights(ready.graph, kept)
@@ -88,6 +88,7 @@ def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: 
         per_channel=int8.per_channel,
         reduce_range=int8.reduce_range,
         weight_type=_TYPES[int8.weight],
+        use_external_data_format=ready.ByteSize() > onnx_file.MAX_BYTES,
     )
     return onnx.load(folder / "quantized.onnx")
 

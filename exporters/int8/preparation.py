@@ -10,7 +10,7 @@ from onnx import TensorProto
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from exporters import cleaning, onnx_file
+from exporters import cleaning, external_data, onnx_file, skeleton
 from exporters.calibration import activations
 from exporters.errors import BadModelFile, NotConvertible, WrongResult
 from exporters.int8 import products
@@ -32,11 +32,12 @@ def preprocessed(src: ModelFile, model: onnx.ModelProto) -> onnx.ModelProto:
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
     with quiet():
-        shaped = model if _has_attention(model) else _attempted(_with_symbolic_shapes, model)
+        shaped = model if _has_attention(model) else _attempted(_shaped, model)
         optimized = _attempted(_optimized, shaped)
         if optimized is shaped:
             optimized = _attempted(_optimized, model)
-        found = _attempted(onnx.shape_inference.infer_shapes, optimized)
+        found = _attempted(skeleton.shaped, optimized)
+    cleaning.guard(found)
     found = _with_types(cleaning.named(found))
     return products.plain(found)
 
@@ -55,8 +56,8 @@ def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constants and batch norms folded by ONNX Runtime, shapes inferred by onnx."""
     with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder:
         given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
-        onnx.save(model, given)  # of a model in memory it loses the shapes that are constants
-        quant_pre_process(given, ready, skip_symbolic_shape=True)
+        onnx_file.write(model, given)  # of a model in memory it loses the shapes that are constants
+        preprocess(given, ready)
         return onnx.load(ready)
 
 
@@ -78,6 +79,24 @@ def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
         if value.type == "tensor(float)":
             shape = [axis if isinstance(axis, int | str) else None for axis in value.shape]
             model.graph.value_info.append(onnx.helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
+    return model
+
+
+def preprocess(given: Path, ready: Path) -> None:
+    """ONNX Runtime's own step before quantization; a model that lies in two files is written to two."""
+    large = external_data.data_path(given).exists()
+    quant_pre_process(
+        given,
+        ready,
+        skip_symbolic_shape=True,
+        save_as_external_data=large,
+        all_tensors_to_one_file=large,
+        external_data_location=f"{ready.name}.data" if large else None,
+    )
+
+
+def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
+    skeleton.take_shapes(model.graph, _with_symbolic_shapes(skeleton.skeleton(model)).graph)
     return model
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import cleaning
+from exporters import cleaning, skeleton
 from exporters.int8 import operators
 
 _BIAS = 2
@@ -26,7 +26,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    return onnx.shape_inference.infer_shapes(cleaning.named(cleaning.without_dead_parts(copy)))
+    return skeleton.shaped(cleaning.named(cleaning.without_dead_parts(copy)))
 
 
 class _Rewriter:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import onnx
 
-from exporters import feeds, onnx_file
+from exporters import feeds, onnx_file, skeleton
 from exporters.artifact import Artifact
 from exporters.calibration import data as calibration_data
 from exporters.calibration import thresholds
@@ -77,8 +77,7 @@ class StaticInt8:
         self.steps: list[str] = []
         """What was done to the graph, and what it gained, one sentence each."""
         refuse_quantized(src)
-        model = src.to_convert()
-        onnx_file.require_opset(model, MIN_OPSET, source=src)
+        model = src.to_convert(MIN_OPSET)
         self._original = model
         self._data_sha256 = calibration_data.check(samples, model, source=source)
         if "attention-form" not in self._options.skip and (done := attention_form.flattened(model)):
@@ -86,7 +85,7 @@ class StaticInt8:
             self.steps.append(f"attention-form: {done[1]}")
         self._model = preprocessed(src, model)
         if int8.stem_fold and "stem-fold" not in self._options.skip and (done := stem_fold.folded(self._model)):
-            self._model = onnx.shape_inference.infer_shapes(done[0])
+            self._model = skeleton.shaped(done[0])
             self.steps.append(f"stem-fold: {done[1]}")
         self._evidence = Evidence(self._model, self._some(_CORRECTION_SAMPLES[-1], _EVIDENCE_SAMPLES))
         self._statistics = self._calibrate(self._model, advance)
@@ -208,7 +207,7 @@ class StaticInt8:
         done = equalization.equalized(self._model, maxima)
         if done is None:
             return
-        model = onnx.shape_inference.infer_shapes(done[0])
+        model = skeleton.shaped(done[0])
         statistics = self._calibrate(model)
         before = self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
         after = self._evidence.sqnr_db(self._quantized(model, statistics))

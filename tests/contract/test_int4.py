@@ -183,8 +183,10 @@ def test_what_cannot_become_int4_says_why_and_leaves_no_file(exported: Exported,
     }
     for name, make in makers.items():
         make(ModelFile(exported("mlp")), tmp_path / f"{name}.onnx")
-        with pytest.raises(BadModelFile, match=f"{name} already"):
-            int4.convert(ModelFile(tmp_path / f"{name}.onnx"), dst)
+    with pytest.raises(BadModelFile, match="int4 already"):
+        int4.convert(ModelFile(tmp_path / "int4.onnx"), dst)
+    for name in ("fp16", "bf16"):  # widened first
+        assert int4.convert(ModelFile(tmp_path / f"{name}.onnx"), tmp_path / "made.onnx").precision == "int4"
     with pytest.raises(BadOption, match="nobody"):
         int4.convert(ModelFile(exported("mlp")), dst, exclude=["nobody"])
     with pytest.raises(BadOption, match="block size of 48"):

@@ -55,8 +55,6 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     onnx.save(model, "external.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     Path("weights.bin").unlink()
     model = onnx.load("model.onnx")
-    model.opset_import[0].version = 11
-    onnx.save(model, "old.onnx")
     torch.save({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, "fits.pt")
     torch.save({"weight": torch.zeros(3, 4), "other": torch.zeros(2)}, "unfit.pt")
     Path("text.pt").write_text("no checkpoint")
@@ -158,7 +156,6 @@ CASES = [
     (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--memory-budget", "much"], 2, "500MB or 2GB"),
     (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--max-drop", "1"], 2, "without labels"),
     (["quantize", "model.onnx", "--int8", "--calibration", "good.npz", "--eval", "labels.npz"], 2, "labels go from 3"),
-    (["quantize", "old.onnx", "--int8", "--calibration", "good.npz"], 2, "opset 11, and this needs 13"),
     (["quantize", "external.onnx", "--int8"], 2, "Copy the external data file"),
     (["convert", "model.onnx", "--fp16", "--bf16"], 2, "Choose one"),
     (["convert", "model.onnx", "--bf16", "--fp16-io"], 2, "goes with --fp16"),

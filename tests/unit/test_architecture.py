@@ -39,8 +39,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("feeds",),
         ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
+        ("folding", "widening"),
         ("skeleton",),
-        ("atomic_file", "temporary_folder", "processors", "norms"),
+        ("external_data", "element_types"),
+        ("tensors",),
+        ("atomic_file", "temporary_folder", "processors", "norms", "operators"),
         ("errors", "control_groups", "file_lock"),
     ),
 }

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import cleaning
+from exporters.errors import BadModelFile
 
 X = np.array([[1, -2, 3, 4]], np.float32)
 W = np.eye(4, dtype=np.float32) * 2
@@ -43,7 +44,7 @@ def constant(name: str, **attribute: Any) -> onnx.NodeProto:
 )
 def test_constant_nodes_become_weights(node: onnx.NodeProto, value: object) -> None:
     model = model_of([node, helper.make_node("Add", ["x", "c"], ["y"])], {})
-    made = cleaning.normalized(model)
+    made = cleaning.normalized(model).model
     assert [each.op_type for each in made.graph.node] == ["Add"]
     assert np.array_equal(numpy_helper.to_array(made.graph.initializer[0]), np.array(value, np.float32))
     assert np.array_equal(run(made), run(model))
@@ -64,7 +65,7 @@ def test_nodes_get_names_of_their_own_and_given_ones_stay() -> None:
 def test_weights_that_old_files_list_as_inputs_are_weights_alone() -> None:
     model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": W}, ir_version=3)
     model.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [4, 4]))
-    made = cleaning.normalized(model)
+    made = cleaning.normalized(model).model
     assert [value.name for value in made.graph.input] == ["x"]
     assert made.ir_version >= 4
     assert np.array_equal(run(made), X @ W)
@@ -78,7 +79,7 @@ def test_sparse_weights_become_dense(flat: bool) -> None:
     )
     model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {})
     model.graph.sparse_initializer.append(sparse)
-    made = cleaning.normalized(model)
+    made = cleaning.normalized(model).model
     assert not made.graph.sparse_initializer
     assert np.array_equal(run(made), X @ W)
     assert len(model.graph.sparse_initializer) == 1
@@ -108,4 +109,138 @@ def test_claims_about_weights_are_dropped_and_those_about_activations_stay() -> 
     model.graph.value_info.extend(
         [helper.make_tensor_value_info("w", FLOAT, [4, 4]), helper.make_tensor_value_info("h", FLOAT, ["n", 4])]
     )
-    assert [value.name for value in cleaning.normalized(model).graph.value_info] == ["h"]
+    assert [value.name for value in cleaning.normalized(model).model.graph.value_info] == ["h"]
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [helper.make_node("Identity", ["w"], ["v"])],
+        [helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("Transpose", ["t"], ["v"])],
+        [helper.make_node("Reshape", ["w", "flat"], ["f"]), helper.make_node("Reshape", ["f", "square"], ["v"])],
+        [helper.make_node("Unsqueeze", ["w", "zero"], ["u"]), helper.make_node("Squeeze", ["u", "zero"], ["v"])],
+        [helper.make_node("Cast", ["half"], ["v"], to=FLOAT)],
+        [helper.make_node("DequantizeLinear", ["q", "scale", "point"], ["v"], axis=0)],
+    ],
+)
+def test_weights_behind_views_and_casts_are_weights(chain: list[onnx.NodeProto]) -> None:
+    weight = np.arange(16, dtype=np.float32).reshape(4, 4)
+    constants = {
+        "w": weight, "flat": np.array([-1]), "square": np.array([4, 0 + 4]), "zero": np.array([0]),
+        "half": weight.astype(np.float16), "q": (weight + 3).astype(np.int8), "scale": np.ones(4, np.float32),
+        "point": np.full(4, 3, np.int8),
+    }  # fmt: skip
+    model = model_of([*chain, helper.make_node("MatMul", ["x", "v"], ["y"])], constants)
+    made = cleaning.normalized(model).model
+    assert [node.op_type for node in made.graph.node] == ["MatMul"]
+    (found,) = weights_of(made).values()
+    assert np.array_equal(found, weight)
+    assert np.array_equal(run(made), run(model))
+
+
+def test_a_weight_that_is_read_as_it_is_too_stays_one() -> None:
+    weight = np.random.default_rng(0).normal(size=(4, 2000)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Transpose", ["w"], ["t"]),
+        helper.make_node("MatMul", ["a", "t"], ["y"]),
+    ]  # fmt: skip
+    model = model_of(nodes, {"w": weight})
+    made = cleaning.normalized(model).model
+    assert list(weights_of(made)) == ["w"]
+    assert np.array_equal(run(made), run(model))
+    twice = model_of(
+        [
+            helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("Transpose", ["w"], ["u"]),
+            helper.make_node("MatMul", ["x", "t"], ["a"]), helper.make_node("MatMul", ["x", "u"], ["b"]),
+            helper.make_node("Sub", ["a", "b"], ["c"]), helper.make_node("ReduceSum", ["c"], ["d"], keepdims=1),
+            helper.make_node("Add", ["x", "d"], ["y"]),
+        ],
+        {"w": weight.T.copy()},
+    )  # fmt: skip
+    made = cleaning.normalized(twice).model
+    assert [array.shape for array in weights_of(made).values()] == [(4, 2000)]
+    assert np.array_equal(run(made), X)
+
+
+def test_functions_are_inlined_and_the_other_name_of_onnx_is_brought_to_the_one() -> None:
+    body = [helper.make_node("MatMul", ["A", "B"], ["C"], domain="ai.onnx")]
+    function = helper.make_function("own", "Product", ["A", "B"], ["C"], body, [helper.make_opsetid("ai.onnx", 20)])
+    model = model_of([helper.make_node("Product", ["x", "w"], ["y"], domain="own")], {"w": W})
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.opset_import[0].domain = "ai.onnx"
+    made = cleaning.normalized(model).model
+    assert [(node.op_type, node.domain) for node in made.graph.node] == [("MatMul", "")]
+    assert np.array_equal(run(made), X @ W)
+
+
+def test_an_input_with_a_default_stays_one_and_is_no_weight() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Mul", ["h", "gain"], ["y"])]
+    model = model_of(nodes, {"w": W, "gain": np.array(2, np.float32)})
+    model.graph.input.append(helper.make_tensor_value_info("gain", FLOAT, []))
+    made = cleaning.normalized(model)
+    assert cleaning.overridable(made.model) == {"gain"}
+    assert [node.op_type for node in made.model.graph.node if "gain" in node.input] == ["Identity"]
+    assert np.array_equal(run(made.model), X @ W * 2)
+    before = made.model.SerializeToString()
+    cleaning.guard(made.model)
+    assert made.model.SerializeToString() == before
+    model.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [4, 4]))
+    all_listed = cleaning.normalized(model)
+    assert not cleaning.overridable(all_listed.model)
+    assert "2 weights" in all_listed.notes[0]
+
+
+def test_half_precision_is_widened_and_the_interface_stays() -> None:
+    half = TensorProto.FLOAT16
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Cast", ["h"], ["f"], to=FLOAT),
+        helper.make_node("Relu", ["f"], ["r"]), helper.make_node("Cast", ["r"], ["g"], to=half),
+        helper.make_node("Add", ["g", "g"], ["y"]),
+    ]  # fmt: skip
+    model = model_of(nodes, {"w": W.astype(np.float16)})
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = half
+    made = cleaning.normalized(model)
+    assert [node.op_type for node in made.model.graph.node] == ["Cast", "MatMul", "Relu", "Add", "Cast"]
+    assert weights_of(made.model)["w"].dtype == np.float32
+    assert "widened" in made.notes[0]
+    onnx.checker.check_model(made.model, full_check=True)
+    session = onnxruntime.InferenceSession(made.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": X.astype(np.float16)})
+    assert found.dtype == np.float16
+    assert np.array_equal(found, np.maximum(X @ W, 0) * 2)
+
+
+def test_what_onnx_runtime_runs_is_brought_in_order() -> None:
+    nodes = [helper.make_node("Relu", ["h"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["h"])]  # not sorted
+    model = model_of(nodes, {"w": np.zeros((4, 4), np.float32)})
+    model.graph.initializer.append(numpy_helper.from_array(W, "w"))  # the last one counts
+    model.graph.name = ""
+    model.graph.output[0].ClearField("type")
+    model.graph.value_info.append(helper.make_tensor_value_info("h", FLOAT, ["n", 77]))
+    for value in "ab":
+        model.metadata_props.add(key="twice", value=value)
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 20))
+    assert np.array_equal(run(cleaning.normalized(model).model), np.maximum(X @ W, 0))
+
+
+def test_a_cycle_is_no_model() -> None:
+    nodes = [helper.make_node("Relu", ["y"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    with pytest.raises(BadModelFile, match="contradicts itself"):
+        cleaning.normalized(model_of(nodes, {}))
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 12])
+def test_old_operator_sets_are_raised(opset: int) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"], "mine"), helper.make_node("Softmax", ["h"], ["y"], axis=1)]
+    model = model_of(nodes, {"w": W}, ir_version=7)
+    model.opset_import[0].version = opset
+    made = cleaning.raised(cleaning.normalized(model).model, 13, "m")
+    assert made.opset_import[0].version == 13
+    assert made.graph.node[0].name == "mine"
+    assert np.allclose(run(made), run(model))

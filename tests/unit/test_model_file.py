@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_file, provenance
+from exporters import external_data, onnx_file, provenance
 from exporters.atomic_file import sha256_of
 from exporters.errors import BadModelFile, WrongResult
 from exporters.finish import finish
@@ -81,18 +81,18 @@ def test_weights_are_read_when_they_are_wanted_and_nothing_is_read_twice(
     spread: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real_load, real_weights = onnx.load, onnx.load_external_data_for_model
+    real_load, real_weights = onnx.load, external_data.read
 
     def load(path: Path, **options: object) -> onnx.ModelProto:
         read.append(path.name)
         return real_load(path, **options)  # type: ignore[arg-type]
 
-    def weights(model: onnx.ModelProto, folder: str) -> None:
+    def weights(model: onnx.ModelProto, path: Path) -> None:
         read.append("weights")
-        real_weights(model, folder)
+        real_weights(model, path)
 
     monkeypatch.setattr(onnx, "load", load)
-    monkeypatch.setattr(onnx, "load_external_data_for_model", weights)
+    monkeypatch.setattr(external_data, "read", weights)
     file = ModelFile(spread)
     assert all((file.size_bytes, file.sha256, file.inputs, file.precision))
     assert read == ["m.onnx"]
@@ -142,16 +142,41 @@ def test_a_model_in_memory_is_the_file_that_it_is_written_to(alone: Path, tmp_pa
     assert file.sha256 == sha256_of(file.path)
 
 
-def test_a_model_too_large_for_one_file_is_refused_before_anything_fails(
-    alone: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_too_large_for_one_file_is_written_to_two_and_reads_back(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", 100)
-    with pytest.raises(BadModelFile, match="models above 2 GB cannot be converted"):
-        ModelFile(alone).to_convert()
-    with pytest.raises(WrongResult, match="at most 2 GB"):
-        onnx_file.check(model_of(), step="fp16")
-    with pytest.raises(WrongResult, match="at most 2 GB"):
-        onnx_file.save(model_of(), alone)
+    weight = np.arange(4 * 300, dtype=np.float32).reshape(4, 300)
+    model = model_of(weight=weight)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 300
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", 1000)
+    path = tmp_path / "large.onnx"
+    onnx_file.save(model, path)
+    file, data = ModelFile(path), tmp_path / "large.onnx.data"
+    assert file.external_files == (data,)
+    assert np.array_equal(numpy_helper.to_array(file.proto.graph.initializer[0]), weight)
+    onnx.checker.check_model(path, full_check=True)
+    src = ModelFile(path)
+    made = finish(src.to_convert(), tmp_path / "made.onnx", src=src, precision="fp32", facts={})
+    assert made.size_bytes == sum((tmp_path / name).stat().st_size for name in ("made.onnx", "made.onnx.data"))
+    assert made.sha256 == ModelFile(tmp_path / "made.onnx").sha256
+
+
+def test_a_large_model_takes_its_place_with_its_weights_or_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", 1000)
+    model = model_of(weight=np.ones((4, 300), np.float32))
+    folder, final = tmp_path / "out", tmp_path / "out" / "m.onnx"
+    folder.mkdir()
+    with pytest.raises(ZeroDivisionError), onnx_file.staged_model(final) as candidate:
+        onnx_file.save(model, candidate)
+        assert ModelFile(candidate).external_files
+        _ = 1 / 0
+    assert not list(folder.iterdir())
+    with onnx_file.staged_model(final) as candidate:
+        onnx_file.save(model, candidate)
+    assert sorted(path.name for path in folder.iterdir()) == ["m.onnx", "m.onnx.data"]
+    assert ModelFile(final).to_convert().graph.initializer[0].dims == [4, 300]
 
 
 def test_the_tail_of_every_converter_checks_the_interface_and_writes_the_parent(alone: Path, tmp_path: Path) -> None:

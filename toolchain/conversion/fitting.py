@@ -1,11 +1,10 @@
 """The one road from a model file to a proven one in another precision: refused, prepared, made, judged, named."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from exporters import onnx_file
 from exporters.artifact import Artifact
-from exporters.atomic_file import remove_leftovers, staged
+from exporters.atomic_file import remove_leftovers
 from exporters.model_file import ModelFile
 from toolchain.accuracy.status import Status
 from toolchain.conversion import refusal
@@ -53,7 +52,7 @@ def fit(
     remove_leftovers(dst.parent)
     trial = Trial(src, ready, precision, judged_on, goal)
     plan = None
-    with staged(dst) as candidate:
+    with onnx_file.staged_model(dst) as candidate:
         artifact = ready.make(candidate, goal.exclude, goal.methods)
         got = trial.outputs(candidate)
         verdict = trial.judge(got)
@@ -71,7 +70,7 @@ def fit(
         compared = trial.compare(got)
         refusal.require(verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress))
     return Proven(
-        artifact=replace(artifact, path=dst),
+        artifact=artifact.placed(dst),
         parity=compared,
         proven_on=judged_on.source,
         verdict=verdict if trial.gated else None,

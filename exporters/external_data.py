@@ -1,0 +1,189 @@
+"""Weights that lie in files beside a model: found, measured and read, or refused in a sentence; and written.
+
+A file that somebody sent may name any file, any place in it and any size. Each entry is held against the file that
+there is, by the rules of ONNX Runtime 1.31, before memory is taken for it.
+"""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from exporters.errors import BadModelFile
+from exporters.tensors import all_tensors, bytes_of, raw_bytes
+
+_KEYS = {"location", "offset", "length", "checksum"}
+_ALIGNMENT = 4096  # so that a reader can map a weight into memory
+_MIN_BYTES = 1024  # smaller constants stay in the model's own file, where shape inference reads them
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where the bytes of one tensor lie."""
+
+    tensor: TensorProto
+    file: Path
+    offset: int
+    length: int
+
+
+def pieces(model: onnx.ModelProto, path: Path) -> list[Piece]:
+    """What ``model``, whose file is ``path``, keeps in files beside it.
+
+    Raises BadModelFile where ONNX Runtime would refuse it, and where it would read what is not meant: keys that are
+    unknown or there twice; a file that is missing, not a regular one or, with links followed, outside the model's
+    folder and that of the file which ``path`` links to; an offset or length that is no number, lies outside the file
+    or does not fit the tensor's shape.
+    """
+    outside = (tensor for tensor in all_tensors(model) if tensor.data_location == TensorProto.EXTERNAL)
+    sizes: dict[str, int] = {}
+    found = []
+    for tensor in outside:
+        try:
+            found.append(_piece(tensor, path, sizes))
+        except ValueError as error:
+            raise unreadable(path, f"of '{tensor.name}', {error}") from error
+        except OSError as error:
+            raise unreadable(path, f"of '{tensor.name}', {error.strerror or error}") from error
+    return found
+
+
+def read(model: onnx.ModelProto, path: Path) -> None:
+    """Take the weights that lie beside ``path`` into ``model``. Raises BadModelFile."""
+    for piece in pieces(model, path):
+        try:
+            with piece.file.open("rb") as handle:
+                handle.seek(piece.offset)
+                found = handle.read(piece.length)
+        except OSError as error:
+            raise unreadable(path, f"'{piece.file.name}': {error.strerror or error}") from error
+        if len(found) != piece.length:
+            raise unreadable(path, f"'{piece.file.name}' became shorter while it was read")
+        piece.tensor.raw_data = found
+        piece.tensor.data_location = TensorProto.DEFAULT
+        del piece.tensor.external_data[:]
+
+
+def write(model: onnx.ModelProto, path: Path, beside: Path, *, location: str) -> None:
+    """Write ``model`` to ``path`` and its weights to ``beside``, which the model calls ``location``."""
+    thin = onnx.ModelProto()
+    copy_fields(model, thin, without="graph")
+    copy_fields(model.graph, thin.graph, without="initializer")
+    with beside.open("wb") as handle:
+
+        def put(tensor: TensorProto, stub: TensorProto) -> None:
+            data = raw_bytes(tensor)
+            handle.write(b"\0" * (-handle.tell() % _ALIGNMENT))
+            place = (("location", location), ("offset", str(handle.tell())), ("length", str(len(data))))
+            handle.write(data)
+            stub.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
+            stub.data_location = TensorProto.EXTERNAL
+            for key, value in place:
+                stub.external_data.add(key=key, value=value)
+
+        for tensor in all_tensors(thin):
+            if _is_large(tensor):
+                put(tensor, tensor)
+        for tensor in model.graph.initializer:
+            if _is_large(tensor):
+                put(tensor, thin.graph.initializer.add())
+            else:
+                thin.graph.initializer.append(tensor)
+    path.write_bytes(thin.SerializeToString())
+
+
+def data_path(path: Path) -> Path:
+    """The file of weights beside ``path``; beside a temporary one, a name by which leftovers of it are known too."""
+    return path.with_name(f".data{path.name}" if path.name.endswith(".partial") else f"{path.name}.data")
+
+
+def rename(path: Path, location: str) -> None:
+    """Let the model in ``path`` look for its weights, all of which lie in one file, in ``location``."""
+    model = onnx.load(path, load_external_data=False)
+    for tensor in all_tensors(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(model.SerializeToString())
+
+
+def unreadable(path: Path, why: str) -> BadModelFile:
+    """The error about weights that should lie beside ``path``."""
+    return BadModelFile(
+        f"{path} keeps weights in a file beside it that could not be read: {why}.",
+        "Copy the external data file into the same folder, or export the model again.",
+    )
+
+
+def copy_fields(
+    source: onnx.ModelProto | onnx.GraphProto, made: onnx.ModelProto | onnx.GraphProto, *, without: str
+) -> None:
+    """Copy every field of a message but one, whose bytes are not even looked at."""
+    for field, value in source.ListFields():
+        if field.name == without:
+            continue
+        if isinstance(value, (str, bytes, int)):
+            setattr(made, field.name, value)
+        else:
+            getattr(made, field.name).MergeFrom(value)
+
+
+def _is_large(tensor: TensorProto) -> bool:
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.data_type == TensorProto.STRING:
+        return False
+    size = bytes_of(tensor)
+    return size is not None and size >= _MIN_BYTES
+
+
+def _piece(tensor: TensorProto, path: Path, sizes: dict[str, int]) -> Piece:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if len(entries) < len(tensor.external_data):
+        raise ValueError("its place is given twice")
+    if unknown := sorted(set(entries) - _KEYS):
+        raise ValueError(f"its place has the unknown key '{unknown[0]}'")
+    location = entries.get("location", "")
+    if location not in sizes:
+        sizes[location] = _size_of(location, path)
+    wanted = bytes_of(tensor)
+    if wanted is None:
+        raise ValueError("its type cannot lie in another file")
+    offset, length = _number(entries, "offset", 0), _number(entries, "length", wanted)
+    if length != wanted:
+        raise ValueError(f"the shape wants {wanted:,} bytes, and {length:,} are named")
+    if offset + length > sizes[location]:
+        raise ValueError(f"it ends at byte {offset + length:,} of '{location}', which has {sizes[location]:,}")
+    return Piece(tensor, path.parent / location, offset, length)
+
+
+def _number(entries: dict[str, str], key: str, otherwise: int) -> int:
+    text = entries.get(key)
+    if text is None:
+        return otherwise
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"its {key} is no number: '{text[:20]}'")
+    return int(text)
+
+
+def _size_of(location: str, path: Path) -> int:
+    if not location or "\0" in location:
+        raise ValueError("no file is named")
+    if Path(location).is_absolute() or location.startswith("\\"):
+        raise ValueError(f"'{location}' is no place in the model's folder")
+    file = path.parent / location
+    if not file.exists():
+        raise ValueError(f"there is no '{location}' in its folder")
+    allowed = (path.parent.resolve(), path.resolve().parent)
+    if not any(file.resolve().is_relative_to(folder) for folder in allowed):
+        raise ValueError(f"'{location}' lies outside the model's folder")
+    facts = file.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError(f"'{location}' is no regular file")
+    return facts.st_size
+
+
+def files_of(found: Sequence[Piece]) -> tuple[Path, ...]:
+    """The files in which pieces lie, in the order of their names."""
+    return tuple(sorted({piece.file for piece in found}))
