@@ -30,7 +30,7 @@ def rename(
 ) -> tuple[Guard, ...]:
     """Give the dynamic axes of ``model`` their names instead of torch's symbols, and read the guards off ``program``.
 
-    Raises WrongResult where two names turned out to be one length.
+    Raises WrongResult where two names turned out to be one length, or an axis has one length only.
     """
     symbols: dict[str, tuple[str, Any]] = {}
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
@@ -39,6 +39,11 @@ def rename(
         for axis, asked in wanted.items():
             if not isinstance(length := shape[axis], torch.SymInt):
                 continue  # it became fixed, which the caller sees in the file
+            if (range_ := program.range_constraints.get(length.node.expr)) and range_.lower == range_.upper:
+                raise WrongResult(
+                    f"The {asked} axis of '{name}' became fixed at {range_.lower}.",
+                    f"Write forward() without the length of {asked} as a Python number.",
+                )
             symbol = str(length.node.expr)
             if symbols.setdefault(symbol, (asked, length))[0] != asked:
                 raise WrongResult(
