@@ -15,7 +15,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from exporters.calibration import activations
 from exporters.calibration import data as calibration_data
 from exporters.calibration.statistics import collect
-from exporters.int8 import operators, qdq, targets
+from exporters.int8 import operators, preparation, qdq, targets
 from exporters.int8.static import StaticInt8, StaticOptions
 from exporters.model_file import ModelFile
 from tests.contract.int8.test_awkward_graphs import graph, node, weights
@@ -228,3 +228,19 @@ def test_a_state_that_never_moved_stays_in_float_and_is_named(tmp_path: Path) ->
     moved = samples_for(model, 2) | {"state": RANDOM.normal(size=(64, 8)).astype(np.float32)}
     right, found = (activations.open_session(each).run(None, moved)[0] for each in (model, made))
     assert np.square(right - found).sum() < np.square(right).sum() / 1000
+
+
+@pytest.mark.parametrize("step", ["_with_symbolic_shapes", "_optimized"])
+@pytest.mark.parametrize("error", [AttributeError, IndexError, TypeError, AssertionError, RuntimeError])
+def test_a_library_step_that_fails_is_left_out(
+    step: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime's shape inference raises AttributeError at a string constant, IndexError at F.normalize."""
+
+    def fail(model: onnx.ModelProto) -> onnx.ModelProto:
+        raise error("of the library's own")
+
+    monkeypatch.setattr(preparation, step, fail)
+    model = gemm_variants()
+    made, _ = converted(model, tmp_path, samples_for(model, 1))
+    assert any(each.op_type == "QuantizeLinear" for each in made.graph.node)
