@@ -127,7 +127,7 @@ CASES = [
     (["quantize", "model.onnx", "--int4", "--method", "mse"], 2, "--method would do nothing for int4"),
     (["quantize", "model.onnx", "--int8", "--skip", "stem-fold"], 2, "--skip would do nothing for int8-dynamic"),
     (["quantize", "model.onnx", "--int8", "--block-size", "64"], 2, "--block-size would do nothing"),
-    (["quantize", "model.onnx", "--int8", "--budget", "1m"], 2, "--budget would do nothing without --max-drop"),
+    (["quantize", "model.onnx", "--int8", "--no-search", "--budget", "1m"], 2, "--budget would do nothing with --no"),
     (["quantize", "model.onnx", "--int8", "--max-drop", "1", "--budget", "soon"], 2, "90s, 10m or 1h"),
     (["quantize", "model.onnx", "--int8", "--max-drop", "200"], 2, "no number of points from 0 to 100"),
     (["quantize", "model.onnx", "--int8", "--plan", "half.onnx"], 2, "not a plan"),

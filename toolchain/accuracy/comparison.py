@@ -270,7 +270,8 @@ def _summary(parts: Sequence[_Part], precision: str, samples: int) -> Comparison
         rule = ROUNDINGS.get(precision)
         wanted.append(f"at least {MIN_SQNR_DB if rule is None else rule.limit_db:.0f} dB, each channel too")
     if answers:
-        wanted.append(f"at least {agreement.percent(max(each.least for each in answers))} equal")
+        few = ", which is too few to tell" if any(each.passed and each.share < each.least for each in answers) else ""
+        wanted.append(f"at least {agreement.percent(max(each.least for each in answers))} equal{few}")
     faults = tuple(fault for part in parts for fault in part.faults)
     return Comparison(
         precision=precision,

@@ -171,6 +171,8 @@ class Gate:
         requirement = None
         if any(limit is not None for limit in (self.max_drop, self.min_sqnr, self.min_cosine)):
             requirement = Requirement(max_drop=self.max_drop, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)
+        if not self.search:
+            refuse(("budget",), "with --no-search")
         replayed = self._replayed()
         return Goal(
             requirement=requirement,
