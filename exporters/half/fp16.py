@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from exporters import onnx_file, skeleton
+from exporters import element_types, onnx_file, operators, skeleton
 from exporters.artifact import Artifact
 from exporters.errors import BadModelFile, BadOption, NotConvertible, WrongResult
 from exporters.finish import finish
@@ -19,6 +19,12 @@ from exporters.half import graph as half_graph
 from exporters.half import ranges as half_ranges
 from exporters.half.ranges import MAX_HALF, HalfRange
 from exporters.model_file import ModelFile
+
+_HANDING_ON = {
+    "Where", "Add", "Sub", "Mul", "Neg", "Identity", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice",
+    "Concat", "Tile", "Gather", "Pad", "Sum", "Min", "Flatten", "Split", "ScatterND", "ScatterElements", "Trilu",
+}  # fmt: skip
+"""Operators whose result is as large as what they read."""
 
 
 def convert(
@@ -45,6 +51,7 @@ def convert(
     if not keep_io_types:
         _refuse_overflowing_interface(src, ranges or {})
     unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
+    unfit = _carried_on(model.graph, unfit)
     half = _typed(model)
     kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph)})
     half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
@@ -79,13 +86,40 @@ def _refuse_overflowing_interface(src: ModelFile, ranges: Mapping[str, HalfRange
 
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        skeleton.add_shapes(model, strict=True)
-        return model
+        skeleton.add_shapes(model)
     except onnx.shape_inference.InferenceError as error:
         raise NotConvertible(
             f"The types in the model could not be told: {onnx_file.one_line(error)}.",
             "Run the fp32 model with `nnx bench` first; if it runs, report this with the model.",
         ) from error
+
+    known = element_types.declared(model.graph)
+    opsets = operators.opsets_of(model)
+    for node in model.graph.node:  # what onnx's inference does not tell: GroupNormalization, ONNX Runtime's operators
+        untyped = [name for name in node.output if name and name not in known]
+        element_types.tell(node, known, opsets)
+        for name in untyped:
+            if known.get(name) in (element_types.FLOAT, element_types.HALF):
+                kind = TensorProto.FLOAT if known[name] == element_types.FLOAT else TensorProto.FLOAT16
+                model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, None))
+    return model
+
+
+def _carried_on(graph: onnx.GraphProto, unfit: dict[str, str]) -> dict[str, str]:
+    """``unfit`` and the nodes to which a constant beyond half precision is handed on: a Cast would make it infinite.
+
+    A mask of finfo.min goes through Where and Add to the Softmax that tames it; a row of nothing but -inf is NaN.
+    """
+    found = dict(unfit)
+    beyond = {tensor.name: tensor.name for tensor in graph.initializer if "reaches" in (_misfit(tensor) or "")}
+    for node in graph.node:
+        source = next((beyond[name] for name in node.input if name in beyond), None)
+        if source is None:
+            continue
+        found.setdefault(node.name, f"it is handed the values of '{source}', which half precision cannot hold")
+        if node.op_type in _HANDING_ON:
+            beyond.update(dict.fromkeys(filter(None, node.output), source))
+    return found
 
 
 def _nodes_half_cannot_hold(graph: onnx.GraphProto) -> dict[str, str]:
