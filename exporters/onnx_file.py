@@ -181,14 +181,16 @@ def has_subgraphs(model: onnx.ModelProto) -> bool:
 
 def precision_of(model: onnx.ModelProto) -> str:
     """fp32, fp16, bf16, int4, int8-static or int8-dynamic, read off the operators and the types of the weights."""
-    operators = {node.op_type for node in model.graph.node}
-    types = {tensor.data_type for tensor in model.graph.initializer}
-    if "MatMulNBits" in operators or types & {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}:
+    operators = {node.op_type for graph in graphs_of(model) for node in graph.node}
+    types = {tensor.data_type for graph in graphs_of(model) for tensor in graph.initializer}
+    if operators & {"MatMulNBits", "GatherBlockQuantized"} or types & {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}:
         return "int4"
     if operators & {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger", "ConvInteger"}:
         return "int8-dynamic"
     if operators & {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}:
         return "int8-static"
+    if onnx.TensorProto.INT8 in types:  # a table, or weights that are taken back to float when the file is loaded
+        return "int8-dynamic"
     if onnx.TensorProto.BFLOAT16 in types:
         return "bf16"
     return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
@@ -203,7 +205,7 @@ def interface_of(model: onnx.ModelProto) -> tuple[tuple[str, ...], tuple[str, ..
 
 def require_nodes(model: onnx.ModelProto, names: Collection[str], *, source: object) -> None:
     """Raise BadOption unless ``model``, which errors call ``source``, has a node of each of ``names``."""
-    if missing := sorted(set(names) - {node.name for node in model.graph.node}):
+    if missing := sorted(set(names) - {node.name for graph in graphs_of(model) for node in graph.node}):
         raise BadOption(f"There is no node named {', '.join(missing)} in {source}.", "`nnx explain` lists the nodes.")
 
 

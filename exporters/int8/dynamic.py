@@ -1,128 +1,86 @@
 """fp32 .onnx -> dynamic int8 .onnx: int8 weights, activations quantized as they come, no calibration.
 
-ONNX Runtime's quantizer, with its known faults handled:
+    MatMul, Gemm  DynamicQuantizeLinear, one for all readers of an activation, and MatMulInteger, which ONNX Runtime
+                  fuses into one kernel; alpha, beta and biases of any shape are kept
+    Gather        of a constant table: the rows in int8, each with its scale (:mod:`exporters.embeddings`)
+    LSTM          ONNX Runtime's DynamicQuantizeLSTM
+    GRU, RNN      weights in int8, which the runtime takes back to float when it loads the file
 
-1. By default it quantizes Conv, whose dynamic kernel (ConvInteger) is 3 to 10 times slower than fp32, and turns the
-   opset-23 Attention into an invalid QAttention: the operators are listed here.
-2. Its symbolic shape inference takes that Attention for one of its own and fails an assertion: it is left out, onnx's
-   inference gives the types that dynamic quantization needs.
-3. It transposes the weights of ``Gemm(transB=1)`` and of LSTM in place, once for each node that reads them: where two
-   do, the results are noise (-1.4 dB), without a word. Such weights are separated first.
-4. A node that is excluded but shares its weight with one that is not computes with the rounded weight: it gets its own.
-5. It excludes nodes by the names they have after fusions (MatMul + Add becomes a Gemm of another name): names are
-   followed through them.
+in nested graphs too. A weight that several nodes read is rounded once, an embedding that is the last layer as well.
+Conv stays in float: its dynamic kernel (ConvInteger) is 3 to 10 times slower. So does what would not become smaller.
+
+The graph is rewritten here, because onnxruntime 1.31's quantize_dynamic makes Conv slow, an opset-23 Attention and
+every If with a product in it invalid, spoils transposed weights that two nodes share, knows neither a Gemm that scales
+nor weights of three axes, fails on tensors called as its own (x_scale) and rounds a whole table by one scale.
 """
 
-import tempfile
-from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, NotApplicable
+from exporters.errors import BadModelFile, NotApplicable, WrongResult
 from exporters.finish import finish
 from exporters.int8 import attention_form
-from exporters.int8.preparation import MIN_OPSET, preprocess, refuse_quantized, require_int8, successors, translated
+from exporters.int8.integer_graph import IntegerGraph
+from exporters.int8.preparation import MIN_OPSET, refuse_quantized
 from exporters.int8.targets import Int8Format
 from exporters.model_file import ModelFile
+from exporters.weights import CONTRIB, drop_unread, import_contrib
 
-_OP_TYPES = ("MatMul", "Gemm", "LSTM")
-_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-_QUANTIZING_LSTM = "DynamicQuantizeLSTM"  # quantizes its input inside
+OPERATORS = ("MatMul", "Gemm", "Gather", "LSTM", "GRU", "RNN")
+"""What has weights that can become int8."""
+_SHOWN = 3
 
 
 def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[str] = ()) -> Artifact:
-    """Write ``src``'s dynamic int8 version to ``dst``: MatMul, Gemm and LSTM weights in int8.
+    """Write ``src``'s dynamic int8 version to ``dst``.
 
     ``exclude`` names nodes of ``src`` to leave in float. Attention is brought to its 3-D form first where it applies;
-    the artifact's notes and the file's provenance (``steps``) say so.
+    the artifact's notes say so, and which weights stayed in float for what reason; the file's provenance has the steps.
 
-    Raises NotApplicable when the model has no such operator, BadModelFile when it is int8 already or has no fp32
-    weights, BadOption for a name that is not in the model, NotConvertible when the library fails, WrongResult when
-    nothing could be quantized.
+    Raises NotApplicable when the model has no operator of :data:`OPERATORS`, BadModelFile when it is int8 already, has
+    no fp32 weights or one that is not finite, BadOption for a name that is not in the model, WrongResult when nothing
+    could be quantized.
     """
     refuse_quantized(src)
     model = src.to_convert(MIN_OPSET)
     _refuse_unfit(src, model, exclude)
-    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder, translated(src):
-        form = attention_form.flattened(model)
-        given, steps = (form[0], (f"attention-form: {form[1]}",)) if form else (model, ())
-        quantized = _quantized(given, Path(folder), int8, exclude)
+    form = attention_form.flattened(model)
+    model, steps = (form[0], (f"attention-form: {form[1]}",)) if form else (model, ())
+    made = IntegerGraph(model, int8, exclude, source=src)
+    left = _told(made.left)
+    if not made.count:
+        raise WrongResult(
+            f"Nothing in {src} could be quantized to int8-dynamic: {left or 'every node is excluded'}.",
+            "Ship fp32 or fp16, or use --mode static with --calibration.",
+        )
+    model = cleaning.without_dead_parts(model)
+    drop_unread(model)
+    if any(node.domain == CONTRIB for graph in onnx_file.graphs_of(model) for node in graph.node):
+        import_contrib(model)
     facts = {"int8_format": str(int8), "steps": "; ".join(steps), "float_nodes": ", ".join(sorted(exclude))}
-    in_lstm = any(node.op_type == _QUANTIZING_LSTM for node in quantized.graph.node)
-    wanted = _QUANTIZING_LSTM if in_lstm else "DynamicQuantizeLinear"
-    require_int8(quantized, wanted, src=src, precision="int8-dynamic")
-    return finish(quantized, dst, src=src, precision="int8-dynamic", facts=facts, notes=steps)
+    notes = (*steps, f"left in float: {left}") if left else steps
+    return finish(model, dst, src=src, precision="int8-dynamic", facts=facts, notes=notes)
 
 
 def _refuse_unfit(src: ModelFile, model: onnx.ModelProto, exclude: Collection[str]) -> None:
-    if not any(node.op_type in _OP_TYPES for node in model.graph.node):
+    graphs = list(onnx_file.graphs_of(model))
+    if not any(node.op_type in OPERATORS for graph in graphs for node in graph.node):
         raise NotApplicable(
-            f"{src} has no {', '.join(_OP_TYPES)} to quantize dynamically.",
-            "Use --mode static with --calibration.",
+            f"{src} has no {', '.join(OPERATORS)} to quantize dynamically.", "Use --mode static with --calibration."
         )
-    if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
+    if not any(tensor.data_type == onnx.TensorProto.FLOAT for graph in graphs for tensor in graph.initializer):
         raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
     onnx_file.require_nodes(model, exclude, source=src)
 
 
-def _quantized(model: onnx.ModelProto, folder: Path, int8: Int8Format, exclude: Collection[str]) -> onnx.ModelProto:
-    onnx_file.write(model, folder / "given.onnx")  # of a model in memory it loses the shapes that are constants
-    preprocess(folder / "given.onnx", folder / "ready.onnx")
-    found = onnx.load(folder / "ready.onnx")
-    cleaning.guard(found)
-    ready = cleaning.named(found)
-    kept = successors(model.graph, ready.graph, exclude)
-    _share_no_transposed_weights(ready.graph)
-    _separate_weights(ready.graph, kept)
-    quantize_dynamic(
-        ready,
-        folder / "quantized.onnx",
-        op_types_to_quantize=list(_OP_TYPES),
-        nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],  # what it calls a Gemm that it has split
-        per_channel=int8.per_channel,
-        reduce_range=int8.reduce_range,
-        weight_type=_TYPES[int8.weight],
-        use_external_data_format=ready.ByteSize() > onnx_file.MAX_BYTES,
-    )
-    return onnx.load(folder / "quantized.onnx")
-
-
-def _share_no_transposed_weights(graph: onnx.GraphProto) -> None:
-    """Let every ``Gemm(transB=1)`` whose weight is read elsewhere too read a transposed copy, with ``transB=0``."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    reads = Counter(name for node in graph.node for name in node.input)
-    for node in graph.node:
-        turned = next((item for item in node.attribute if item.name == "transB" and item.i), None)
-        weight = constants.get(node.input[1]) if node.op_type == "Gemm" and turned else None
-        if turned is None or weight is None or reads[weight.name] < 2:
-            continue
-        name = f"{weight.name}.transposed"
-        if name not in constants:
-            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), name))
-            constants[name] = graph.initializer[-1]
-        node.input[1], turned.i = name, 0
-
-
-def _separate_weights(graph: onnx.GraphProto, kept: Collection[str]) -> None:
-    """Give the nodes ``kept`` in float, and each LSTM, weights that no other node reads."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    reads = Counter(name for node in graph.node for name in node.input)
-    for node in graph.node:
-        if node.op_type not in _OP_TYPES or not (node.name in kept or node.op_type == "LSTM"):
-            continue
-        for index, name in enumerate(node.input):
-            if name not in constants or reads[name] < 2:
-                continue
-            own = f"{name}.float" if node.name in kept else f"{name}.{next(filter(None, node.output))}"
-            if own not in constants:
-                copy = graph.initializer.add()
-                copy.CopyFrom(constants[name])
-                copy.name = own
-                constants[own] = copy
-            node.input[index] = own
+def _told(left: dict[str, list[str]]) -> str:
+    """Which nodes stayed in float, by the reason; few of each by name."""
+    parts = []
+    for reason, names in left.items():
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        parts.append(f"{shown} ({reason})")
+    return "; ".join(parts)

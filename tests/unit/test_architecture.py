@@ -33,8 +33,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "exporters": (
         ("int8", "half", "int4", "torch_onnx"),
-        ("calibration", "finish", "torch_guards", "torch_module"),
-        ("artifact",),
+        ("calibration", "finish", "torch_guards", "torch_module", "embeddings", "products", "rounding"),
+        ("artifact", "weights"),
         ("model_file",),
         ("feeds",),
         ("batch_axes",),
