@@ -1,5 +1,6 @@
 """Graphs of every spelling become dynamic int8, and stay the same function."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def written(
     path: Path,
     nodes: list[onnx.NodeProto],
     weights: Feeds,
-    inputs: dict[str, tuple[int, tuple[int | str, ...]]],
+    inputs: Mapping[str, tuple[int, tuple[int | str, ...]]],
     outputs: dict[str, int],
 ) -> Path:
     graph = helper.make_graph(
@@ -47,7 +48,8 @@ def written(
 
 def run(path: Path, feeds: Feeds) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    found: list[np.ndarray] = session.run(None, feeds)
+    return found
 
 
 def kept_db(src: Path, feeds: Feeds, exclude: tuple[str, ...] = ()) -> tuple[list[float], onnx.ModelProto]:
@@ -85,7 +87,7 @@ def test_a_gemm_of_any_spelling_stays_the_same_function(
     weights = {"w": normal(24, WIDTH) if trans_b else normal(WIDTH, 24), "one": np.ones((), np.float32)}
     nodes, names = [], ["x", "w"]
     if bias is not None:
-        weights["c"] = normal(*bias, seed=3) if bias else np.float32(0.7).reshape(())
+        weights["c"] = normal(*bias, seed=3) if bias else np.array(0.7, np.float32)
         names.append("d" if computed else "c")
         nodes = [helper.make_node("Mul", ["c", "one"], ["d"], "makes_the_bias")] if computed else []
     given_attributes: dict[str, Any] = {"alpha": alpha, "beta": beta, "transA": int(trans_a), "transB": int(trans_b)}
@@ -191,7 +193,10 @@ def test_products_in_branches_and_weights_around_them(tmp_path: Path) -> None:
         helper.make_node("If", ["flag"], ["i"], "choice", then_branch=branch(1), else_branch=branch(2)),
         helper.make_node("Add", ["i", "a"], ["y"], "sum"),
     ]
-    inputs = {"x": (TensorProto.FLOAT, ("n", WIDTH)), "flag": (TensorProto.BOOL, ())}
+    inputs: dict[str, tuple[int, tuple[int | str, ...]]] = {
+        "x": (TensorProto.FLOAT, ("n", WIDTH)),
+        "flag": (TensorProto.BOOL, ()),
+    }
     src = written(tmp_path / "m.onnx", nodes, {"outer": normal(WIDTH, WIDTH, scale=0.2)}, inputs, {"y": 2})
     for flag in (True, False):
         (quality,), model = kept_db(src, {"x": normal(6, WIDTH, seed=9), "flag": np.array(flag)})
