@@ -148,8 +148,8 @@ class Int8Dynamic:
         def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
             return int8_dynamic.convert(model, candidate, int8=self.int8, exclude=exclude)
 
-        choice = (*_PRODUCTS, "LSTM")
-        return Ready(make=make, reference=model.normal, choice=choice, facts={"int8": str(self.int8)})
+        facts = {"int8": str(self.int8)}
+        return Ready(make=make, reference=model.normal, choice=int8_dynamic.OPERATORS, facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True)
