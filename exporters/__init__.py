@@ -6,7 +6,7 @@ Knows nothing of timing, tasks or commands. Start at :mod:`exporters.torch_onnx`
     model_file       one .onnx file, read once: facts, hash and size over all its files, the graph in converters' form
     cleaning         that form, and graphs without what nobody reads (onnx-ir)
     calibration/     what activations do on real data
-    weights          what nodes see, nested graphs too; products, embeddings, rounding: what reads them, and 8 bits of them
+    weights          those that nodes see, in nested graphs too; products and embeddings read them
     int8/ half/      static and dynamic int8; fp16 and bf16; int4 beside them packs weights only
     finish           the tail that all converters share: checked, interface kept, provenance written, saved
 """

@@ -7,7 +7,7 @@
     GRU, RNN      weights in int8, which the runtime takes back to float when it loads the file
 
 in nested graphs too. A weight that several nodes read is rounded once, an embedding that is the last layer as well.
-Conv stays in float: its dynamic kernel (ConvInteger) is 3 to 10 times slower. So does what would not become smaller.
+Conv stays in float: its dynamic kernel (ConvInteger) is 3 to 10 times slower. So do tables that would not shrink.
 
 The graph is rewritten here, because onnxruntime 1.31's quantize_dynamic makes Conv slow, an opset-23 Attention and
 every If with a product in it invalid, spoils transposed weights that two nodes share, knows neither a Gemm that scales

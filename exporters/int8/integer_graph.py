@@ -16,8 +16,6 @@ from exporters.int8.targets import Int8Format
 from exporters.products import Product, bias_nodes, has_bias, product_of, ranks_of
 from exporters.weights import Key, Names, Scope, Weight, is_standard, reads_of, require_finite, scopes_of
 
-_PRODUCT_BYTES = 400
-"""What the nodes of an integer product take more than a MatMul, about."""
 _LOADED_BYTES = 200
 """What a Cast and a Mul take."""
 
@@ -64,19 +62,14 @@ class IntegerGraph:
             scope.graph.node.extend([*self._stored.first(scope), *nodes])
 
     def _planned(self, scopes: list[Scope], exclude: Collection[str], ranks: dict[str, int]) -> list[_Planned]:
-        """What to do with each node of each graph, None for nothing.
-
-        A product too small to pay stays in float, unless the model has nothing else to convert.
-        """
+        """What to do with each node of each graph, None for nothing."""
         found = [[(node, self._plan(node, scope, ranks)) for node in scope.graph.node] for scope in scopes]
-        small = any(plan is not None and not _is_small(plan) for nodes in found for _, plan in nodes)
         chosen: list[_Planned] = []
         kept = reads_of(scopes)
         for nodes in found:
             chosen.append([])
             for node, plan in nodes:
-                if plan is None or node.name in exclude or (small and _is_small(plan)):
-                    self._tell(node, "too small to pay" if plan is not None and node.name not in exclude else "")
+                if plan is None or node.name in exclude:
                     chosen[-1].append((node, None))
                 else:
                     kept.subtract(weight.key for weight in _weights_of(plan))
@@ -111,9 +104,8 @@ class IntegerGraph:
         return None
 
     def _tell(self, node: onnx.NodeProto, why: str) -> _Plan | None:
-        """No plan, and a word about it, if there is something to say."""
-        if why:
-            self.left.setdefault(why, []).append(node.name)
+        """No plan, and a word about it."""
+        self.left.setdefault(why, []).append(node.name)
         return None
 
     def _finite(self, plan: _Plan) -> _Plan:
@@ -165,14 +157,6 @@ class IntegerGraph:
             helper.make_node("Mul", [wide, both], [end], name=fresh(f"{name}.scaled")),
         ]
         return [*nodes, *bias_nodes(product, end, scope, self._names)] if has_bias(product) else nodes
-
-
-def _is_small(plan: _Plan) -> bool:
-    """Whether the nodes of an integer product take more than its weight saves."""
-    if not isinstance(plan, Product):
-        return False
-    columns = plan.weight.shape[-2 if plan.turns_weight else -1]
-    return 3 * plan.weight.size - 4 * columns < _PRODUCT_BYTES
 
 
 def _weights_of(plan: _Plan) -> list[Weight]:
