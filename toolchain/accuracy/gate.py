@@ -179,9 +179,9 @@ def judge(
     )  # fmt: skip
 
 
-def scores_of(calls: Calls, labels: Array) -> Array:
+def scores_of(calls: Calls, labels: Array, axes: Axes | None = None) -> Array:
     """The class scores ``(N, K)`` among the outputs that belong to ``labels``; BadUsage where there are none."""
-    return _scores(_numbers(calls, calls, None), labels)[0]
+    return _scores(_numbers(calls, calls, axes), labels)[0]
 
 
 def classifies(calls: Calls, axes: Axes | None) -> bool:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from runtimes.registry import available, provider_named
 from toolchain import records
 from toolchain.accuracy.status import Status
+from toolchain.bench import outputs_file
 from toolchain.bench.effort import Effort
 from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.record import Circumstances, Profile, Row
@@ -248,8 +247,7 @@ class Group:
             self._running[name].ask("outputs", path=str(path))
         except JobFailed as failure:
             raise _RowFailed(name, failure) from failure
-        with np.load(path) as arrays:
-            return tuple(arrays[each] for each in arrays.files)
+        return outputs_file.read(path)
 
     def _drop(self, name: str, failure: JobFailed) -> None:
         """The row failed: what it measured so far is not kept, for its turns were not all taken."""

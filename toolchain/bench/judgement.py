@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
+from toolchain.accuracy.comparison import Calls
 from toolchain.accuracy.status import Status
 from toolchain.bench.record import Row
 from toolchain.stats import Interval
 
-Outputs = tuple[npt.NDArray[np.generic], ...]
-"""In the model's order: ``(S, ...)``, or ``(batches, ...)`` where the model gives no row for each sample."""
+Outputs = Calls
+"""Of each call, in the model's order; the sum of the calls is all samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

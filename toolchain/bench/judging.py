@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
-from exporters import onnx_file
 from toolchain import stats
-from toolchain.accuracy import agreement, gate, metrics, output_kinds
-from toolchain.accuracy.comparison import Calls, Comparison, compare
+from toolchain.accuracy import agreement, gate, metrics
+from toolchain.accuracy.comparison import Comparison, compare
 from toolchain.accuracy.gate import DEFAULT, Requirement
-from toolchain.accuracy.output_kinds import Kind
 from toolchain.accuracy.status import Status
 from toolchain.bench.judgement import Judge, Judgement, Outputs
+from toolchain.bench.output_graph import OutputGraph
 from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.inputs.samples import Samples
@@ -21,26 +19,37 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
     """A judge for one set of samples, by the rule of the conversions: accuracy, drop, parity, and what follows."""
 
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
-        labels, calls = samples.labels, as_calls(outputs)
+        labels = samples.labels
+        other, expected = baseline or (row, outputs)
+        calls = named_alike(outputs, expected)
+        graph = OutputGraph.of(other, row).named(expected)
+        axes = graph.axes_of(expected, len(samples))
         try:  # hours of other rows must not be lost for labels that do not fit
-            scores = None if labels is None else gate.scores_of(calls, labels)
+            scores = None if labels is None else gate.scores_of(calls, labels, axes)
             found = Judgement()
             if labels is not None and scores is not None:
                 found = Judgement(accuracy=metrics.top1(scores, labels))
                 if baseline is None:
-                    gate.judge(requirement, calls, calls, labels)  # whether anything can be judged by them
+                    gate.judge(requirement, calls, calls, labels, axes=axes)  # whether they can be judged by at all
         except BadUsage as misfit:
             return Judgement(status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
         if baseline is None:
             return found
-        other, expected = baseline
-        found = _beside(found, row, outputs, other, expected)
+        precision = _loosest(_arithmetic(row), _arithmetic(other))
+        compared = compare(
+            expected, calls, precision=precision, kinds=graph.kinds, axes=axes, samples=len(samples),
+            classes=labels is not None,
+        )  # fmt: skip
+        found = replace(found, parity=_figure(compared))
+        if not compared.passed and (samples.real or not precision.startswith("int")):
+            reason = f"Its outputs differ from {other.candidate.label}'s: {compared.why} ({compared})."
+            found = replace(found, status=Status.UNPROVEN, reason=reason)
         if labels is None or scores is None:
             return found
         try:
-            drop = gate.discordant(gate.scores_of(as_calls(expected), labels), scores, labels)
+            drop = gate.discordant(gate.scores_of(expected, labels, axes), scores, labels)
             found = replace(found, drop=stats.paired_drop(*drop, len(labels)))
-            verdict = gate.judge(requirement, as_calls(expected), calls, labels)
+            verdict = gate.judge(requirement, expected, calls, labels, axes=axes)
         except BadUsage as misfit:
             failed = replace(found, status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
             return failed if found.status is Status.OK else found
@@ -48,35 +57,15 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
             return found
         return replace(found, status=verdict.status, reason=f"Beside {other.candidate.label}: {verdict.text}")
 
-    def _beside(found: Judgement, row: Row, outputs: Outputs, other: Row, expected: Outputs) -> Judgement:
-        """With the parity of ``row`` and the baseline ``other``."""
-        precision = _loosest(_arithmetic(row), _arithmetic(other))
-        compared = compare(
-            as_calls(expected), as_calls(outputs), precision=precision, kinds=kinds_of(row),
-            samples=len(samples), classes=samples.labels is not None,
-        )  # fmt: skip
-        found = replace(found, parity=_figure(compared))
-        if compared.passed or not (samples.real or not precision.startswith("int")):
-            return found
-        reason = f"Its outputs differ from {other.candidate.label}'s: {compared.why} ({compared})."
-        return replace(found, status=Status.UNPROVEN, reason=reason)
-
     return judge
 
 
-def as_calls(outputs: Outputs) -> Calls:
-    """By their place: a model of PyTorch has other names for them than a file."""
-    return [{str(place): value for place, value in enumerate(outputs)}]
-
-
-def kinds_of(row: Row) -> dict[str, Kind]:
-    """What the graph says of each output, by its place; nothing of a model that is no file."""
-    if row.candidate.runtime != "ort" or not Path(row.candidate.model).is_file():
-        return {}
-    return {
-        str(place): kind
-        for place, kind in enumerate(output_kinds.of(onnx_file.read(Path(row.candidate.model))).values())
-    }
+def named_alike(outputs: Outputs, expected: Outputs) -> Outputs:
+    """``outputs`` under the names of ``expected``, place by place: a model of PyTorch has others than a file."""
+    names, own = (list(calls[0]) if calls else [] for calls in (expected, outputs))
+    if sorted(names) == sorted(own) or len(names) != len(own):
+        return outputs
+    return [dict(zip(names, call.values(), strict=True)) for call in outputs]
 
 
 def _figure(compared: Comparison) -> str:

@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from runtimes.base import Runtime, TensorSpec
 from runtimes.registry import provider_named
+from toolchain.bench import outputs_file
 from toolchain.bench import profile as bench_profile
 
 Call = Callable[[], object]
@@ -90,24 +91,21 @@ class BenchRow:
         return {"peak_memory_bytes": _peak_memory(), "device_memory_bytes": self._runtime.device_memory_bytes()}
 
     def outputs(self, *, path: str) -> None:
-        """Run all samples, batch by batch, and save every output as ``path``, an ``.npz``, in the model's order.
-
-        One that has a row for each sample is ``(S, ...)``, any other ``(batches, ...)``.
-        """
+        """Run all samples, batch by batch, and save each call's outputs as ``path``, in the model's order."""
         total = len(next(iter(self._samples.values())))
         names = [spec.name for spec in self._runtime.outputs]
-        batches = []
+        calls = []
         for start in range(0, total, self._batch):
             results = self._runtime.bind(self._feeds(start))()
-            batches.append([results[name].copy() for name in names])
-        found = [self._joined(parts, total) for parts in zip(*batches, strict=True)]
-        np.savez(path, *found)
+            calls.append({name: self._copied(results[name], total - start) for name in names})
+        outputs_file.write(Path(path), calls)
 
-    def _joined(self, parts: Sequence[npt.NDArray[np.generic]], total: int) -> npt.NDArray[np.generic]:
-        """One output of all batches: a row for each sample, or for each batch where the first axis is not theirs."""
-        if all(part.ndim and len(part) == self._batch for part in parts):
-            return np.concatenate(parts)[:total]
-        return np.stack(parts)
+    def _copied(self, value: Any, left: int) -> Any:
+        """One call's output, for the runtime may write into it again; of the last batch the ``left`` samples only."""
+        if isinstance(value, np.ndarray):
+            return (value[:left] if value.ndim and len(value) == self._batch else value).copy()
+        maps = isinstance(value, list) and len(value) == self._batch and all(isinstance(each, dict) for each in value)
+        return value[:left] if maps else value
 
     def profile(self, *, latency_ms: float) -> dict[str, Any]:
         """Where the time goes, as :class:`toolchain.bench.record.Profile` in plain types; ``latency_ms`` is a run's."""

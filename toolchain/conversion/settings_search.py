@@ -23,7 +23,7 @@ from toolchain.bench import benchmark
 from toolchain.bench import candidates as bench_candidates
 from toolchain.bench.effort import Effort
 from toolchain.bench.judgement import Judge, Judgement, Outputs
-from toolchain.bench.judging import as_calls, kinds_of
+from toolchain.bench.output_graph import OutputGraph
 from toolchain.bench.record import Benchmark, Row, Setting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import CheckFailed
@@ -245,8 +245,8 @@ def _same_within(precision: str) -> Judge:
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
         if baseline is None:
             return Judgement()
-        expected, given = as_calls(baseline[1]), as_calls(outputs)
-        compared = compare(expected, given, precision=precision, kinds=kinds_of(row))
+        graph = OutputGraph.of(row)
+        compared = compare(baseline[1], outputs, precision=precision, kinds=graph.kinds, axes=graph.axes)
         if compared.passed:
             return Judgement()
         reason = f"Its outputs differ from those with default settings: {compared.why} ({compared})."

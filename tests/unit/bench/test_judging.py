@@ -47,7 +47,9 @@ def test_a_row_has_the_status_that_the_gate_gives(count: int, lost: int, gained:
     found = scores(np.where(numbers < lost, wrong, labels))
     verdict = gate.judge(requirement, [{"0": reference}], [{"0": found}], labels)
     before, after = rows()
-    judgement = judge_with(samples_with(labels), requirement=requirement)(after, (found,), (before, (reference,)))
+    judgement = judge_with(samples_with(labels), requirement=requirement)(
+        after, [{"0": found}], (before, [{"0": reference}])
+    )
     assert judgement.status is verdict.status
     assert judgement.drop == paired_drop(lost, gained, count)
     assert (verdict.text in judgement.reason) == (verdict.status is not Status.OK)
@@ -57,7 +59,7 @@ def test_a_row_has_the_status_that_the_gate_gives(count: int, lost: int, gained:
 
 def test_labels_that_do_not_fit_fail_the_row_and_not_the_run() -> None:
     before, after = rows()
-    outputs = (scores(np.array([0, 1, 2])),)
+    outputs = [{"0": scores(np.array([0, 1, 2]))}]
     judge = judge_with(samples_with(np.array([0, 1, 7])))
     judgement = judge(after, outputs, (before, outputs))
     assert judgement.status is Status.FAILED
@@ -70,8 +72,33 @@ def test_a_baseline_that_is_not_finite_is_not_the_fault_of_a_row() -> None:
     broken = scores(labels)
     broken[1] = np.nan
     judge = judge_with(samples_with(labels))
-    assert judge(before, (broken,), None).status is Status.FAILED
-    judgement = judge(after, (scores(labels),), (before, (broken,)))
+    assert judge(before, [{"0": broken}], None).status is Status.FAILED
+    judgement = judge(after, [{"0": scores(labels)}], (before, [{"0": broken}]))
     assert judgement.accuracy is not None
     assert judgement.accuracy.estimate == 1
     assert judgement.parity is not None
+
+
+def test_outputs_of_other_names_are_compared_place_by_place() -> None:
+    before, after = rows()
+    numbers = np.arange(12, dtype=np.float32).reshape(3, 4)
+    judge = judge_with(Samples(inputs={"x": np.zeros((3, 1), np.float32)}, labels=None, source="test", real=True))
+    expected = [{"a": numbers, "b": numbers[::-1]}]
+    assert judge(after, [{"x": numbers, "y": numbers[::-1]}], (before, expected)).parity == "exact"
+    assert judge(after, [{"x": numbers[::-1], "y": numbers}], (before, expected)).parity != "exact"
+    swapped = [{"b": numbers[::-1], "a": numbers}]
+    assert judge(after, swapped, (before, expected)).parity == "exact"
+
+
+def test_sequences_maps_scalars_and_lengths_that_data_decide_are_judged() -> None:
+    before, after = rows()
+    after = type(after)(candidate=before.candidate, setting=after.setting)
+    judge = judge_with(Samples(inputs={"x": np.zeros((2, 1), np.float32)}, labels=None, source="test", real=True))
+    first = {"seq": [np.ones(2), np.zeros((1, 3))], "p": [{0: 0.1, 1: 0.9}], "s": np.float32(3), "n": np.arange(3)}
+    second = {**first, "seq": [np.ones(5), np.zeros((1, 3))], "n": np.arange(7)}
+    assert judge(after, [first, second], (before, [first, second])).status is Status.OK
+    wrong = {**second, "seq": [np.ones(5), np.ones((1, 3))]}
+    judgement = judge(after, [first, wrong], (before, [first, second]))
+    assert judgement.status is Status.UNPROVEN
+    assert "seq[1]" in judgement.reason
+    assert judge(after, [first], (before, [first, second])).status is Status.UNPROVEN
