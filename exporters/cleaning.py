@@ -15,7 +15,10 @@ from exporters.tensors import elements_of
 
 _FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
 _NO_FORM = "com.microsoft.nchwc"  # weights laid out for one machine's caches
-_PASS_ERRORS = (passes.PassError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError, RecursionError)
+_PASS_ERRORS = (
+    passes.PassError, onnx_ir.serde.SerdeError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError,
+    RecursionError,
+)  # fmt: skip
 _GUARD = ".given"
 
 
@@ -215,16 +218,46 @@ def without_dead_parts(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _through(model: onnx.ModelProto, *steps: passes.PassBase) -> onnx.ModelProto:
-    passing = onnx_ir.from_proto(model)
+    held = {value.name: value.type for value in model.graph.output if _is_beyond_ir(value.type)}
+    held |= {value.name: value.type for value in model.graph.input if _is_beyond_ir(value.type)}
+    passing = onnx_ir.from_proto(_within_ir(model))
     for step in steps:
         passing = step(passing).model
     made = onnx_ir.to_proto(passing)
+    for value in (*made.graph.input, *made.graph.output):
+        if value.name in held:
+            value.type.CopyFrom(held[value.name])
     # it states the shapes of weights a second time, as torch.onnx does: wrong once somebody has changed them
     weights = {tensor.name for tensor in made.graph.initializer}
     activations = [value for value in made.graph.value_info if value.name not in weights]
     del made.graph.value_info[:]
     made.graph.value_info.extend(activations)
     return made
+
+
+def _within_ir(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` without the types that onnx-ir 1.1 knows no form of (maps, opaque ones); itself where it has none."""
+    graphs = list(skeleton.graphs_of(model.graph))
+    if not any(_is_beyond_ir(value.type) for graph in graphs for value in _values(graph)):
+        return model
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for graph in skeleton.graphs_of(made.graph):
+        for value in _values(graph):
+            if _is_beyond_ir(value.type):
+                value.ClearField("type")
+    return made
+
+
+def _values(graph: onnx.GraphProto) -> tuple[onnx.ValueInfoProto, ...]:
+    return (*graph.input, *graph.output, *graph.value_info)
+
+
+def _is_beyond_ir(kind: onnx.TypeProto) -> bool:
+    which = kind.WhichOneof("value")
+    if which in ("sequence_type", "optional_type"):
+        return _is_beyond_ir(getattr(kind, which).elem_type)
+    return which in ("map_type", "opaque_type")
 
 
 def _dense(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -244,3 +244,22 @@ def test_old_operator_sets_are_raised(opset: int) -> None:
     assert made.opset_import[0].version == 13
     assert made.graph.node[0].name == "mine"
     assert np.allclose(run(made), run(model))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_maps_which_the_passes_know_no_form_of_stay(inside: bool) -> None:
+    nodes = [
+        helper.make_node("Identity", ["w"], ["v"]), helper.make_node("MatMul", ["x", "v"], ["y"]),
+        helper.make_node("ZipMap", ["y"], ["named"], domain="ai.onnx.ml", classlabels_strings=list("abcd")),
+    ]  # fmt: skip
+    model = model_of(nodes, {"w": W})
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    named = (model.graph.value_info if inside else model.graph.output).add(name="named")
+    kind = named.type.sequence_type.elem_type.map_type
+    kind.key_type, kind.value_type.tensor_type.elem_type = TensorProto.STRING, FLOAT
+    given = model.SerializeToString()
+    made = cleaning.without_dead_parts(cleaning.normalized(model).model)
+    assert model.SerializeToString() == given
+    assert list(made.graph.output) == list(model.graph.output)
+    assert np.array_equal(run(made), run(model))
+    assert [node.op_type for node in made.graph.node] == (["MatMul"] if inside else ["MatMul", "ZipMap"])
