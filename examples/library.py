@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
     print(f"{proven.artifact.path.name}: {proven.artifact.size_bytes:,} bytes; {proven.verdict.brief}")
 
     with OrtRuntime(int8, threads=1) as runtime:
-        scores = run(runtime, samples(4, seed=3).inputs)["scores"]
+        scores = run(runtime, samples(4, seed=3).call(4))["scores"]
     print(f"four answers: {scores.argmax(axis=1).tolist()}")
 
 

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import onnx
-
-from exporters import onnx_file
+if TYPE_CHECKING:
+    import onnx  # else where it is used: a row of the bench may run where there is numpy and onnxruntime alone
 
 Axis = int | str
 """A length, the name of a dynamic one, "?" for one without a name."""
@@ -39,7 +39,7 @@ class BatchAxes:
     name: str | None = None
 
     @staticmethod
-    def of(model: onnx.ModelProto) -> "BatchAxes":
+    def of(model: "onnx.ModelProto") -> "BatchAxes":
         """Read off the graph, without running it.
 
         The batch is the name that stands on axis 0 of the inputs (the first such input's, and names like "batch" or "N"
@@ -58,8 +58,10 @@ class BatchAxes:
         return replace(found, outputs=places)
 
     @staticmethod
-    def of_inputs(model: onnx.ModelProto) -> "BatchAxes":
+    def of_inputs(model: "onnx.ModelProto") -> "BatchAxes":
         """:meth:`of` without the outputs, some of which cost shape inference: all that making calls takes."""
+        from exporters import onnx_file
+
         names = set(onnx_file.interface_of(model)[0])
         inputs = {value.name: _shape(value.type) for value in model.graph.input if value.name in names}
         outputs = {value.name: _shape(value.type) for value in model.graph.output}
@@ -71,7 +73,7 @@ class BatchAxes:
         return BatchAxes({name: _place(shape, symbol) for name, shape in inputs.items()}, {}, None, inputs, symbol)
 
 
-def _shape(kind: onnx.TypeProto) -> Shape | None:
+def _shape(kind: "onnx.TypeProto") -> Shape | None:
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     return tuple(
@@ -132,7 +134,9 @@ def _place(shape: Shape | None, symbol: str | None) -> int | None:
     return 0 if shape[0] == NAMELESS else None
 
 
-def _of_outputs(model: onnx.ModelProto, axes: BatchAxes, outputs: Mapping[str, Shape | None]) -> dict[str, int | None]:
+def _of_outputs(
+    model: "onnx.ModelProto", axes: BatchAxes, outputs: Mapping[str, Shape | None]
+) -> dict[str, int | None]:
     """By name where the file says so, else by what shape inference makes of two lengths of the batch."""
     found: dict[str, int | None] = {}
     unknown = []
@@ -152,8 +156,10 @@ def _of_outputs(model: onnx.ModelProto, axes: BatchAxes, outputs: Mapping[str, S
     return found
 
 
-def _inferred(model: onnx.ModelProto, axes: Mapping[str, int | None], size: int) -> Iterator[tuple[str, Shape]]:
+def _inferred(model: "onnx.ModelProto", axes: Mapping[str, int | None], size: int) -> Iterator[tuple[str, Shape]]:
     """The outputs' shapes by onnx's shape inference when the batch is ``size``; none where it fails."""
+    import onnx
+
     copy = onnx.ModelProto(ir_version=model.ir_version)
     copy.opset_import.extend(model.opset_import)
     copy.functions.extend(model.functions)

@@ -1,5 +1,6 @@
 """From samples to what one call of a model takes: stacked where it has a batch axis, one by one where it has none."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -109,6 +110,28 @@ def calls(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[dict[str, 
 def call(samples: SampleSet, axes: BatchAxes, part: range) -> dict[str, Array]:
     """The samples of one of :func:`parts`, as the model takes them."""
     return {name: _taken(array, name, axes, part) for name, array in samples.items()}
+
+
+def like(samples: SampleSet, axes: BatchAxes, start: int, size: int) -> list[int]:
+    """``size`` samples that one call can take: those from ``start`` on that are like it, going round at the end.
+
+    As many times the same where there are fewer. Raises BadCalibrationData for more than one where nothing can be
+    stacked.
+    """
+    if size > 1 and run_alone(samples, axes):
+        raise BadCalibrationData("The model takes one sample a call: it has no batch axis.", "Use batch 1.")
+    count = count_of(samples, axes)
+    wanted = _key(samples, axes, start % count)
+    around = ((start + step) % count for step in range(count))
+    found = list(itertools.islice((row for row in around if _key(samples, axes, row) == wanted), size))
+    return list(itertools.islice(itertools.cycle(found), size))
+
+
+def stacked(samples: SampleSet, axes: BatchAxes, rows: Sequence[int]) -> dict[str, Array]:
+    """One call of ``rows``, which :func:`like` or :func:`parts` found to fit together."""
+    picked = np.asarray(rows, np.int64)
+    few = {name: array if is_shared(array, name, axes) else chosen(array, picked) for name, array in samples.items()}
+    return call(few, axes, range(len(rows)))
 
 
 def parts(samples: SampleSet, axes: BatchAxes, size: int) -> Iterator[range]:

@@ -78,7 +78,7 @@ class SessionSettings:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads if self.execution_mode == "parallel" else 1
         options.execution_mode = getattr(onnxruntime.ExecutionMode, MODES[self.execution_mode])
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised too
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[self.graph_level])
         options.enable_mem_pattern = self.memory_pattern
         for entry in self.entries_against_spinning():

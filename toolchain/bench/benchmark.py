@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from runtimes.registry import provider_named
 from toolchain import machine
-from toolchain.bench import cautions
+from toolchain.bench import cautions, samples_file
 from toolchain.bench.cautions import Given
 from toolchain.bench.effort import Effort
 from toolchain.bench.group import Group, Start, Verdicts
@@ -69,10 +67,11 @@ def run(
     verdicts: Verdicts = {}
     with tempfile.TemporaryDirectory(prefix="nnx-bench-") as folder:
         record = _Record(list(groups), samples.source, effort, extras, keep)
-        inputs = _saved(samples, Path(folder))
+        inputs = samples_file.write(samples.inputs, Path(folder))
+        axes = asdict(samples.axes)
         for circumstances in sorted(groups, key=lambda circumstances: -circumstances.batch):
             group = Group(
-                circumstances, groups[circumstances], inputs=inputs, folder=Path(folder), effort=effort,
+                circumstances, groups[circumstances], inputs=inputs, axes=axes, folder=Path(folder), effort=effort,
                 progress=progress, start=start,
             )  # fmt: skip
             rows = group.measure(
@@ -173,12 +172,3 @@ def _groups(candidates: Sequence[Candidate], settings: Sequence[Setting]) -> dic
             own = setting if candidate.runtime == "ort" else replace(setting, python=None)
             rows.append(Row(candidate=candidate, setting=own))
     return groups
-
-
-def _saved(samples: Samples, folder: Path) -> dict[str, str]:
-    """Each input as an ``.npy`` file that all rows map."""
-    inputs = {}
-    for index, (name, array) in enumerate(samples.inputs.items()):
-        inputs[name] = str(folder / f"input{index}.npy")
-        np.save(inputs[name], array)
-    return inputs

@@ -52,20 +52,21 @@ class _RowFailed(Exception):
 
 
 class Group:
-    """``entrants`` are empty rows. ``inputs`` maps input names to ``.npy`` files of samples ``(S, ...)``."""
+    """``entrants`` are empty rows; ``inputs`` and ``axes`` are the samples, as a row takes them."""
 
     def __init__(
         self,
         circumstances: Circumstances,
         entrants: Sequence[Row],
         *,
-        inputs: Mapping[str, str],
+        inputs: Mapping[str, Any],
+        axes: Mapping[str, Any],
         folder: Path,
         effort: Effort,
         progress: Progress,
         start: Start,
     ) -> None:
-        self._title, self._folder, self._inputs = str(circumstances), folder, inputs
+        self._title, self._folder, self._inputs, self._axes = str(circumstances), folder, inputs, axes
         self._effort, self._progress, self._start = effort, progress, start
         self._rows = {row.name: row for row in entrants}
         self._running: dict[str, Contestant] = {}
@@ -120,6 +121,7 @@ class Group:
             "weights": candidate.weights,
             "output": candidate.output,
             "inputs": dict(self._inputs),
+            "axes": dict(self._axes),
             "provider": setting.provider,
             "options": dict(setting.options),
             "batch": setting.batch,

@@ -143,8 +143,8 @@ class Row:
     the baseline measured once more, whose speed-up shows what this machine cannot tell apart. ``accuracy`` is a share,
     ``drop`` what of it is lost against the baseline on the same samples. ``nodes`` counts graph nodes by provider,
     empty for PyTorch. ``peak_memory_bytes`` is that of the whole process, ``device_memory_bytes`` what the row takes on
-    a device of its
-    own. ``facts`` are what the backend says of itself: version, TF32, CUDA graphs, device.
+    a device of its own. ``shapes`` are those of the inputs at a run. ``facts`` are what the backend says of itself:
+    version, TF32, CUDA graphs, device.
     """
 
     candidate: Candidate
@@ -167,6 +167,7 @@ class Row:
     nodes: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     profile: Profile | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

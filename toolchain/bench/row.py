@@ -4,16 +4,18 @@ import gc
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from exporters import feeds
+from exporters.batch_axes import BatchAxes
 from runtimes.base import Runtime, TensorSpec
 from runtimes.registry import provider_named
-from toolchain.bench import outputs_file
+from toolchain.bench import outputs_file, samples_file
 from toolchain.bench import profile as bench_profile
 
 Call = Callable[[], object]
@@ -24,7 +26,11 @@ def open_job(**spec: Any) -> "BenchRow":
 
 
 class BenchRow:
-    """One row of the table. ``inputs`` maps input names to ``.npy`` files of samples ``(S, ...)``, mapped, not read."""
+    """One row of the table.
+
+    ``inputs`` are samples as :func:`samples_file.write` put them, ``axes`` the fields of their
+    :class:`~exporters.batch_axes.BatchAxes`.
+    """
 
     def __init__(
         self,
@@ -40,11 +46,10 @@ class BenchRow:
         threads: int,
         concurrency: int,
         copies: bool,
-        inputs: dict[str, str],
+        inputs: dict[str, Any],
+        axes: dict[str, Any],
     ) -> None:
-        self._samples: dict[str, npt.NDArray[np.generic]] = {
-            name: np.load(path, mmap_mode="r") for name, path in inputs.items()
-        }
+        self._samples, self._axes = samples_file.mapped(inputs), BatchAxes(**axes)
         self._model, self._precision = model, precision
         self._is_file, self._compiled = runtime == "ort", runtime == "compiled"
         self._batch, self._threads, self._options = batch, threads, tuple(options.items())
@@ -66,6 +71,7 @@ class BenchRow:
             "first_run_ms": (time.perf_counter_ns() - started) / 1e6,
             "nodes": dict(self._runtime.placement().nodes),
             "facts": self._runtime.facts(),
+            "shapes": {name: list(array.shape) for name, array in self._feeds(0).items()},
         }
 
     def turn(self, *, min_runs: int, most_kept: int, seconds: float, warm_up_s: float) -> dict[str, Any]:
@@ -91,46 +97,51 @@ class BenchRow:
         return {"peak_memory_bytes": _peak_memory(), "device_memory_bytes": self._runtime.device_memory_bytes()}
 
     def outputs(self, *, path: str) -> None:
-        """Run all samples, batch by batch, and save each call's outputs as ``path``, in the model's order."""
-        total = len(next(iter(self._samples.values())))
+        """Run all samples, batch by batch, and save each call's outputs as ``path``, in the model's order.
+
+        A batch that is not whole is filled up, as a model may take whole ones only, and what is too much cut off again.
+        """
         names = [spec.name for spec in self._runtime.outputs]
         calls = []
-        for start in range(0, total, self._batch):
-            results = self._runtime.bind(self._feeds(start))()
-            calls.append({name: self._copied(results[name], total - start) for name in names})
+        for part in feeds.parts(self._samples, replace(self._axes, fixed=None), self._batch):
+            rows = [part[index % len(part)] for index in range(self._batch)]
+            results = self._runtime.bind(self._typed(feeds.stacked(self._samples, self._axes, rows)))()
+            calls.append({name: self._copied(name, results[name], len(part)) for name in names})
         outputs_file.write(Path(path), calls)
 
-    def _copied(self, value: Any, left: int) -> Any:
-        """One call's output, for the runtime may write into it again; of the last batch the ``left`` samples only."""
+    def _copied(self, name: str, value: Any, count: int) -> Any:
+        """One call's output, for the runtime may write into it again; of a batch the ``count`` samples only."""
+        axis = self._axes.outputs.get(name, 0)
         if isinstance(value, np.ndarray):
-            return (value[:left] if value.ndim and len(value) == self._batch else value).copy()
+            stacked = axis is not None and value.ndim > axis and value.shape[axis] == self._batch
+            return value.take(range(count), axis) if stacked and count < self._batch else value.copy()
         maps = isinstance(value, list) and len(value) == self._batch and all(isinstance(each, dict) for each in value)
-        return value[:left] if maps else value
+        return value[:count] if maps else value
 
     def profile(self, *, latency_ms: float) -> dict[str, Any]:
         """Where the time goes, as :class:`toolchain.bench.record.Profile` in plain types; ``latency_ms`` is a run's."""
-        feeds = self._feeds(0)
+        call = self._feeds(0)
         if self._is_file:
             found = bench_profile.of_file(
-                Path(self._model), feeds, precision=self._precision, provider=self._provider.ort_name,
+                Path(self._model), call, precision=self._precision, provider=self._provider.ort_name,
                 threads=self._threads, options=self._options, latency_ms=latency_ms,
             )  # fmt: skip
         else:
             found = bench_profile.of_call(
-                self._runtime.bind(feeds), device=self._provider.torch_device or "cpu",
+                self._runtime.bind(call), device=self._provider.torch_device or "cpu",
                 compiled=self._compiled, latency_ms=latency_ms,
             )  # fmt: skip
         return asdict(found)
 
-    def _feeds(self, start: int) -> dict[str, npt.NDArray[np.generic]]:
+    def _feeds(self, start: int) -> dict[str, npt.NDArray[Any]]:
         """One whole batch from sample ``start`` on, going round to the first samples at the end."""
-        feeds = {}
-        for name, samples in self._samples.items():
-            rows = np.arange(start, start + self._batch) % len(samples)
-            array = np.ascontiguousarray(samples[rows])
-            specs = {spec.name: spec.dtype for spec in self._runtime.inputs}
-            feeds[name] = array.astype(specs[name]) if specs.get(name) == "float16" else array
-        return feeds
+        rows = feeds.like(self._samples, self._axes, start, self._batch)
+        return self._typed(feeds.stacked(self._samples, self._axes, rows))
+
+    def _typed(self, call: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """In half precision where the model takes that."""
+        halves = {spec.name for spec in self._runtime.inputs if spec.dtype == "float16"}
+        return {name: array.astype("float16") if name in halves else array for name, array in call.items()}
 
     def _build(self, runtime: str, model: str, weights: str | None, output: str) -> Runtime:
         if runtime == "ort":
@@ -148,8 +159,9 @@ class BenchRow:
         if weights is not None:
             load_weights(module, Path(weights))
         inputs = [
-            TensorSpec(name, str(samples.dtype), ("batch", *samples.shape[1:]))
+            TensorSpec(name, str(first.dtype), ("batch", *first.shape))
             for name, samples in self._samples.items()
+            for first in [samples[0]]
         ]
         kind = TorchCompiled if runtime == "compiled" else TorchEager
         return kind(

@@ -15,7 +15,7 @@ from toolchain.bench.benchmark import Extras
 from toolchain.bench.effort import Effort
 from toolchain.bench.record import Benchmark, Candidate, Setting
 from toolchain.errors import BadUsage
-from toolchain.inputs import samples, sources
+from toolchain.inputs import made_up, samples, sources
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
 
@@ -78,7 +78,7 @@ def bench(
     if given is None:
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
-        given = samples.random_for_model(next(each for each in targets if isinstance(each, ModelFile)), most)
+        given = made_up.samples_for(next(each for each in targets if isinstance(each, ModelFile)), most)
     for target in targets:
         if isinstance(target, ModelFile):
             target.release()  # the rows need the memory

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from exporters import torch_onnx
@@ -55,7 +56,8 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
     module = recipe.model()
     checkpoint.load_weights(module, weights)
     test = samples.of_test_split(recipe, data, running.SAMPLES)
-    example = examples.of_arrays(test.inputs, test.source)
+    arrays = {name: np.asarray(array) for name, array in test.inputs.items()}
+    example = examples.of_arrays(arrays, test.source)
     return _proven(
         module,
         dst,

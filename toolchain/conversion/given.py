@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporters.calibration import data as calibration_data
 from exporters.model_file import ModelFile
-from toolchain.inputs import samples
+from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
 
@@ -60,7 +60,7 @@ class Data:
         given = self.evaluation or self.calibration
         if given is None:
             progress.warn("No real inputs given: the result is compared on seeded random values.")
-            return samples.random_for_model(model, _MADE_SAMPLES)
+            return made_up.samples_for(model, _MADE_SAMPLES)
         real = samples.named(given, self.folder, split="test", model=model)
         calibration_data.check(real.inputs, model.proto, source=real.source)
         return real

@@ -1,14 +1,11 @@
 """Which calibration method suits which tensor: every method's layers compared at once, the least noise wins."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from exporters import onnx_file
 from exporters.calibration.thresholds import Method
+from exporters.feeds import SampleSet
 from exporters.int8.static import StaticInt8
 from exporters.model_file import ModelFile
 from toolchain.layers.damage import damage
@@ -17,10 +14,10 @@ _COMPARED: tuple[Method, ...] = ("mse", "minmax", "percentile")
 _WORTHWHILE_DB = 0.5  # below it the methods differ by the samples that they are compared on
 
 
-def methods_by_tensor(ready: StaticInt8, inputs: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Method]:
+def methods_by_tensor(ready: StaticInt8, inputs: SampleSet) -> dict[str, Method]:
     """Tensor -> the method that serves the layer that makes it better than the model's own method does.
 
-    One quantized version for each method, and one pass over ``inputs`` ``(S, ...)`` for each: a layer's own error does
+    One quantized version for each method, and one pass over ``inputs`` for each: a layer's own error does
     not depend on the others', so all are judged at once.
     """
     noise: dict[Method, dict[str, float]] = {}

@@ -27,7 +27,7 @@ from toolchain.bench.output_graph import OutputGraph
 from toolchain.bench.record import Benchmark, Row, Setting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import CheckFailed
-from toolchain.inputs import samples
+from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
 from toolchain.progress import SILENT, Progress
 from toolchain.stats import Interval
@@ -172,7 +172,7 @@ def tune(
     if samples_source is not None:
         feeds = samples.named(samples_source, data_folder, split="test", count=setting.batch, model=model)
     else:
-        feeds = samples.random_for_model(model, setting.batch)
+        feeds = made_up.samples_for(model, setting.batch)
     found = thorough(model, feeds, setting=setting, precision=model.precision, effort=effort, progress=progress)
     if found.speedup is not None:
         store(model, found.settings)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.ort_profile import Unfused
@@ -100,6 +98,7 @@ def compare(src: ModelFile, made: ModelFile, samples: Samples, *, precision: str
     threads = machine.usable_cores()
     batch = src.fixed_batch or 1
     few = samples.first(batch)
+    call = few.call(len(few))
     for file in (src, made):
         file.release()  # the rows need the memory
     measured = benchmark.run(
@@ -120,7 +119,7 @@ def compare(src: ModelFile, made: ModelFile, samples: Samples, *, precision: str
         return None
     unfused: tuple[Unfused, ...] = ()
     if gain.high < 1 and precision == "int8-static":
-        nodes = ort_profile.time_shares(made.path, few.inputs, threads=threads, runs=_PROFILED_RUNS)
+        nodes = ort_profile.time_shares(made.path, call, threads=threads, runs=_PROFILED_RUNS)
         unfused = tuple(ort_profile.unfused(nodes))
     return Speed(
         precision=precision,
@@ -130,7 +129,7 @@ def compare(src: ModelFile, made: ModelFile, samples: Samples, *, precision: str
         after_ms=after_ms,
         threads=threads,
         unfused=unfused,
-        shapes={name: np.shape(array) for name, array in few.inputs.items()},
+        shapes={name: array.shape for name, array in call.items()},
         before_bytes=src.size_bytes,
         after_bytes=made.size_bytes,
         cautions=tuple(line for line in measured.warnings if " --" not in line),  # those are options of the bench

@@ -154,7 +154,7 @@ class Trial:
             dict(self._ready.facts), provenance.tool_versions(),
         ]  # fmt: skip
         state = hashlib.sha256(json.dumps(facts, default=str).encode())
-        state.update(overlap.digest(self._samples.inputs).encode())
+        state.update(overlap.digest(self._samples.by_row).encode())
         if self._samples.labels is not None:
             state.update(np.ascontiguousarray(self._samples.labels).tobytes())
         return state.hexdigest()

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporters import feeds
+from exporters.batch_axes import BatchAxes
+from exporters.errors import BadCalibrationData
+from exporters.feeds import SampleArray
 from toolchain.datasets import npz_file
 from toolchain.errors import BadUsage, NnxError, is_of_the_machine
 
@@ -38,15 +42,23 @@ def load(path: Path, input_names: Sequence[str]) -> Arrays:
     return {input_names[0]: array}
 
 
-def gather(batches: Any, name: str, count: int) -> Arrays:
-    """The first ``count`` samples of an iterable of dicts of arrays ``(N, ...)``; BadUsage for anything else."""
-    parts: list[Mapping[str, npt.NDArray[np.generic]]] = []
+def gather(batches: Any, name: str, count: int, axes: BatchAxes | None = None) -> dict[str, SampleArray]:
+    """The first ``count`` samples of an iterable of dicts, each a :data:`SampleSet` for a model with ``axes``.
+
+    Without ``axes`` all arrays are ``(N, ...)``. Samples of unequal shapes become lists. BadUsage for anything else.
+    """
+    parts: list[Mapping[str, npt.NDArray[Any]]] = []
     found = 0
     try:
         for batch in batches:
             if not isinstance(batch, Mapping) or not batch:
                 raise TypeError(f"it yielded a {type(batch).__name__}, not a dict of arrays")
-            parts.append({key: np.asarray(array) for key, array in batch.items()})
+            part = {key: np.asarray(array) for key, array in batch.items()}
+            layout = axes or BatchAxes(dict.fromkeys(part, 0), {}, None)
+            for key, value in part.items():
+                if not value.ndim and not feeds.is_shared(value, key, layout):
+                    raise TypeError(f"its '{key}' is one value, and not one a sample")
+            parts.append({key: np.asarray(value) for key, value in feeds.expanded(part, layout).items()})
             if parts[0].keys() != parts[-1].keys():
                 raise TypeError(f"its dicts have other names: {sorted(parts[0])}, then {sorted(parts[-1])}")
             found += len(next(iter(parts[-1].values())))
@@ -54,11 +66,19 @@ def gather(batches: Any, name: str, count: int) -> Arrays:
                 break
         if not parts:
             raise TypeError("it yielded nothing")
-        return {key: np.concatenate([part[key] for part in parts])[:count] for key in parts[0]}
-    except (TypeError, ValueError) as error:
+        return {key: _together([part[key] for part in parts], count) for key in parts[0]}
+    except (TypeError, ValueError, BadCalibrationData) as error:
         raise BadUsage(
-            f"{name} does not give samples: {error}.", "It must yield dicts of arrays, input name -> (N, ...)."
+            f"{name} does not give samples: {str(error).rstrip('.')}.",
+            "It must yield dicts of arrays, input name -> (N, ...).",
         ) from error
+
+
+def _together(parts: Sequence[npt.NDArray[Any]], count: int) -> SampleArray:
+    """The samples of all parts: one array, or a list where their shapes differ."""
+    if len({part.shape[1:] for part in parts if len(part)}) <= 1:
+        return np.concatenate(parts)[:count]
+    return [sample for part in parts for sample in part][:count]
 
 
 def choose(total: int, count: int, *, seed: int = 0) -> npt.NDArray[np.int64]:

@@ -47,7 +47,8 @@ def example_of(
     tensors: dict[str, torch.Tensor] = {}
     takes = {name: planted(tree, str(name), tensors) for name, tree in (given or {}).items()}
     if file is not None:
-        arrays = samples.named(str(file), None, split="test").inputs
+        given_arrays = samples.named(str(file), None, split="test").inputs
+        arrays = {name: np.asarray(array) for name, array in given_arrays.items()}
         return examples.of_arrays(arrays, str(file), takes=takes if set(tensors) == set(arrays) else None, specs=specs)
     if specs and not given:
         return examples.of_specs(specs)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from toolchain.errors import BadUsage
 
 Array = npt.NDArray[np.generic]
-Inputs = Mapping[str, Array]
+Inputs = Mapping[str, Array | Sequence[Array]]
 _SHOWN = 5
 _DIGEST_BYTES = 16  # 2^-128 an accidental match: none among any number of samples that can be stored
 
@@ -75,6 +75,8 @@ def _plain(array: Array) -> Array:
     if np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):
             return np.asarray(array, dtype=np.float32) + np.float32(0)
+    if array.dtype.kind in "OUS":  # strings: the bytes of an array of them are addresses, or padded
+        return np.frombuffer(repr(array.tolist()).encode(), np.uint8)
     return np.asarray(array, dtype=np.int64) if array.dtype.kind in "iub" else array
 
 

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporters import feeds
+from exporters.batch_axes import BatchAxes
+from exporters.feeds import SampleArray, SampleSet
 from exporters.model_file import ModelFile
-from runtimes.base import FEEDABLE, MEND_TYPE, TensorSpec
+from runtimes.base import TensorSpec
 from toolchain.datasets import arrays, image_folder
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
@@ -28,18 +31,24 @@ MOST_JUDGED_BYTES = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """``inputs`` map names to ``(S, ...)`` as the model takes them; ``labels`` ``(S,)`` where there are any.
+    """``inputs`` as :data:`exporters.feeds.SampleSet` says; ``labels`` ``(S,)`` where there are any.
 
-    ``real`` is false for values made from a seed, on which int8 models, calibrated for real ones, cannot be judged.
+    ``layout`` says what they are to their model; without it the first axis of every input counts samples. ``real`` is
+    false for values made from a seed, on which int8 models, calibrated for real ones, cannot be judged.
     """
 
-    inputs: Mapping[str, npt.NDArray[np.generic]]
+    inputs: SampleSet
     labels: npt.NDArray[np.int64] | None
     source: str
     real: bool = True
+    layout: BatchAxes | None = None
 
     def __post_init__(self) -> None:
-        counts = {name: len(array) if array.ndim else 0 for name, array in self.inputs.items()}
+        counts = {
+            name: 0 if isinstance(array, np.ndarray) and not array.ndim else len(array)
+            for name, array in self.inputs.items()
+            if not feeds.is_shared(array, name, self.axes)
+        } or dict.fromkeys(self.inputs, 1)
         if self.labels is not None:
             counts[LABELS] = len(self.labels) if self.labels.ndim else 0
         if not self.inputs or len(set(counts.values())) != 1 or not all(counts.values()):
@@ -49,7 +58,17 @@ class Samples:
             )
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return feeds.count_of(self.inputs, self.axes)
+
+    @property
+    def axes(self) -> BatchAxes:
+        """Which axis of each input counts samples once they are stacked."""
+        return self.layout or BatchAxes(dict.fromkeys(self.inputs, 0), {}, None)
+
+    @property
+    def by_row(self) -> SampleSet:
+        """``inputs`` with what all samples share as often as there are samples."""
+        return feeds.expanded(self.inputs, self.axes)
 
     def first(self, count: int, *, multiple: int = 1) -> "Samples":
         """The first ``count``, rounded up to whole batches of ``multiple``, or all."""
@@ -58,11 +77,19 @@ class Samples:
     def rows(self, chosen: npt.NDArray[np.int64], source: str | None = None) -> "Samples":
         """Only the chosen samples."""
         return Samples(
-            inputs={name: array[chosen] for name, array in self.inputs.items()},
+            inputs={
+                name: array if feeds.is_shared(array, name, self.axes) else feeds.chosen(array, chosen)
+                for name, array in self.inputs.items()
+            },
             labels=None if self.labels is None else self.labels[chosen],
             source=source or self.source,
             real=self.real,
+            layout=self.layout,
         )
+
+    def call(self, size: int = 1) -> dict[str, npt.NDArray[Any]]:
+        """What one call of the model takes: the first sample, or as many like it as ``size`` says."""
+        return feeds.stacked(self.inputs, self.axes, feeds.like(self.inputs, self.axes, 0, size))
 
 
 def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
@@ -108,15 +135,29 @@ def named(
         spec = _specs(model, source)[0]
         images, found = image_folder.load(path, spec.shape, count or _most(4 * _elements(spec)))
         return Samples(inputs={spec.name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
+    layout = None if model is None else model.batch_axes
+    content: dict[str, SampleArray] = {}
     if sources.is_code(source):
-        content = arrays.gather(_called(source), source, count or MOST_JUDGED)
+        content |= arrays.gather(_called(source), source, count or MOST_JUDGED, layout)
     else:
-        content = arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
-    labels = content.pop(LABELS, None)
-    if labels is not None and not np.issubdtype(labels.dtype, np.integer):
-        raise BadUsage(f"The labels in {source} are {labels.dtype}.", "Save them as whole numbers, one class a sample.")
-    given = Samples(inputs=content, labels=None if labels is None else labels.astype(np.int64), source=source)
+        content |= arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
+    is_input = layout is not None and LABELS in layout.inputs
+    labels = None if is_input or LABELS not in content else _classes(content.pop(LABELS), source)
+    given = Samples(inputs=content, labels=labels, source=source, layout=layout)
     return given if count is None or count >= len(given) else given.rows(arrays.choose(len(given), count))
+
+
+def _classes(labels: SampleArray, source: str) -> npt.NDArray[np.int64]:
+    """One class number a sample, in whatever whole numbers; BadUsage for what is none."""
+    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    what = "of unequal shapes"
+    if isinstance(labels, np.ndarray):
+        what = f"{labels.dtype}[{', '.join(map(str, labels.shape))}]"
+    mend = "Save one whole number a sample, its class"
+    if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] > 1:
+        mend += "; labels.argmax(axis=1) of one-hot rows, and leave out labels that name several classes"
+    raise BadUsage(f"The labels in {source} are {what}.", f"{mend}.")
 
 
 def for_calibration(
@@ -134,22 +175,24 @@ def for_calibration(
     chosen = named(source, data_folder, split="train", count=count, model=model)
     if sources.is_recipe(source):
         return apart(chosen, judged), judged
-    overlap.refuse(chosen.inputs, judged.inputs)
+    overlap.refuse(chosen.by_row, judged.by_row)
     return chosen, judged
 
 
 def apart(chosen: Samples, judged: Samples) -> Samples:
     """``chosen`` without what is in ``judged`` too, for data sets in which that is not the user's doing."""
-    return chosen.rows(overlap.without(chosen.inputs, judged.inputs))
+    return chosen.rows(overlap.without(chosen.by_row, judged.by_row))
 
 
 def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
     total = len(given)
+    whole = 1 if feeds.run_alone(given.inputs, given.axes) else given.axes.fixed or 1
     used = min(count, max(1, total - max(1, total // 5)))
+    used = max(used // whole * whole, min(whole, total))
     order = np.random.default_rng(0).permutation(total)
-    most = _most(sum(array[:1].nbytes for array in given.inputs.values()))
+    most = _most(sum(array[0].nbytes for array in given.by_row.values()))
     chosen, others = given.rows(np.sort(order[:used])), np.sort(order[used : used + most])
-    if not len(others):
+    if len(others) < whole:
         return chosen, chosen
     rest = given.rows(others, f"other samples of {given.source}")
     return apart(chosen, rest), rest
@@ -187,22 +230,6 @@ def _called(source: str) -> Iterator[Any]:
         raise BadUsage(f"{source} failed: {type(error).__name__}: {error}.", "Run it with python first.") from error
 
 
-def random_for_model(model: ModelFile, count: int) -> Samples:
-    """Seeded noise for the inputs of a model file."""
-    return random_for(specs_of(model), count)
-
-
-def random_for(specs: Sequence[TensorSpec], count: int) -> Samples:
-    """Seeded noise in the shape of ``specs``, dynamic axes but the batch at 16: for when nothing real is given."""
-    random = np.random.default_rng(0)
-    inputs: dict[str, npt.NDArray[np.generic]] = {}
-    for spec in specs:
-        if spec.dtype not in FEEDABLE:
-            raise BadUsage(f"The model's input '{spec.name}' is {spec.dtype}, which nnx cannot feed.", MEND_TYPE)
-        batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else count
-        shape = (batch, *(axis if isinstance(axis, int) else 16 for axis in spec.shape[1:]))
-        if np.issubdtype(np.dtype(spec.dtype), np.floating):
-            inputs[spec.name] = random.standard_normal(shape).astype(spec.dtype)
-        else:
-            inputs[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
-    return Samples(inputs=inputs, labels=None, source="seeded random values", real=False)
+def shapes_in_words(shapes: Mapping[str, Sequence[int]]) -> str:
+    """``x 8x3x64x64, flag scalar``."""
+    return ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())

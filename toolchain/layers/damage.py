@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from exporters import onnx_file
+from exporters import feeds, onnx_file
+from exporters.batch_axes import BatchAxes
+from exporters.feeds import SampleSet
 from exporters.model_file import ModelFile
 from runtimes import ort_profile
 from runtimes.base import Arrays, TensorSpec, run
@@ -35,12 +37,13 @@ _SURE_IN_SINGLE = 1e-20
 """A sum of squares above it has lost nothing that counts to squares below single precision's 1e-38."""
 _BLOCK = 2**14
 Inputs = Mapping[str, npt.NDArray[np.generic]]
+"""What one call is fed."""
 
 
 def damage(
     quantized: ModelFile,
     reference: ModelFile,
-    inputs: Inputs,
+    inputs: SampleSet,
     *,
     batch: int = 16,
     memory_budget: int = MEMORY_BUDGET,
@@ -50,7 +53,7 @@ def damage(
 ) -> list[LayerError]:
     """The layers of ``quantized``, most damaging first, judged against the fp32 file ``reference`` on ``inputs``.
 
-    ``inputs`` map names to ``(S, ...)``. Activations that would take more than ``memory_budget`` bytes for one batch
+    Activations that would take more than ``memory_budget`` bytes for one batch
     are looked at in groups. ``executed`` is the profile of ``quantized`` where there is one already. Raises BadUsage
     for files that do not belong together.
     """
@@ -75,11 +78,18 @@ def cut(model: Wiring, tensors: Sequence[str], reference: Wiring | None = None) 
     return Cut(layers=layers_of(model, anchors=types, types=types, reference=reference), types=types, inputs=inputs)
 
 
-def first_batch(model: ModelFile, inputs: Inputs) -> Arrays:
+def first_batch(model: ModelFile, inputs: SampleSet) -> Arrays:
     """The first sample, or as many as a model of fixed batch takes, in the types that the model wants."""
-    count = model.fixed_batch or 1
-    few = {name: np.ascontiguousarray(array[:count]) for name, array in inputs.items()}
-    return _as_taken(few, samples.specs_of(model))
+    return _as_taken(_first_call(inputs, model.batch_axes), samples.specs_of(model))
+
+
+def _first_call(inputs: SampleSet, axes: BatchAxes) -> Arrays:
+    return feeds.stacked(inputs, axes, feeds.like(inputs, axes, 0, _whole(inputs, axes)))
+
+
+def _whole(inputs: SampleSet, axes: BatchAxes) -> int:
+    """How many samples a call takes at least."""
+    return 1 if feeds.run_alone(inputs, axes) else axes.fixed or 1
 
 
 def _as_taken(arrays: Inputs, specs: Sequence[TensorSpec]) -> Arrays:
@@ -95,9 +105,10 @@ class Pair:
     """A converted model beside its reference, cut into layers at the tensors that they share."""
 
     def __init__(
-        self, quantized: ModelFile, reference: ModelFile, inputs: Inputs, *, batch: int = 16, threads: int = 1
+        self, quantized: ModelFile, reference: ModelFile, inputs: SampleSet, *, batch: int = 16, threads: int = 1
     ) -> None:
         self._files, self._inputs, self._threads = (quantized, reference), inputs, threads
+        self._axes = reference.batch_axes
         self.wiring, self._reference = (Wiring(file.proto) for file in self._files)
         shared = shared_tensors(self.wiring, self._reference)
         if set(self.wiring.inputs) != set(self._reference.inputs):
@@ -105,12 +116,11 @@ class Pair:
         if not shared:
             raise self._strangers("no tensor inside has the same name in both")
         self._cut = cut(self.wiring, shared, self._reference)
-        self.layers, fixed = self._cut.layers, quantized.fixed_batch
-        self._batch, least = fixed or batch, fixed or 1
-        self._count = len(next(iter(inputs.values()))) // least * least
-        if not self._count:
-            raise BadUsage(f"{quantized} takes {fixed} samples at a time; there are fewer.", "Give it more samples.")
-        few = {name: array[:least] for name, array in inputs.items()}
+        self.layers, least = self._cut.layers, _whole(inputs, self._axes)
+        self._batch = self._axes.fixed or batch
+        if feeds.count_of(inputs, self._axes) < least:
+            raise BadUsage(f"{quantized} takes {least} samples at a time; there are fewer.", "Give it more samples.")
+        few = _first_call(inputs, self._axes)
         tensors = [name for name in self._cut.types if name not in inputs]
         with _opened(layer_probes.tapped(self._reference, tensors), threads) as one:
             self._require_same_inputs(one.inputs)
@@ -154,7 +164,7 @@ class Pair:
 
     @property
     def batch_count(self) -> int:
-        return math.ceil(self._count / self._batch)
+        return sum(1 for _ in feeds.parts(self._inputs, self._axes, self._batch))
 
     def groups(self, memory_budget: int) -> Iterator[list[Layer]]:
         """The layers in the order of the graph, one an output, in groups whose activations fit the budget."""
@@ -180,8 +190,8 @@ class Pair:
             tensors = [name for name in self._needed(layers) if name not in self._inputs]
             reference = stack.enter_context(_opened(layer_probes.tapped(self._reference, tensors), self._threads))
             runtimes = [stack.enter_context(_opened(model, self._threads)) for model in models]
-            for feeds in self._batches():
-                truth = feeds | _run(reference, feeds)
+            for fed in self._batches():
+                truth = fed | _run(reference, fed)
                 for runtime, judged in zip(runtimes, noises, strict=False):
                     self._compare(truth, _run(runtime, truth), judged)
                 advance()
@@ -190,8 +200,8 @@ class Pair:
 
     def precisions(self, executed: Sequence[NodeTime]) -> dict[str, str]:
         """What the layers are computed in, by their names."""
-        feeds = _as_taken(next(self._batches()), self._cut.inputs)
-        nodes = executed or ort_profile.time_shares(self._files[0].path, feeds, threads=self._threads, runs=1)
+        fed = _as_taken(next(self._batches()), self._cut.inputs)
+        nodes = executed or ort_profile.time_shares(self._files[0].path, fed, threads=self._threads, runs=1)
         done = executed_by(self.wiring, self.layers, nodes)
         first = {position: node for node, positions in reversed(done) for position in positions}
         return {self.layers[position].name: node.precision for position, node in first.items()}
@@ -213,11 +223,7 @@ class Pair:
             noise.add(truth[name], result)
 
     def _batches(self) -> Iterator[Arrays]:
-        for start in range(0, self._count, self._batch):
-            yield {
-                name: np.ascontiguousarray(array[start : min(start + self._batch, self._count)])
-                for name, array in self._inputs.items()
-            }
+        return feeds.calls(self._inputs, self._axes, self._batch)
 
     def _needed(self, layers: Sequence[Layer]) -> list[str]:
         """The reference's tensors that a group of layers is fed with and compared with."""

@@ -9,7 +9,7 @@ from runtimes import ort_profile
 from runtimes.ort_profile import CONVERSIONS, NodeTime, Unfused
 from toolchain import machine
 from toolchain.accuracy import running
-from toolchain.inputs import samples
+from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
 from toolchain.layers import damage
 from toolchain.layers.damage import Pair
@@ -31,7 +31,7 @@ def inputs(model: ModelFile, source: str | None, data_folder: Path | None, progr
     if source is not None:
         return samples.named(source, data_folder, split="test", count=running.SAMPLES, model=model)
     progress.warn("No real inputs given: errors and times are those on seeded random values.")
-    return samples.random_for_model(model, 8)
+    return made_up.samples_for(model, 8)
 
 
 def explain(

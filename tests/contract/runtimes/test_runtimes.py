@@ -24,7 +24,7 @@ from runtimes.torch_compiled import TorchCompiled
 from runtimes.torch_eager import TorchEager
 from tests.contract.tiny_models import MODELS
 from toolchain.errors import BadUsage
-from toolchain.inputs import samples
+from toolchain.inputs import made_up
 
 Exported = Callable[[str], Path]
 PAIRS = [
@@ -262,7 +262,7 @@ def test_a_model_that_takes_what_nnx_cannot_feed_says_so(kind: str, dtype: str, 
     with pytest.raises(BadFeed, match=dtype):
         opened.bind({"x": np.zeros(2, np.float32)})
     with pytest.raises(BadUsage, match=rf"'x' is tensor\({dtype}\), which nnx cannot feed"):
-        samples.random_for_model(ModelFile(tmp_path / "m.onnx"), 2)
+        made_up.samples_for(ModelFile(tmp_path / "m.onnx"), 2)
 
 
 @pytest.mark.parametrize(
