@@ -136,7 +136,7 @@ class _Links:
         while pending:
             tensor, inverse, depth = pending.pop()
             for node in self.readers.get(tensor, []) if depth <= _LONGEST else ():
-                divides = node.op_type == "Div" and node.input[1] == tensor and not inverse
+                divides = node.op_type == "Div" and tensor in node.input[1:2] and not inverse
                 if divides and node.input[0] in self.constants:  # 1 / root
                     names.add(node.name)
                     pending.append((node.output[0], True, depth + 1))

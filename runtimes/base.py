@@ -14,6 +14,8 @@ FEEDABLE = frozenset(
     {"bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 )
 """The types, as numpy names them, in which every runtime takes its inputs."""
+STRINGS = "tensor(string)"
+"""The type of texts: numpy has several for them."""
 MEND_TYPE = "Let the model take float32, and cast inside it."
 """What to do about an input of any other type."""
 
@@ -30,8 +32,9 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
     def accepts(self, array: npt.NDArray[np.generic]) -> bool:
+        of_type = array.dtype.kind in "OU" if self.dtype == STRINGS else str(array.dtype) == self.dtype
         return (
-            str(array.dtype) == self.dtype
+            of_type
             and array.ndim == len(self.shape)
             and all(
                 not isinstance(axis, int) or axis == length

@@ -1,6 +1,7 @@
 """Text from files, as it may be shown: nothing in it moves a cursor, ends a cell, or starts a formula."""
 
 import re
+from collections.abc import Mapping, Sequence
 
 # control characters, what turns the direction of text, invisible ones, separators of lines, and lone surrogates
 _HIDDEN = re.compile(
@@ -58,3 +59,8 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def shapes_in_words(shapes: Mapping[str, Sequence[int]]) -> str:
+    """``x 8x3x64x64, flag scalar``."""
+    return ", ".join(f"{cell(name)} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())

@@ -6,6 +6,7 @@ from toolchain.accuracy.status import Status
 from toolchain.bench.figures import efficient, is_proven
 from toolchain.bench.leader import called, fastest, level_with
 from toolchain.bench.record import Benchmark, Circumstances, Row
+from toolchain.legible import shapes_in_words
 
 _NAMED = 5
 _HALVES = ("fp16", "bf16")
@@ -61,6 +62,7 @@ def notes(benchmark: Benchmark) -> list[str]:
         *verdict(rows),
         *_legend(rows),
         *conditions(rows),
+        *_shapes(rows),
         *_backends(rows),
         *_half_precision(rows),
         *unsuccessful(rows),
@@ -94,6 +96,12 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     if settings and all(setting.copies == "exclude" for setting in settings):
         parts.append("copies to and from a device not timed")
     return [f"Each row: {', '.join(parts)}."] if parts else []
+
+
+def _shapes(rows: Sequence[Row]) -> list[str]:
+    """What a run was fed with at each batch: a model of open height and width is fast at 16 x 16."""
+    runs = {f"batch {row.setting.batch}": shapes_in_words(row.shapes) for row in rows if row.rounds_ms and row.shapes}
+    return [f"Inputs of a run: {'; '.join(f'{batch}: {shapes}' for batch, shapes in runs.items())}."] if runs else []
 
 
 def _backends(rows: Sequence[Row]) -> list[str]:

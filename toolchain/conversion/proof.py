@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
 from exporters.artifact import Artifact
 from exporters.model_file import ModelFile
 from toolchain.accuracy.comparison import Comparison
@@ -55,8 +53,7 @@ class Proven:
         given = self.judged_on
         if given is None:
             return Rests(source=self.proven_on)
-        shapes = {name: tuple(np.shape(array)) for name, array in given.inputs.items()}
-        return Rests(source=self.proven_on, real=given.real, samples=len(given), inputs=shapes)
+        return Rests(source=self.proven_on, real=given.real, samples=len(given), inputs=given.shapes)
 
     @cached_property
     def file(self) -> ModelFile:

@@ -11,16 +11,15 @@ from exporters import feeds
 from exporters.batch_axes import BatchAxes, Shape
 from exporters.feeds import Array, SampleSet
 from exporters.model_file import ModelFile
-from runtimes.base import FEEDABLE, MEND_TYPE, run
+from runtimes.base import FEEDABLE, MEND_TYPE, STRINGS, run
 from runtimes.errors import RunFailed
 from runtimes.ort import OrtRuntime
 from toolchain.errors import BadUsage
 from toolchain.inputs import axis_lengths
 from toolchain.inputs.axis_lengths import Lengths
 from toolchain.inputs.input_roles import Kind, Role, roles_of
-from toolchain.inputs.samples import Samples, shapes_in_words
+from toolchain.inputs.samples import Samples
 
-STRINGS = "tensor(string)"
 _WORDS = ("a", "the", "model", "Seed", "12", "")
 _UNKNOWN_ROWS = (16, 2, 1)
 """How far indices go into a table of unknown length, one try after the other."""
@@ -54,24 +53,12 @@ def samples_for(model: ModelFile, count: int) -> Samples:
                 made = maker.samples(count)
                 failure = _failure(runtime, feeds.some(made, axes, 0, _RUN_ON), axes)
                 if not failure:
-                    return _as_samples(made, model)
+                    return Samples(inputs=made, labels=None, source="seeded random values", real=False, layout=axes)
             why = why or failure
     raise BadUsage(
         f"{model} does not run on values that nnx makes up: {why}.",
         "Give real ones with --calibration, --eval or --samples.",
     )
-
-
-def _as_samples(made: SampleSet, model: ModelFile) -> Samples:
-    found = Samples(inputs=made, labels=None, source="", real=False, layout=model.batch_axes)
-    shapes = shapes_in_words({name: array.shape for name, array in found.call(_whole(found)).items()})
-    return Samples(
-        inputs=made, labels=None, source=f"seeded random values, {shapes}", real=False, layout=model.batch_axes
-    )
-
-
-def _whole(samples: Samples) -> int:
-    return 1 if feeds.run_alone(samples.inputs, samples.axes) else len(samples)
 
 
 def _failure(runtime: OrtRuntime, made: SampleSet, axes: BatchAxes) -> str:
@@ -129,7 +116,8 @@ class _Maker:
     def _values(self, name: str, shape: tuple[int, ...], random: np.random.Generator) -> Array:
         role, kind = self._roles[name], self._types[name]
         if kind == STRINGS:
-            return np.asarray(np.array(_WORDS)[random.integers(0, len(_WORDS), shape)])
+            words: Array = np.array(_WORDS)[random.integers(0, len(_WORDS), shape)]
+            return words
         dtype = np.dtype(kind)
         if role.kind is Kind.MASK:
             return _mask(shape).astype(dtype)
@@ -159,7 +147,7 @@ class _Maker:
 def _mask(shape: tuple[int, ...]) -> Array:
     """Ones with a tail of zeros along the last axis, another in each sample; one value is true and false by turns."""
     if len(shape) < 2:
-        return np.arange(math.prod(shape)).reshape(shape) % 2 == 0
+        return np.asarray(np.arange(math.prod(shape)).reshape(shape) % 2 == 0)
     longest = shape[-1]
     tails = np.arange(shape[0]) % (int(longest * (1 - _SHORTEST_PART)) + 1)
     keep = np.arange(longest) < longest - tails[:, None]

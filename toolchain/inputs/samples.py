@@ -1,7 +1,7 @@
 """The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ class Samples:
     def by_row(self) -> SampleSet:
         """``inputs`` with what all samples share as often as there are samples."""
         return feeds.expanded(self.inputs, self.axes)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Those of the inputs, the first axis counting samples; where lengths differ the first sample's."""
+        return {name: (len(array), *array[0].shape) for name, array in self.by_row.items()}
 
     def first(self, count: int, *, multiple: int = 1) -> "Samples":
         """The first ``count``, rounded up to whole batches of ``multiple``, or all."""
@@ -228,8 +233,3 @@ def _called(source: str) -> Iterator[Any]:
         yield from factory()
     except Exception as error:
         raise BadUsage(f"{source} failed: {type(error).__name__}: {error}.", "Run it with python first.") from error
-
-
-def shapes_in_words(shapes: Mapping[str, Sequence[int]]) -> str:
-    """``x 8x3x64x64, flag scalar``."""
-    return ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())

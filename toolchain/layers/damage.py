@@ -84,10 +84,10 @@ def first_batch(model: ModelFile, inputs: SampleSet) -> Arrays:
 
 
 def _first_call(inputs: SampleSet, axes: BatchAxes) -> Arrays:
-    return feeds.stacked(inputs, axes, feeds.like(inputs, axes, 0, _whole(inputs, axes)))
+    return feeds.stacked(inputs, axes, feeds.like(inputs, axes, 0, samples_a_call(inputs, axes)))
 
 
-def _whole(inputs: SampleSet, axes: BatchAxes) -> int:
+def samples_a_call(inputs: SampleSet, axes: BatchAxes) -> int:
     """How many samples a call takes at least."""
     return 1 if feeds.run_alone(inputs, axes) else axes.fixed or 1
 
@@ -116,7 +116,7 @@ class Pair:
         if not shared:
             raise self._strangers("no tensor inside has the same name in both")
         self._cut = cut(self.wiring, shared, self._reference)
-        self.layers, least = self._cut.layers, _whole(inputs, self._axes)
+        self.layers, least = self._cut.layers, samples_a_call(inputs, self._axes)
         self._batch = self._axes.fixed or batch
         if feeds.count_of(inputs, self._axes) < least:
             raise BadUsage(f"{quantized} takes {least} samples at a time; there are fewer.", "Give it more samples.")

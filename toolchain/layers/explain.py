@@ -15,6 +15,7 @@ from toolchain.layers import damage
 from toolchain.layers.damage import Pair
 from toolchain.layers.graph import Layer, Wiring, executed_by, origin_of
 from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation, LayerError
+from toolchain.legible import shapes_in_words
 from toolchain.progress import Progress
 
 HEADINGS = ("layer", "operator", "runs as", "precision", "own dB", "accumulated dB", "noise", "weights kB", "time")
@@ -69,7 +70,8 @@ def explain(
         precision=precision,
         reference=None if reference is None else str(reference),
         samples=given.source,
-        batch=len(next(iter(first.values()))),
+        batch=damage.samples_a_call(given.inputs, model.batch_axes),
+        shapes={name: array.shape for name, array in first.items()},
         threads=threads,
         machine=asdict(machine.describe()),
         layers=tuple(explained),
@@ -110,7 +112,8 @@ def advice(
 def notes(found: Explanation) -> list[str]:
     """Everything worth a line under the table."""
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
-    run = f"A run at batch {found.batch} with {threads} takes {found.run_us / 1e3:.3g} ms in its nodes"
+    fed = f" ({shapes_in_words(found.shapes)})" if found.shapes else ""
+    run = f"A run at batch {found.batch}{fed} with {threads} takes {found.run_us / 1e3:.3g} ms in its nodes"
     errors = [f"The errors are those against {found.reference} on {found.samples}."] if found.reference else []
     return [*errors, f"{run}, {found.conversion_share:.0%} of it between the layers.", *found.advice]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from runtimes.node_time import Unfused
@@ -57,8 +57,8 @@ class ExplainedLayer(LayerError):
 class Explanation:
     """A whole model, its layers sorted by damage, or by time where there is no reference.
 
-    ``batch`` is that of the times; ``run_us`` is all nodes' time in one run, ``conversion_share`` the share of it that
-    no layer takes: Q, DQ, casts, and changes of layout and shape.
+    ``batch`` is that of the times, ``shapes`` what a run is fed with; ``run_us`` is all nodes' time in one run,
+    ``conversion_share`` the share of it that no layer takes: Q, DQ, casts, and changes of layout and shape.
     """
 
     model: str
@@ -73,6 +73,7 @@ class Explanation:
     conversion_share: float
     unfused: tuple[Unfused, ...]
     advice: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """What the schema describes."""
