@@ -11,7 +11,9 @@ OPENVINO = .venv-openvino
 # what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
-.PHONY: demo test slow check check-pythons format docs commands gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
+
+.PHONY: demo test slow hard check check-pythons format docs commands gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -21,6 +23,9 @@ test: $(INSTALLED)  ## every test
 
 slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
 	$(BIN)/pytest -m slow
+
+hard: $(INSTALLED)  ## hard models, files and faults: right, refused, wrong, broken. CASES=folder of scripts, HARD_SHARE=0.1
+	$(BIN)/python -m benchmarks.hard --share $(HARD_SHARE) $(if $(CASES),--cases $(CASES))
 
 check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and the pages; CI runs this and then slow
 	$(BIN)/ruff format --check .
