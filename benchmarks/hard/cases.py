@@ -10,8 +10,9 @@ import re
 import runpy
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import chdir, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,10 @@ def written(made: Path, judge: Callable[[], str]) -> str:
 
 def feeds_of(script: Path) -> list[dict[str, Any]]:
     """The held-back feeds of a script's function of its own name; none where it has no such function."""
-    factory = runpy.run_path(str(script), run_name="case").get(script.stem)
-    if factory is None:
-        return []
-    held = factory()[2]
-    return [held] if isinstance(held, dict) else list(held)
+    with tempfile.TemporaryDirectory() as aside, chdir(aside):  # some write their model when they are asked
+        factory = runpy.run_path(str(script), run_name="case").get(script.stem)
+        held = None if factory is None else factory()[2]
+    return [held] if isinstance(held, dict) else list(held or ())
 
 
 def _calibration(path: Path) -> list[dict[str, Any]]:

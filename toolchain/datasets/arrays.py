@@ -28,7 +28,9 @@ def load(path: Path, input_names: Sequence[str]) -> Arrays:
     if not path.is_file():
         raise BadUsage(f"There is no data file {path}.", "Give an .npz or .npy file, a folder, or a recipe's name.")
     try:
-        if zipfile.is_zipfile(path):
+        with path.open("rb") as file:  # asked for a path, it takes a disk that fails for another kind of file
+            zipped = zipfile.is_zipfile(file)
+        if zipped:
             return npz_file.load(path)
         array: npt.NDArray[np.generic] = np.lib.format.open_memmap(path, mode="c")
     except (NnxError, MemoryError):
