@@ -13,6 +13,8 @@ MAX_PER_SAMPLE = 65_536
 (worst) and takes a third of the time off; every element enters the extremes."""
 _CHUNK = 65_536  # elements whose bins are found at once: the temporaries stay in the second-level cache
 _BOUNDLESS = 1e30  # finfo.min is -3.4e38: what stands for infinity, and what overflows once it is multiplied
+_SENTINEL = 1e3
+_SENTINEL_RATIO = 512
 _SMALLEST_EXPONENT = -100  # smaller magnitudes may count as 0
 # No step along a sample is a multiple of 2 or 7, the factors of common widths, which would pick the same columns only.
 _STEPS = (1, 3, 5, 11, 13, 17, 23, 29, 37, 47, 59, 73, 97, 131, 163, 197, 257, 331, 419, 521, 653, 821, 1031)
@@ -58,7 +60,21 @@ class Histogram:
             return "reaches infinity"
         if self.lowest > self.highest:
             return "is empty or never computed"
-        return "never changes" if self.lowest == self.highest else ""
+        if self.lowest == self.highest:
+            return "never changes"
+        return "holds a mask far from all other values" if self._has_sentinel() else ""
+
+    def _has_sentinel(self) -> bool:
+        """Whether one number, thousands away from zero, is over :data:`_SENTINEL_RATIO` times as far as all others.
+
+        -1e9 where something is masked out leaves not one of 256 steps to what is not.
+        """
+        if max(-self.lowest, self.highest) < _SENTINEL:
+            return False
+        filled = np.flatnonzero(self.counts)
+        magnitudes = np.maximum(np.abs(filled - BINS // 2), np.abs(filled + 1 - BINS // 2))
+        far = magnitudes > BINS / 2 / _SENTINEL_RATIO
+        return int(far.sum()) == 1 and not far.all()
 
     def add(self, values: npt.NDArray[np.floating], *, name: str = "a tensor") -> None:
         """Take in ``(N, ...)``, the first axis counting samples; what is NaN or boundless is left out, and remembered.

@@ -58,7 +58,8 @@ class Placement:
 
     ``merged`` maps the output of a node to that of the Relu or Clip which its rounding does the work of. Nodes
     ``in_float`` compute in float, as do those that only follow what was not rounded. ``unmeasured`` are the tensors
-    that would be rounded if they had a range, each with the nodes that stay in float for it.
+    that would be rounded if they had a range, each with the nodes that stay in float for it. ``unrounded`` tensors
+    leave the node that makes them in float; only int8 readers have them rounded.
     """
 
     wiring: Wiring
@@ -67,6 +68,7 @@ class Placement:
     merged: dict[str, str]
     following: frozenset[str]
     unmeasured: dict[str, frozenset[str]]
+    unrounded: frozenset[str]
 
     def computes_in_float(self, node: onnx.NodeProto | None) -> bool:
         """A graph's input, which has no node, counts as float."""
@@ -74,15 +76,23 @@ class Placement:
 
 
 def placed(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], int8: Int8Format, exclude: Collection[str] = ()
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    int8: Int8Format,
+    exclude: Collection[str] = (),
+    unrounded: Collection[str] = (),
 ) -> Placement:
-    """Where int8 goes in ``model``, whose activations have ``ranges``, when the nodes of ``exclude`` are in float."""
+    """Where int8 goes in ``model``, whose activations have ``ranges``, when the nodes of ``exclude`` are in float and
+    the tensors ``unrounded`` stay as they are made.
+    """
     wiring = Wiring(model)
     chosen = {*exclude, *nodes_in_float(model, int8), *_unlike_concats(wiring, ranges)}
+    makers = [wiring.makers[name] for name in unrounded if name in wiring.makers]
+    chosen |= {node.name for node in makers if node.op_type in (*operators.ELEMENTWISE, *operators.CHOOSING)}
     unmeasured: dict[str, set[str]] = {}
     while True:
         in_float = _with_islands(wiring, _with_activations(wiring, chosen))
-        walk = _Walk(wiring, in_float, ranges, int8)
+        walk = _Walk(wiring, in_float, ranges, int8, frozenset(unrounded))
         walk.through()
         if not walk.missing:
             break
@@ -90,7 +100,8 @@ def placed(
             unmeasured.setdefault(tensor, set()).update(nodes)
             chosen |= nodes
     found = {tensor: frozenset(nodes) for tensor, nodes in unmeasured.items()}
-    return Placement(wiring, frozenset(in_float), walk.rounded, walk.merged, frozenset(walk.following), found)
+    following = frozenset(walk.following)
+    return Placement(wiring, frozenset(in_float), walk.rounded, walk.merged, following, found, frozenset(unrounded))
 
 
 @dataclass
@@ -101,6 +112,7 @@ class _Walk:
     in_float: Collection[str]
     ranges: Mapping[str, Range]
     int8: Int8Format
+    unrounded: Collection[str]
     rounded: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
     following: set[str] = field(default_factory=set)
@@ -108,7 +120,11 @@ class _Walk:
 
     def through(self) -> None:
         for node in self.wiring.nodes:
-            if node.name not in self.in_float:
+            if node.name in self.in_float:
+                continue
+            if node.op_type not in operators.WEIGHTED and any(name in self.unrounded for name in node.output):
+                self.following.add(node.name)
+            else:
                 self._visit(node)
 
     def _visit(self, node: onnx.NodeProto) -> None:
@@ -138,7 +154,7 @@ class _Walk:
         raw = node.op_type in operators.PRODUCTS and all(
             reader.name in self.in_float for reader in self.wiring.readers.get(made, [])
         )
-        if not raw:
+        if not raw and made not in self.unrounded:
             self._round(node, made)
 
     def _clip(self, node: onnx.NodeProto) -> None:

@@ -28,6 +28,7 @@ def inserted(
     int8: Int8Format,
     exclude: Collection[str] = (),
     gemm_per_tensor: bool = False,
+    unrounded: Collection[str] = (),
 ) -> onnx.ModelProto:
     """``model`` (shapes inferred) with int8 weights, int32 biases and a Q/DQ pair on every activation that int8 reads,
     but for the nodes of ``exclude`` and what :func:`placement.placed` leaves in float.
@@ -37,7 +38,7 @@ def inserted(
     weights of a Gemm one scale whatever ``int8`` says.
     """
     onnx_file.require_nodes(model, exclude, source="the model")
-    place = placement.placed(model, ranges, int8, exclude)
+    place = placement.placed(model, ranges, int8, exclude, unrounded)
     return written(model, place, ranges, int8=int8, gemm_per_tensor=gemm_per_tensor)
 
 
@@ -142,13 +143,13 @@ class _Writer:
             if made not in self.place.rounded:
                 continue
             raw = made
-            if made in self.place.wiring.outputs and not in_float:
+            if made in self.place.wiring.outputs and not in_float and made not in self.place.unrounded:
                 raw = self.names.fresh(f"{made}_QuantizeLinear_Input")
             node.output[index] = raw
             self._round(made, raw=raw)
 
     def _made_in_float(self, tensor: str) -> bool:
-        return self.place.computes_in_float(self.place.wiring.makers.get(tensor))
+        return tensor in self.place.unrounded or self.place.computes_in_float(self.place.wiring.makers.get(tensor))
 
     def _round(self, tensor: str, *, raw: str) -> None:
         """Put a Q/DQ pair behind ``raw``; its result is called ``tensor`` where that is not ``raw`` itself."""

@@ -18,7 +18,7 @@ from exporters.calibration.data import Samples
 from exporters.calibration.statistics import Statistics, collect
 from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method, Range
 from exporters.finish import finish
-from exporters.int8 import attention_form, bias_correction, equalization, placement, qdq, stem_fold
+from exporters.int8 import attention_form, bias_correction, equalization, placement, qdq, stem_fold, unlike_channels
 from exporters.int8.evidence import Evidence
 from exporters.int8.preparation import MIN_OPSET, preprocessed, refuse_quantized, require_int8, successors
 from exporters.int8.targets import Int8Format
@@ -90,6 +90,7 @@ class StaticInt8:
         self._evidence = Evidence(self._model, self._some(_CORRECTION_SAMPLES[-1], _EVIDENCE_SAMPLES))
         self._statistics = self._calibrate(self._model, advance)
         self._gemm_per_tensor = False
+        self._unrounded = self._unlike()
         self._equalize()
         self._gemm_per_tensor = self._spares_gemm_scales()
 
@@ -151,7 +152,7 @@ class StaticInt8:
 
     def _left_in_float(self, exclude: Collection[str]) -> list[str]:
         """What is not in int8 though int8 has kernels for it, and why, one sentence each."""
-        place = placement.placed(self._model, self._ranges(self._statistics), self._int8, exclude)
+        place = self._placed(exclude)
         told = []
         if place.unmeasured:
             reasons = [f"'{name}' {self._statistics.fault_of(name)}" for name in sorted(place.unmeasured)]
@@ -186,7 +187,25 @@ class StaticInt8:
         methods: Mapping[str, Method] | None = None,
     ) -> onnx.ModelProto:
         ranges = self._ranges(statistics, methods)
-        return qdq.inserted(model, ranges, int8=self._int8, exclude=exclude, gemm_per_tensor=self._gemm_per_tensor)
+        return qdq.inserted(
+            model,
+            ranges,
+            int8=self._int8,
+            exclude=exclude,
+            gemm_per_tensor=self._gemm_per_tensor,
+            unrounded=self._unrounded,
+        )
+
+    def _placed(self, exclude: Collection[str] = ()) -> placement.Placement:
+        return placement.placed(self._model, self._ranges(self._statistics), self._int8, exclude, self._unrounded)
+
+    def _unlike(self) -> frozenset[str]:
+        """The outputs, and what they are made of, whose channels no common scale fits."""
+        self._unrounded = frozenset[str]()
+        few, ranges = self._some(0, _EVIDENCE_SAMPLES), self._ranges(self._statistics)
+        return unlike_channels.unrounded(
+            self._model, few, self._placed(), ranges, memory_budget=self._options.memory_budget
+        )
 
     def _ranges(self, statistics: Statistics, methods: Mapping[str, Method] | None = None) -> dict[str, Range]:
         return statistics.ranges(
@@ -213,6 +232,7 @@ class StaticInt8:
         after = self._evidence.sqnr_db(self._quantized(model, statistics))
         if after > before:
             self._model, self._statistics = model, statistics
+            self._unrounded = self._unlike()
             self.steps.append(f"equalization: {done[1]}, {after - before:+.1f} dB")
 
     def _spares_gemm_scales(self) -> bool:
