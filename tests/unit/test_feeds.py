@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exporters.batch_axes import BatchAxes
 from exporters.errors import BadCalibrationData
-from exporters.feeds import calls, count_of, parts
+from exporters.feeds import calls, count_of, like, parts, stacked
 
 
 def axes_of(fixed: int | None = None, **inputs: tuple[int | None, tuple[int | str, ...]]) -> BatchAxes:
@@ -73,3 +73,21 @@ def test_a_value_that_changes_inside_a_fixed_batch_is_refused() -> None:
 def test_unequal_counts_are_refused() -> None:
     with pytest.raises(BadCalibrationData, match="these numbers of samples"):
         count_of({"x": np.zeros((4, 2)), "z": np.zeros((3, 2))}, axes_of(x=(0, ("N", 2)), z=(0, ("N", 2))))
+
+
+@given(lengths=st.lists(st.integers(1, 3), min_size=1, max_size=12), start=st.integers(0, 20), size=st.integers(1, 9))
+def test_a_batch_is_of_samples_that_fit_together(lengths: list[int], start: int, size: int) -> None:
+    """As many as asked for, the first of them ``start``, all of its length, going round."""
+    samples = {"ids": [np.full(length, index) for index, length in enumerate(lengths)]}
+    axes = axes_of(ids=(0, ("N", "S")))
+    rows = like(samples, axes, start, size)
+    assert (len(rows), rows[0]) == (size, start % len(lengths))
+    assert {lengths[row] for row in rows} == {lengths[rows[0]]}
+    assert stacked(samples, axes, rows)["ids"][:, 0].tolist() == rows
+
+
+def test_nothing_is_stacked_without_a_batch_axis() -> None:
+    samples, axes = {"x": np.zeros((5, 16))}, axes_of(x=(None, (16,)))
+    assert stacked(samples, axes, like(samples, axes, 3, 1))["x"].shape == (16,)
+    with pytest.raises(BadCalibrationData, match="no batch axis"):
+        like(samples, axes, 0, 2)

@@ -105,9 +105,13 @@ def _trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
 
 
 def batches(targets: Sequence[Target]) -> tuple[int, ...]:
-    """The batch sizes to measure where none are asked for: 1 and 32, or the one that a model file is fixed to."""
-    fixed = {target.fixed_batch for target in targets if isinstance(target, ModelFile)} - {None}
-    return tuple(sorted(size for size in fixed if size is not None)) or DEFAULT_BATCHES
+    """The batch sizes to measure where none are asked for: 1 and 32, or the one that a model file is fixed to.
+
+    1 where a file has no batch axis.
+    """
+    axes = [target.batch_axes for target in targets if isinstance(target, ModelFile)]
+    unbatched = {1 for each in axes if all(axis is None for axis in each.inputs.values())}
+    return tuple(sorted(unbatched | {each.fixed for each in axes if each.fixed is not None})) or DEFAULT_BATCHES
 
 
 def _first_model(targets: Sequence[Target]) -> ModelFile | None:
