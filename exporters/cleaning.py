@@ -38,6 +38,8 @@ class Normal:
 
     model: onnx.ModelProto
     notes: tuple[str, ...]
+    was_half: bool
+    """Whether something was computed in half precision, and not only stored in it."""
 
 
 def normalized(model: onnx.ModelProto, source: object = "the model") -> Normal:
@@ -79,21 +81,23 @@ def normalized(model: onnx.ModelProto, source: object = "the model") -> Normal:
             common.NameFixPass(_OperatorNames()),
         )
     except _PASS_ERRORS as error:
-        raise BadModelFile(
-            f"The graph in {source} contradicts itself: {_one_line(error)}.", "Copy or export the model again."
-        ) from error
+        raise _contradiction(source, error) from error
     for tensor in made.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             name = tensor.name
             tensor.CopyFrom(weights[tensor.external_data[0].value])
             tensor.name = name
     folding.fold(made.graph, keep=kept)
-    if widening.widen(made):
-        notes.append("what is half precision in the source was widened to fp32 first")
-    guard(made)
     made.ir_version = max(made.ir_version, _FIRST_IR_WITH_PLAIN_WEIGHTS)
-    _state_right_shapes(made)
-    return Normal(made, tuple(notes))
+    try:
+        was_half = widening.widen(made)
+        guard(made)
+        _state_right_shapes(made)
+    except onnx.shape_inference.InferenceError as error:
+        raise _contradiction(source, error) from error
+    if was_half:
+        notes.append("what is half precision in the source was widened to fp32 first")
+    return Normal(made, tuple(notes), was_half)
 
 
 def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProto:
@@ -200,6 +204,12 @@ def _state_right_shapes(model: onnx.ModelProto) -> None:
         for value in tried.graph.output:
             value.type.tensor_type.ClearField("shape")
         skeleton.take_shapes(model.graph, onnx.shape_inference.infer_shapes(tried, data_prop=True).graph)
+
+
+def _contradiction(source: object, error: Exception) -> BadModelFile:
+    return BadModelFile(
+        f"The graph in {source} contradicts itself: {_one_line(error)}.", "Copy or export the model again."
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from exporters import cleaning, external_data, onnx_file, provenance
+from exporters import cleaning, external_data, finite, onnx_file, provenance
 from exporters.atomic_file import sha256_of
 from exporters.batch_axes import BatchAxes
+from exporters.errors import BadModelFile
 
 _FACTS = ("external_files", "opset", "ir_version", "precision", "inputs", "outputs", "batch_axes", "facts")
 
@@ -94,11 +95,25 @@ class ModelFile:
             self._graph, self._whole = None, False  # it is there twice now, and the file is read again if it must be
         return made
 
+    def require_fp32(self) -> None:
+        """Raise BadModelFile unless it computes in fp32: its weights may be stored in half precision."""
+        stored = self.precision == "fp16" and not self._normalized.was_half
+        if self.precision != "fp32" and not (stored and onnx_file.precision_of(self.normal) == "fp32"):
+            raise BadModelFile(f"{self} is {self.precision} already.", "Give the fp32 model.")
+
     def to_convert(self, least_opset: int = 0) -> onnx.ModelProto:
-        """A copy of :attr:`normal` to work on, raised to ``least_opset``. Raises NotConvertible where it cannot be."""
+        """A copy of :attr:`normal` to work on, raised to ``least_opset``.
+
+        Raises NotConvertible where it cannot be, BadModelFile for weights that are no numbers.
+        """
+        _ = self._finite
         made = onnx.ModelProto()
         made.CopyFrom(cleaning.raised(self.normal, least_opset, self))
         return made
+
+    @cached_property
+    def _finite(self) -> None:
+        finite.require_finite(self.normal, self)
 
     @cached_property
     def external_files(self) -> tuple[Path, ...]:

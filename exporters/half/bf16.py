@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, NotApplicable
+from exporters.errors import NotApplicable
 from exporters.finish import finish
 from exporters.model_file import ModelFile
 
@@ -35,7 +35,7 @@ def convert(src: ModelFile, dst: Path, *, keep_fp32: Collection[str] = ()) -> Ar
     Raises BadModelFile for a file that is not fp32, BadOption for a node that is not there,
     NotApplicable when no weight is left to convert.
     """
-    _require_fp32(src)
+    src.require_fp32()
     model = src.to_convert(_MIN_OPSET)
     onnx_file.require_nodes(model, keep_fp32, source=src)
     kept = {name for node in model.graph.node if node.name in keep_fp32 for name in node.input}
@@ -59,11 +59,6 @@ def rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     nearest = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
     is_nan = (bits & 0x7FFFFFFF) > _INFINITY
     return np.where(is_nan, (bits >> 16) | 0x40, nearest).astype(np.uint16)
-
-
-def _require_fp32(src: ModelFile) -> None:
-    if src.precision != "fp32":
-        raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
 
 
 def _pays(tensor: TensorProto) -> bool:

@@ -13,9 +13,10 @@ from onnx import TensorProto, numpy_helper
 
 from exporters import element_types, onnx_file, operators, skeleton
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, BadOption, NotConvertible, WrongResult
+from exporters.errors import BadModelFile, BadOption, NotApplicable, NotConvertible, WrongResult
 from exporters.finish import finish
 from exporters.half import graph as half_graph
+from exporters.half import nested
 from exporters.half import ranges as half_ranges
 from exporters.half.ranges import MAX_HALF, HalfRange
 from exporters.model_file import ModelFile
@@ -41,9 +42,9 @@ def convert(
     those whose constants half precision cannot hold and, given ``ranges`` (``half_ranges.measure``), those whose
     activations it cannot. The artifact's notes say which and why.
 
-    Raises BadModelFile for a file that has nothing to convert, BadOption for a node that is not there
-    or half-precision inputs and outputs that would overflow, NotConvertible when the types in the graph cannot be told,
-    WrongResult when what was made is not a valid fp16 model.
+    Raises BadModelFile for a file that has nothing to convert, BadOption for a node that is not there or half-precision
+    inputs and outputs that would overflow, NotApplicable when no weight can become half precision, NotConvertible when
+    the types in the graph cannot be told, WrongResult when what was made is not a valid fp16 model.
     """
     model = src.to_convert()
     _refuse_converted(src, model)
@@ -52,10 +53,11 @@ def convert(
         _refuse_overflowing_interface(src, ranges or {})
     unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
     unfit = _carried_on(model.graph, unfit)
-    half = _typed(model)
-    kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph)})
+    half, types = _typed(model)
+    kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph), *_handling_containers(half.graph, types)})
     half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
-    _verify(half, keep_io_types)
+    nested.store_weights(half.graph, kept=keep_fp32, fits=lambda tensor: _misfit(tensor) is None)
+    _verify(half, keep_io_types, src, unfit)
     notes = tuple(f"{name} stays in fp32: {why}" for name, why in sorted(unfit.items()))
     return finish(half, dst, src=src, precision="fp16", facts={"fp32_nodes": ", ".join(kept)}, notes=notes)
 
@@ -67,9 +69,14 @@ def _reading_the_untyped(graph: onnx.GraphProto) -> set[str]:
     return {node.name for node in graph.node if any(name and name not in typed for name in node.input)}
 
 
+def _handling_containers(graph: onnx.GraphProto, types: Mapping[str, str]) -> set[str]:
+    """The nodes that read or make sequences, optionals or maps: there is no Cast for those."""
+    holders = {name for name, kind in types.items() if kind and not kind.startswith("tensor(")}
+    return {node.name for node in graph.node if holders & {*node.input, *node.output}}
+
+
 def _refuse_converted(src: ModelFile, model: onnx.ModelProto) -> None:
-    if src.precision != "fp32":
-        raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
+    src.require_fp32()
     if not any(tensor.data_type == TensorProto.FLOAT for tensor in _constants(model.graph)):
         raise BadModelFile(f"{src} has no fp32 weights to convert.", "Give the fp32 model.")
 
@@ -84,7 +91,8 @@ def _refuse_overflowing_interface(src: ModelFile, ranges: Mapping[str, HalfRange
             )
 
 
-def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+def _typed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Mapping[str, str]]:
+    """``model`` with the type of each tensor written into it, as far as something tells; and those types by name."""
     try:
         skeleton.add_shapes(model)
     except onnx.shape_inference.InferenceError as error:
@@ -102,7 +110,7 @@ def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
             if known.get(name) in (element_types.FLOAT, element_types.HALF):
                 kind = TensorProto.FLOAT if known[name] == element_types.FLOAT else TensorProto.FLOAT16
                 model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, None))
-    return model
+    return model, known
 
 
 def _carried_on(graph: onnx.GraphProto, unfit: dict[str, str]) -> dict[str, str]:
@@ -154,16 +162,23 @@ def _misfit(tensor: TensorProto) -> str | None:
 
 
 def _constants(graph: onnx.GraphProto) -> list[TensorProto]:
-    in_nodes = [item.t for node in graph.node for item in node.attribute if item.HasField("t")]
-    return [*graph.initializer, *in_nodes]
+    found: list[TensorProto] = []
+    for inner in skeleton.graphs_of(graph):
+        found.extend(inner.initializer)
+        found.extend(item.t for node in inner.node for item in node.attribute if item.HasField("t"))
+    return found
 
 
-def _verify(model: onnx.ModelProto, keep_io_types: bool) -> None:
+def _verify(model: onnx.ModelProto, keep_io_types: bool, src: ModelFile, unfit: Collection[str]) -> None:
     if not any(tensor.data_type == TensorProto.FLOAT16 for tensor in _constants(model.graph)):
-        raise WrongResult(
-            "No weight could be converted to fp16.",
-            "Its numbers do not fit half precision: ship the fp32 model.",
+        weights = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+        others = {node.op_type for node in model.graph.node if weights & {*node.input} and node.name not in unfit}
+        why = (
+            f"it is read in fp32 (by {onnx_file.some(sorted(others))})"
+            if others
+            else "its numbers do not fit half precision"
         )
+        raise NotApplicable(f"No weight of {src} could be converted to fp16: {why}.", "Ship the fp32 model.")
     if keep_io_types and any(
         value.type.tensor_type.elem_type == TensorProto.FLOAT16 for value in (*model.graph.input, *model.graph.output)
     ):

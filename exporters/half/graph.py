@@ -19,6 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 # Half precision is in their definition, but hardly in any runtime; those whose definition lacks it need no naming.
 _FP32_OPERATORS = {"CumSum", "Max", "Min", "Range", "Resize", "RoiAlign", "TopK", "Upsample"}
+# Their definition says half precision; these read bits, or are a function whose constants are fp32 in ONNX Runtime.
+_FP32_OPERATORS |= {"BitCast", "MeanVarianceNormalization"}
 # fp32 without an attribute that says so, and so not to be turned by one.
 _FP32_OPERATORS |= {"ConstantOfShape", "RandomNormal", "RandomUniform"}
 _SUFFIX: dict[int, str] = {TensorProto.FLOAT: ".fp32", TensorProto.FLOAT16: ".fp16"}
@@ -103,8 +105,10 @@ class _Rewriter:
         return (
             node.name in self._kept
             or node.op_type in _FP32_OPERATORS
+            or (node.op_type.startswith("Scatter") and _reduces(node))
             or (node.op_type == "Constant" and node.attribute[0].name != "value")
             or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+            or node.domain not in ("", "ai.onnx")  # trees split elsewhere once their thresholds are rounded
             or not onnx.defs.has(node.op_type, self._opsets.get(node.domain, 0), node.domain)
         )
 
@@ -142,6 +146,11 @@ class _Rewriter:
                 twin.name = tensor.name + _SUFFIX[TensorProto.FLOAT16]
                 tensor = twin
             _turn_tensor(tensor)
+
+
+def _reduces(node: onnx.NodeProto) -> bool:
+    """Whether a Scatter adds up, multiplies or compares: ONNX Runtime 1.31 does not in half precision, on a CPU."""
+    return any(item.name == "reduction" and item.s != b"none" for item in node.attribute)
 
 
 def _captured(node: onnx.NodeProto) -> set[str]:

@@ -39,7 +39,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("feeds",),
         ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
-        ("folding", "widening"),
+        ("folding", "widening", "finite"),
         ("skeleton",),
         ("external_data", "element_types"),
         ("tensors",),

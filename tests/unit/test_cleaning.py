@@ -263,3 +263,10 @@ def test_maps_which_the_passes_know_no_form_of_stay(inside: bool) -> None:
     assert list(made.graph.output) == list(model.graph.output)
     assert np.array_equal(run(made), run(model))
     assert [node.op_type for node in made.graph.node] == (["MatMul"] if inside else ["MatMul", "ZipMap"])
+
+
+def test_a_graph_whose_types_cannot_be_told_is_refused_in_a_sentence() -> None:
+    model = model_of([helper.make_node("Add", ["x", "w"], ["y"])], {"w": W})
+    model.opset_import[0].domain = "ai.onnx.ml"  # the operator set that Add is of is not imported
+    with pytest.raises(BadModelFile, match="contradicts itself"):
+        cleaning.normalized(model)
