@@ -1,9 +1,9 @@
 """fp32 .onnx -> int4 .onnx: the weights of matrix products in 4 bits, block-wise; activations stay fp32.
 
-Each MatMul with a constant weight, and each Gemm (as torch exports nn.Linear) turned to MatMul and Add, becomes a
-MatMulNBits of ONNX Runtime's own operators: blocks of ``block_size`` weights along the inputs share an fp32 scale.
-Packing is ONNX Runtime's; the graph is rewritten here, because its MatMulNBitsQuantizer 1.31 writes a weight that two
-nodes share twice under one name, drops the domain of nodes that hold graphs, and knows no Gemm.
+Each product with a constant weight, however the graph spells it (:mod:`exporters.products`), becomes a MatMulNBits of
+ONNX Runtime's own operators: blocks of ``block_size`` weights along the inputs share an fp32 scale. Packing is ONNX
+Runtime's; the graph is rewritten here, because its MatMulNBitsQuantizer 1.31 writes a weight that two nodes share twice
+under one name, drops the domain of nodes that hold graphs, and knows no Gemm.
 """
 
 import logging
@@ -15,18 +15,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from exporters import cleaning, onnx_file
+from exporters import cleaning, embeddings, onnx_file
 from exporters.artifact import Artifact
+from exporters.embeddings import Table
 from exporters.errors import BadModelFile, BadOption, NotApplicable
 from exporters.finish import finish
 from exporters.library_output import quiet
 from exporters.model_file import ModelFile
+from exporters.products import Product, bias_nodes, has_bias, product_of, ranks_of
+from exporters.rounding import rounded
+from exporters.weights import (
+    CONTRIB,
+    Array,
+    Key,
+    Names,
+    Scope,
+    digest,
+    import_contrib,
+    require_finite,
+    scopes_of,
+)  # fmt: skip
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 ACCURACY_LEVELS = (0, 1, 4)
-_DOMAIN = "com.microsoft"
 _NODE_BYTES = 400  # what the attributes, names and further initializers of a MatMulNBits take, about
 
 
@@ -68,100 +81,105 @@ def convert(
 ) -> Artifact:
     """Write ``src``'s int4 version to ``dst``; the nodes named in ``exclude`` stay fp32.
 
-    A product whose packed weight would not be smaller (under about 130 weights, or 5 inputs) stays fp32 as well, and so
-    does one inside the graphs of If and Loop. Input features that are no multiple of the block are padded.
+    A product whose packed weight would not be smaller (under about 130 weights, or 5 inputs) stays fp32 as well. Input
+    features that are no multiple of the block are padded. Tables of which rows are looked up become int8
+    (:mod:`exporters.embeddings`). Products and tables inside the graphs of If and Loop count too.
 
-    Raises BadModelFile for a file that is quantized already, BadOption for a node that is not there or a format that
-    does not exist, NotApplicable when no product with a constant weight is left.
+    Raises BadModelFile for a file that is quantized already or a weight that is not finite, BadOption for a node that
+    is not there or a format that does not exist, NotApplicable when no product with a constant weight is left.
     """
     form = Int4Format(block_size=block_size, symmetric=symmetric, accuracy_level=accuracy_level)
     if src.precision.startswith("int"):
         raise BadModelFile(f"{src} is {src.precision} already.", "Give the fp32 model.")
     model = src.to_convert()
     onnx_file.require_nodes(model, exclude, source=src)
-    count = _rewrite(model, form, exclude)
-    if not count:
+    made = _Int4Graph(model, form, exclude, source=src)
+    if not made.count:
         raise NotApplicable(
             f"{src} has no MatMul or Gemm with a constant weight large enough for 4 bits.",
             "Use int8, or ship the fp32 model.",
         )
-    facts = {"int4_format": str(form), "int4_nodes": str(count), "fp32_nodes": ", ".join(sorted(exclude))}
-    return finish(cleaning.without_dead_parts(model), dst, src=src, precision="int4", facts=facts)
+    import_contrib(model)
+    facts = {"int4_format": str(form), "int4_nodes": str(made.count), "fp32_nodes": ", ".join(sorted(exclude))}
+    notes = (f"{made.tables} tables of rows in int8",) if made.tables else ()
+    return finish(cleaning.without_dead_parts(model), dst, src=src, precision="int4", facts=facts, notes=notes)
 
 
-def _rewrite(model: onnx.ModelProto, form: Int4Format, exclude: Collection[str]) -> int:
-    """Replace the products in ``model``'s main graph; return how many."""
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    packed: dict[tuple[str, bool], tuple[list[str], tuple[int, int]]] = {}
-    nodes: list[onnx.NodeProto] = []
-    count = 0
-    for node in graph.node:
-        weight = None if node.name in exclude else _weight_of(node, constants, form)
-        if weight is None:
-            nodes.append(node)
-            continue
-        count += 1
-        key = (node.input[1], _transposed(node))
-        if key not in packed:
-            packed[key] = (_store(graph, weight, node.input[1] + (".T" if key[1] else ""), form), weight.shape)
-        nodes.extend(_product(node, *packed[key], form))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    if count and not any(entry.domain == _DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
-    return count
+class _Int4Graph:
+    """``model``, changed: ``count`` products have weights in 4 bits, ``tables`` lookups rows in 8."""
 
+    def __init__(self, model: onnx.ModelProto, form: Int4Format, exclude: Collection[str], *, source: object) -> None:
+        self._form, self._source = form, source
+        self._names, self._ranks = Names(model), ranks_of(model)
+        self._packed: dict[tuple[int, str], list[str]] = {}
+        self._rows: dict[Key, tuple[str, str]] = {}
+        self.count = self.tables = 0
+        for scope in reversed(scopes_of(model)):  # a node is copied with its graphs
+            nodes = [made for node in scope.graph.node for made in self._turned(node, scope, exclude)]
+            del scope.graph.node[:]
+            scope.graph.node.extend(nodes)
 
-def _weight_of(
-    node: onnx.NodeProto, constants: dict[str, TensorProto], form: Int4Format
-) -> npt.NDArray[np.float32] | None:
-    """The constant ``(K, N)`` that ``node`` multiplies by, None where there is none or 4 bits do not suit it."""
-    if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
-        return None
-    tensor = constants[node.input[1]]
-    if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2:
-        return None
-    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if given.get("transA", 0) or given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0:
-        return None
-    values: npt.NDArray[np.float32] = numpy_helper.to_array(tensor)
-    if not np.isfinite(values).all():
-        return None
-    values = np.ascontiguousarray(values.T) if _transposed(node) else values
-    inputs, outputs = values.shape
-    blocks = -(-inputs // form.block_size)
-    smaller = outputs * blocks * (form.block_size // 2 + 4 + (not form.symmetric)) + _NODE_BYTES
-    return values if smaller < values.nbytes else None
+    def _turned(self, node: onnx.NodeProto, scope: Scope, exclude: Collection[str]) -> list[onnx.NodeProto]:
+        if node.name in exclude:
+            return [node]
+        product = product_of(node, scope, self._ranks)
+        if product is not None and (matrix := product.matrix()).ndim == 2 and self._pays(matrix):
+            require_finite(matrix, product.weight.name, node.name, self._source)
+            self.count += 1
+            return self._product(product, matrix.astype(np.float32), scope)
+        table = embeddings.table_of(node, scope)
+        if table is not None and embeddings.pays(table):
+            require_finite(table.weight.values(), table.weight.name, node.name, self._source)
+            self.tables += 1
+            return embeddings.lookup(table, *self._table(table), self._names)
+        return [node]
 
+    def _pays(self, matrix: Array) -> bool:
+        inputs, outputs = matrix.shape
+        form, blocks = self._form, -(-inputs // self._form.block_size)
+        smaller = outputs * blocks * (form.block_size // 2 + 4 + (not form.symmetric)) + _NODE_BYTES
+        return bool(smaller < matrix.nbytes)
 
-def _transposed(node: onnx.NodeProto) -> bool:
-    return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    def _product(self, product: Product, matrix: Array, scope: Scope) -> list[onnx.NodeProto]:
+        """MatMulNBits in the node's place, after a Transpose of its activation and before the Add of its bias."""
+        node, nodes, given = product.node, list[onnx.NodeProto](), product.activation
+        result, form, fresh = node.output[0], self._form, self._names.fresh
+        if product.turns_activation:
+            given = fresh(f"{result}.turned")
+            turn = helper.make_node("Transpose", [product.activation], [given], name=fresh(f"{node.name}.turned"))
+            turn.attribute.append(helper.make_attribute("perm", [1, 0]))
+            nodes.append(turn)
+        end = fresh(f"{result}.product") if has_bias(product) else result
+        attributes: dict[str, Any] = {"K": matrix.shape[0], "N": matrix.shape[1], "bits": 4}
+        attributes["block_size"] = form.block_size
+        if form.accuracy_level:
+            attributes["accuracy_level"] = form.accuracy_level
+        stored = self._stored(product, matrix)
+        nodes.append(
+            helper.make_node("MatMulNBits", [given, *stored], [end], name=node.name, domain=CONTRIB, **attributes)
+        )
+        return [*nodes, *bias_nodes(product, end, scope, self._names)] if has_bias(product) else nodes
 
+    def _stored(self, product: Product, matrix: Array) -> list[str]:
+        """The names of the packed weight, its scales and, when there are any, zero points: kept once."""
+        owner, matrix = product.weight.owner, matrix * np.float32(product.alpha)
+        key = id(owner), digest(matrix)
+        if key not in self._packed:
+            name = product.weight.name + (".T" if product.turns_weight else "")
+            parts = dict(zip(("int4", "scales", "zero_points"), _pack(matrix, self._form), strict=True))
+            if self._form.symmetric:
+                del parts["zero_points"]
+            self._packed[key] = [owner.add(self._names.fresh(f"{name}.{part}"), array) for part, array in parts.items()]
+        return self._packed[key]
 
-def _store(graph: onnx.GraphProto, weight: npt.NDArray[np.float32], name: str, form: Int4Format) -> list[str]:
-    """Add the packed weight, its scales and, when there are any, zero points; return their names."""
-    made = _pack(weight, form)
-    parts = dict(zip((f"{name}.int4", f"{name}.scales", f"{name}.zero_points"), made, strict=True))
-    if form.symmetric:
-        del parts[f"{name}.zero_points"]
-    graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in parts.items())
-    return list(parts)
-
-
-def _product(node: onnx.NodeProto, packed: list[str], shape: tuple[int, int], form: Int4Format) -> list[onnx.NodeProto]:
-    """MatMulNBits in ``node``'s place, and an Add for a Gemm's third input."""
-    has_bias = len(node.input) > 2 and bool(node.input[2])
-    made = f"{node.output[0]}.product" if has_bias else node.output[0]
-    attributes: dict[str, Any] = {"K": shape[0], "N": shape[1], "bits": 4, "block_size": form.block_size}
-    if form.accuracy_level:
-        attributes["accuracy_level"] = form.accuracy_level
-    product = helper.make_node(
-        "MatMulNBits", [node.input[0], *packed], [made], name=node.name, domain=_DOMAIN, **attributes
-    )
-    if not has_bias:
-        return [product]
-    return [product, helper.make_node("Add", [made, node.input[2]], list(node.output), name=f"{node.name}.bias")]
+    def _table(self, table: Table) -> tuple[str, str]:
+        """The names of a table's rows in int8 and of their scales: kept once."""
+        weight = table.weight
+        if weight.key not in self._rows:
+            values, scales = rounded(weight.values(), (1,))
+            stored = weight.owner.add(self._names.fresh(f"{weight.name}.int8"), values)
+            self._rows[weight.key] = stored, weight.owner.add(self._names.fresh(f"{weight.name}.row_scales"), scales)
+        return self._rows[weight.key]
 
 
 def _pack(weight: npt.NDArray[np.float32], form: Int4Format) -> tuple[npt.NDArray[np.generic], ...]:

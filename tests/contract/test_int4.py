@@ -114,15 +114,74 @@ def test_a_gemm_becomes_a_product_and_an_add(attributes: dict[str, Any], biased:
     assert noise_of(made.path, src, 40) > 20
 
 
-@pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"beta": 2.0}])
-def test_a_gemm_that_scales_stays(attributes: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"beta": 2.0}, {"alpha": -3.0, "beta": 0.0}, {"transA": 1}])
+def test_a_gemm_that_scales_or_turns_its_activation_is_a_product_too(
+    attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    turned = [helper.make_node("Transpose", ["x"], ["given"], name="turn")] if "transA" in attributes else []
     nodes = [
-        helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="scaled", **attributes),
+        *turned,
+        helper.make_node("Gemm", ["given" if turned else "x", "w", "b"], ["h"], name="scaled", **attributes),
         helper.make_node("MatMul", ["h", "w"], ["y"], name="plain"),
     ]
     weights = {"w": RANDOM.normal(size=(40, 40)), "b": RANDOM.normal(size=40)}
     src = write_model(tmp_path / "m.onnx", nodes, weights, width=40)
-    assert operators(int4.convert(ModelFile(src), tmp_path / "q.onnx").path) == ["Gemm", "MatMulNBits"]
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
+    assert operators(made.path).count("MatMulNBits") == 2
+    assert noise_of(made.path, src, 40) > 15
+
+
+def test_products_in_branches_and_one_matrix_of_three_axes_count(tmp_path: Path) -> None:
+    branches = {
+        f"{which}_branch": helper.make_graph(
+            [helper.make_node("MatMul", ["h", weight], [which], name=f"in_{which}")],
+            which,
+            [],
+            [helper.make_tensor_value_info(which, TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(RANDOM.normal(size=(40, 40)).astype(np.float32), "own")],
+        )
+        for which, weight in (("then", "own"), ("else", "w"))
+    }
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axis"], ["wide"], name="widen"),
+        helper.make_node("MatMul", ["wide", "w3"], ["h3"], name="three"),
+        helper.make_node("Squeeze", ["h3", "axis"], ["h"], name="narrow"),
+        helper.make_node("ReduceMax", ["x"], ["most"], name="most", keepdims=0),
+        helper.make_node("Greater", ["most", "two"], ["large"], name="large"),
+        helper.make_node("If", ["large"], ["y"], name="choose", **branches),
+    ]
+    weights = {"w": RANDOM.normal(size=(40, 40)), "w3": RANDOM.normal(size=(1, 40, 40)), "two": np.array(2.0)}
+    src = write_model(tmp_path / "m.onnx", nodes, weights, width=40)
+    whole = ModelFile(src).proto
+    whole.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axis"))
+    onnx.save(whole, src)
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
+    inside = [node.op_type for graph in onnx_file.graphs_of(ModelFile(made.path).proto) for node in graph.node]
+    assert inside.count("MatMulNBits") == 3
+    assert noise_of(made.path, src, 40) > 12
+
+
+def test_a_table_that_is_the_last_layer_too_shrinks_and_names_that_are_taken_stay(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["rows"], name="look_up"),
+            helper.make_node("MatMul", ["rows", "w.scales"], ["h"], name="first"),
+            helper.make_node("Gemm", ["h", "table"], ["y"], name="last", transB=1),
+        ],
+        "tied",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(RANDOM.normal(size=(200, 64)).astype(np.float32), "table"),
+            numpy_helper.from_array(RANDOM.normal(size=(64, 64)).astype(np.float32) / 8, "w.scales"),
+        ],
+    )
+    src = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), src)
+    made = int4.convert(ModelFile(src), tmp_path / "q.onnx")
+    assert made.size_bytes < 0.45 * src.stat().st_size
+    ids = {"ids": RANDOM.integers(0, 200, 64)}
+    assert (compared(made.path, src, ids, precision="int4").sqnr_db or 0) > 15
 
 
 def test_a_weight_that_two_products_share_is_packed_once_for_each_way_it_is_read(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ class Bf16:
 
 @dataclass(frozen=True, kw_only=True)
 class Int4:
-    """Block-wise 4-bit weights of matrix products."""
+    """Block-wise 4-bit weights of matrix products, and tables of rows in int8."""
 
     block_size: int = 32
     name: str = field(default="int4", init=False)
@@ -127,7 +127,7 @@ class Int4:
             return int4.convert(model, candidate, block_size=self.block_size, exclude=exclude)
 
         return Ready(
-            make=make, reference=model.normal, choice=_PRODUCTS, facts={"block_size": self.block_size}
+            make=make, reference=model.normal, choice=(*_PRODUCTS, "Gather"), facts={"block_size": self.block_size}
         )  # fmt: skip
 
 
