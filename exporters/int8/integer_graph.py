@@ -43,19 +43,28 @@ _Activations = dict[str, tuple[str, str, str]]
 class IntegerGraph:
     """``model``, changed: ``count`` nodes have int8 weights; ``left`` are names of others by why they stayed in float.
 
+    Without ``products`` only lookups and recurrent nodes are: static int8 has its own way with the others.
     Raises BadModelFile for a weight to be rounded that is not finite.
     """
 
-    def __init__(self, model: onnx.ModelProto, int8: Int8Format, exclude: Collection[str], *, source: object) -> None:
-        self._int8, self._source = int8, source
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        int8: Int8Format,
+        exclude: Collection[str],
+        *,
+        source: object,
+        products: bool = True,
+    ) -> None:
+        self._int8, self._source, self._products = int8, source, products
         self._names, scopes = Names(model), scopes_of(model)
         self.left: dict[str, list[str]] = {}
         planned = self._planned(scopes, exclude, ranks_of(model))
         plans = [plan for found in planned for _, plan in found if plan is not None]
         self.count = len(plans)
-        products = [plan for plan in plans if isinstance(plan, Product)]
+        multiplied = [plan for plan in plans if isinstance(plan, Product)]
         tables = [plan for plan in plans if isinstance(plan, Table)]
-        self._stored = Stored(int8, self._names, products, tables)
+        self._stored = Stored(int8, self._names, multiplied, tables)
         for scope, found in reversed(list(zip(scopes, planned, strict=True))):  # a node is copied with its graphs
             nodes = self._rewritten(scope, found)
             del scope.graph.node[:]
@@ -83,16 +92,18 @@ class IntegerGraph:
         return plan
 
     def _plan(self, node: onnx.NodeProto, scope: Scope, ranks: dict[str, int]) -> _Plan | None:
-        if product := product_of(node, scope, ranks):
+        if self._products and (product := product_of(node, scope, ranks)):
             return product
         if table := embeddings.table_of(node, scope):
             if not np.isfinite(table.weight.values()).all():
                 return self._tell(node, "its table holds infinities")
             return table if embeddings.pays(table) else self._tell(node, "too small to pay")
         if weights := recurrent.weights_of(node, scope):
-            if recurrent.has_kernel(node):
+            if recurrent.has_kernel(node, self._int8):
                 return _Lstm(node=node, weights=weights)
             return _Loaded(node=node, weights=dict(zip(recurrent.WEIGHTS, weights, strict=True)))
+        if not self._products:
+            return None
         if is_standard(node, "MatMul") and (left := scope.find(node.input[0])) and left.is_float:
             if scope.find(node.input[1]) or len(left.shape) < 2 or 3 * left.size < _LOADED_BYTES:
                 return self._tell(node, "too small to pay")
@@ -157,6 +168,17 @@ class IntegerGraph:
             helper.make_node("Mul", [wide, both], [end], name=fresh(f"{name}.scaled")),
         ]
         return [*nodes, *bias_nodes(product, end, scope, self._names)] if has_bias(product) else nodes
+
+
+def lookups_and_recurrent(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes of the main graph whose weights become int8 without ``products``."""
+    scope = scopes_of(model)[0]
+    return [node.name for node in scope.graph.node if _looks_up(node, scope) or recurrent.weights_of(node, scope)]
+
+
+def _looks_up(node: onnx.NodeProto, scope: Scope) -> bool:
+    table = embeddings.table_of(node, scope)
+    return table is not None and embeddings.pays(table)
 
 
 def _weights_of(plan: _Plan) -> list[Weight]:

@@ -363,6 +363,15 @@ def _with_islands(wiring: Wiring, kept: set[str]) -> set[str]:
 
 
 def nested_products(model: onnx.ModelProto) -> list[str]:
-    """The names of the products and convolutions inside If, Loop and Scan, whose activations nobody looks at."""
-    inner = list(onnx_file.graphs_of(model))[1:]
-    return [node.name or node.output[0] for graph in inner for node in graph.node if node.op_type in operators.WEIGHTED]
+    """The products and convolutions inside If, Loop and Scan, whose activations nobody looks at, and where each is."""
+    return list(_products_inside(model.graph))
+
+
+def _products_inside(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        for item in node.attribute:
+            for inner in (*([item.g] if item.HasField("g") else []), *item.graphs):
+                place = f"{item.name} of {node.name or node.output[0]}"
+                found = [each for each in inner.node if each.op_type in operators.WEIGHTED]
+                yield from (f"{each.name or each.output[0]} in {place}" for each in found)
+                yield from _products_inside(inner)

@@ -12,6 +12,8 @@ OPERATORS = ("LSTM", "GRU", "RNN")
 WEIGHTS = (1, 2)
 """Where a node has what it multiplies its input and its state by: ``(directions, gates * hidden, inputs)``."""
 _LSTM_INPUTS = 8
+_OTHER_RUNTIMES = ("cuda", "tensorrt", "openvino")
+"""Targets that have standard operators only, or where those are faster."""
 
 
 def weights_of(node: onnx.NodeProto, scope: Scope) -> tuple[Weight, Weight] | None:
@@ -24,9 +26,11 @@ def weights_of(node: onnx.NodeProto, scope: Scope) -> tuple[Weight, Weight] | No
     return (first, second) if len(first.shape) == len(second.shape) == 3 and first.size and second.size else None
 
 
-def has_kernel(node: onnx.NodeProto) -> bool:
-    """Whether ONNX Runtime has a quantizing form of ``node``: it has none with the batch before the time."""
-    return node.op_type == "LSTM" and not attributes_of(node).get("layout", 0)
+def has_kernel(node: onnx.NodeProto, int8: Int8Format) -> bool:
+    """Whether ONNX Runtime's CPU provider, if ``int8`` is for that, has a quantizing form of ``node``: it has none with
+    the batch before the time.
+    """
+    return node.op_type == "LSTM" and not attributes_of(node).get("layout", 0) and int8.target not in _OTHER_RUNTIMES
 
 
 def quantized(node: onnx.NodeProto, weights: tuple[Weight, Weight], int8: Int8Format, names: Names) -> onnx.NodeProto:

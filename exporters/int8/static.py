@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import onnx
 
-from exporters import feeds, onnx_file, skeleton
+from exporters import cleaning, feeds, onnx_file, skeleton
 from exporters.artifact import Artifact
 from exporters.calibration import data as calibration_data
 from exporters.calibration import thresholds
@@ -20,9 +20,11 @@ from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE,
 from exporters.finish import finish
 from exporters.int8 import attention_form, bias_correction, equalization, placement, qdq, stem_fold, unlike_channels
 from exporters.int8.evidence import Evidence
+from exporters.int8.integer_graph import IntegerGraph, lookups_and_recurrent
 from exporters.int8.preparation import MIN_OPSET, preprocessed, refuse_quantized, require_int8, successors
 from exporters.int8.targets import Int8Format
 from exporters.model_file import ModelFile
+from exporters.weights import CONTRIB, drop_unread, import_contrib
 
 Step = Literal["attention-form", "stem-fold", "equalization", "gemm-per-tensor", "bias-correction"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -97,7 +99,7 @@ class StaticInt8:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The names of the nodes that :meth:`write` can leave in float."""
-        in_float = set(qdq.nodes_in_float(self._model, self._int8))
+        in_float = set(qdq.nodes_in_float(self._model, self._int8)) - set(lookups_and_recurrent(self._model))
         return tuple(node.name for node in self._model.graph.node if node.name not in in_float)
 
     @property
@@ -132,6 +134,7 @@ class StaticInt8:
         quantized, steps = self._corrected(now, methods)
         left = self._left_in_float(now)
         chosen = [self._options.method, *(f"{name} by {method}" for name, method in sorted((methods or {}).items()))]
+        quantized = self._with_small_tables(quantized, now)
         require_int8(quantized, "QuantizeLinear", src=self._src, precision="int8-static")
         return finish(
             quantized,
@@ -149,6 +152,16 @@ class StaticInt8:
             },
             notes=(*steps, *left),
         )
+
+    def _with_small_tables(self, quantized: onnx.ModelProto, exclude: Collection[str]) -> onnx.ModelProto:
+        """``quantized`` with the tables and recurrent weights that are still float in 8 bits, as dynamic int8 does."""
+        if not IntegerGraph(quantized, self._int8, exclude, source=self._src, products=False).count:
+            return quantized
+        made = cleaning.without_dead_parts(quantized)
+        drop_unread(made)
+        if any(node.domain == CONTRIB for graph in onnx_file.graphs_of(made) for node in graph.node):
+            import_contrib(made)
+        return made
 
     def _left_in_float(self, exclude: Collection[str]) -> list[str]:
         """What is not in int8 though int8 has kernels for it, and why, one sentence each."""
