@@ -98,12 +98,13 @@ class _Links:
     def above(self, root: onnx.NodeProto) -> tuple[set[str], list[onnx.NodeProto]]:
         """The nodes from ``root`` up to what it normalizes by, and the reductions among them; the root itself too."""
         names, reductions = {root.name}, [root] if root.op_type == "ReduceL2" else []
-        pending = [] if reductions else [(root.input[0], 0)]
+        pending, seen = [] if reductions else [(root.input[0], 0)], set[str]()  # nodes need not have names
         while pending:
             tensor, depth = pending.pop()
             node = self.makers.get(tensor)
-            if node is None or depth > _LONGEST or node.name in names:
+            if node is None or depth > _LONGEST or tensor in seen:
                 continue
+            seen.add(tensor)
             if node.op_type in _REDUCTIONS:
                 names.add(node.name)
                 reductions.append(node)

@@ -1,6 +1,6 @@
 """From what a model gives, sequences and maps too, to arrays that can be compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,6 @@ def unfolded(name: str, expected: Sequence[Any], got: Sequence[Any]) -> dict[str
             pair[0].append(w)
             pair[1].append(g)
     return found
-
-
-def flat(call: Mapping[str, Any]) -> dict[str, Array]:
-    """One call's outputs as arrays only, by the names that :func:`unfolded` gives; texts as numpy's own."""
-    parts = [part for name, value in call.items() for part in _parts(name, value)]
-    return {name: array.astype(str) if array.dtype.kind == "O" else array for name, _, array in parts}
 
 
 def lifted(array: Array, batch: int | None) -> Array:
