@@ -21,7 +21,7 @@ import onnx
 
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, NotApplicable, WrongResult
+from exporters.errors import BadModelFile, NotApplicable
 from exporters.finish import finish
 from exporters.int8 import attention_form
 from exporters.int8.integer_graph import IntegerGraph
@@ -42,7 +42,7 @@ def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[
     the artifact's notes say so, and which weights stayed in float for what reason; the file's provenance has the steps.
 
     Raises NotApplicable when the model has no operator of :data:`OPERATORS`, BadModelFile when it is int8 already, has
-    no fp32 weights or one that is not finite, BadOption for a name that is not in the model, WrongResult when nothing
+    no fp32 weights or one that is not finite, BadOption for a name that is not in the model, NotApplicable when nothing
     could be quantized.
     """
     refuse_quantized(src)
@@ -53,7 +53,7 @@ def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[
     made = IntegerGraph(model, int8, exclude, source=src)
     left = _told(made.left)
     if not made.count:
-        raise WrongResult(
+        raise NotApplicable(
             f"Nothing in {src} could be quantized to int8-dynamic: {left or 'every node is excluded'}.",
             "Ship fp32 or fp16, or use --mode static with --calibration.",
         )

@@ -12,7 +12,7 @@ from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from exporters import cleaning, external_data, onnx_file, skeleton
 from exporters.calibration import activations
-from exporters.errors import BadModelFile, NotConvertible, WrongResult
+from exporters.errors import BadModelFile, NotApplicable, NotConvertible
 from exporters.int8 import products
 from exporters.library_output import quiet
 from exporters.model_file import ModelFile
@@ -161,10 +161,10 @@ def refuse_quantized(src: ModelFile) -> None:
 
 
 def require_int8(model: onnx.ModelProto, operator: str, *, src: ModelFile, precision: str) -> None:
-    """Raise WrongResult unless the quantizer put ``operator`` and int8 weights into the graph."""
+    """Raise NotApplicable unless the quantizer put ``operator`` and int8 weights into the graph."""
     has_op = any(node.op_type == operator for node in model.graph.node)
     if not has_op or not any(tensor.data_type in _INT8_TYPES for tensor in model.graph.initializer):
-        raise WrongResult(
+        raise NotApplicable(
             f"Nothing in {src} could be quantized to {precision}.",
             "It has no operator with constant weights that the quantizer knows: ship fp32 or fp16.",
         )

@@ -14,7 +14,7 @@ from onnxconverter_common import float16
 from torch import nn
 
 from exporters import onnx_file, torch_onnx
-from exporters.errors import BadOption, NotExportable, WrongResult
+from exporters.errors import BadOption, NotApplicable, NotExportable, WrongResult
 from exporters.half import fp16
 from exporters.model_file import ModelFile
 from runtimes import registry
@@ -109,7 +109,7 @@ def test_fp16_refuses_a_model_whose_weights_all_overflow(tmp_path: Path) -> None
     src = linear_model(
         tmp_path / "m.onnx", {"w": np.eye(4) * 1e9}, [helper.make_node("MatMul", ["x", "w"], ["y"], name="m")]
     )
-    with pytest.raises(WrongResult, match="No weight"):
+    with pytest.raises(NotApplicable, match="No weight"):
         fp16.convert(ModelFile(src), tmp_path / "h.onnx")
     assert not (tmp_path / "h.onnx").exists()
 

@@ -69,7 +69,11 @@ class Channel:
 
     def below(self, limit_db: float) -> bool:
         """Whether it is lost or under the limit, by more than the chance of few values explains."""
-        return self.constant or self.sqnr_db < limit_db - self._chance_db
+        return self.constant or self.sqnr_db < self.least_db(limit_db)
+
+    def least_db(self, limit_db: float) -> float:
+        """What it must reach where ``limit_db`` is asked for: less where it has few values."""
+        return limit_db - self._chance_db
 
     def unlike(self, least: float) -> bool:
         """Whether it is lost, or its correlation is under ``least`` by more than chance; 0 asks for nothing."""

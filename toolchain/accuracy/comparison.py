@@ -194,13 +194,23 @@ def _part(
 
 
 def _as_sets(name: str, wanted: list[Array], got: list[Array], batch: int | None, precision: str) -> _Part | None:
-    """Rows that the data picked, of each sample, along the longest axis; None for an output without one."""
-    one, other = wanted, got
+    """Rows that the data picked, along the longest axis; None for an output without one.
+
+    Of each sample; or of the whole call, where the axis taken for the samples' is that of the rows.
+    """
+    found = []
     if batch is not None and wanted[0].ndim > 1:
         one, other = ([row for array in arrays for row in lifted(array, batch)] for arrays in (wanted, got))
-    if not one or not one[0].ndim:
-        return None
-    return _agreed(name, agreement.rows(one, other, axis=int(np.argmax(one[0].shape)), precision=precision))
+        found.append((one, other))
+    if batch is None or wanted[0].ndim == 1 or wanted[0].shape[batch] == max(wanted[0].shape):
+        found.append((wanted, got))
+    compared = [
+        agreement.rows(one, other, axis=int(np.argmax(one[0].shape)), precision=precision)
+        for one, other in found
+        if one and one[0].ndim
+    ]
+    best = max(compared, key=lambda each: (each.passed, each.share), default=None)
+    return None if best is None else _agreed(name, best)
 
 
 def _counted(wanted: list[Array], kind: Kind) -> bool:
@@ -268,10 +278,10 @@ def _summary(parts: Sequence[_Part], precision: str, samples: int) -> Comparison
     wanted = []
     if numbers:
         rule = ROUNDINGS.get(precision)
-        wanted.append(f"at least {MIN_SQNR_DB if rule is None else rule.limit_db:.0f} dB, each channel too")
+        limit_db = MIN_SQNR_DB if rule is None else rule.limit_db
+        wanted.append(f"at least {limit_db:.0f} dB, each channel too{_allowed(low, limit_db)}")
     if answers:
-        few = ", which is too few to tell" if any(each.passed and each.share < each.least for each in answers) else ""
-        wanted.append(f"at least {agreement.percent(max(each.least for each in answers))} equal{few}")
+        wanted.append(_wanted_of(answers))
     faults = tuple(fault for part in parts for fault in part.faults)
     return Comparison(
         precision=precision,
@@ -286,3 +296,20 @@ def _summary(parts: Sequence[_Part], precision: str, samples: int) -> Comparison
         passed=not faults,
         faults=faults,
     )
+
+
+def _allowed(low: Channel | None, limit_db: float) -> str:
+    """What the least channel may have, where it passes below the limit; empty for others."""
+    if low is None or low.sqnr_db >= limit_db or low.below(limit_db):
+        return ""
+    return f" ({low.least_db(limit_db):.1f} dB for one of {low.values:,} values)"
+
+
+def _wanted_of(answers: Sequence[Agreement]) -> str:
+    """What is asked of the answers that agree least, and why they pass where they pass with less."""
+    worst = min(answers, key=lambda each: (each.passed, each.share - each.least))
+    text = f"at least {agreement.percent(worst.least)} equal"
+    if not worst.passed or worst.share >= worst.least:
+        return text
+    what = "rows" if worst.rows else "values"
+    return f"{text}, which {worst.same:,} of {worst.total:,} {what} neither prove nor disprove: they are too few"

@@ -23,6 +23,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
             "proven_on": made.proven_on,
             "rests_on": asdict(made.rests_on),
             "verdict": asdict(made.verdict) if made.verdict else None,
+            "source_bytes": made.source_bytes or None,
             "plan": json.loads(made.plan.to_json()) if made.plan else None,
             "code": code,
             "speed": asdict(speed) | {"slower": speed.slower} if speed else None,
@@ -41,6 +42,8 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
             print_result("  " + " ".join(f"{option} {shlex.quote(name)}" for name in made.plan.exclude))
         if made.plan.methods:
             print_result(f"  other methods for {len(made.plan.methods)} tensors, which --save-plan keeps")
+    if made.grown:
+        print_text(made.grown)
     for note in artifact.notes:
         print_text(note)
     if speed is not None:

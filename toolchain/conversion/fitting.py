@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from exporters import onnx_file
-from exporters.artifact import Artifact
 from exporters.atomic_file import remove_leftovers
+from exporters.errors import NotApplicable
 from exporters.model_file import ModelFile
 from toolchain.accuracy.status import Status
 from toolchain.conversion import refusal
@@ -13,8 +13,7 @@ from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Precision, Ready
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.ranking import rank
-from toolchain.conversion.record import Plan
-from toolchain.conversion.trial import NOTHING_LEFT, Trial
+from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
@@ -53,8 +52,10 @@ def fit(
     trial = Trial(src, ready, precision, judged_on, goal)
     plan = None
     with onnx_file.staged_model(dst) as candidate:
-        artifact = ready.make(candidate, goal.exclude, goal.methods)
-        got = trial.outputs(candidate)
+        try:
+            artifact, got = trial.made(candidate, goal.exclude, goal.methods)
+        except NotApplicable as nothing:
+            raise CheckFailed(nothing.what, nothing.do) from nothing
         verdict = trial.judge(got)
         if verdict.status is not Status.OK and goal.budget_s:
             progress.note(f"every node converted: {verdict.brief}; searching which to put back in float")
@@ -64,8 +65,11 @@ def fit(
             plan = trial.search(
                 verdict, lambda on: rank(candidate, ready, on, progress), journal=journal, progress=progress
             )
-            artifact = _made_by(plan, candidate, ready)
-            got = trial.outputs(candidate)
+            whole = verdict
+            try:
+                artifact, got = trial.made(candidate, plan.exclude, plan.methods)
+            except NotApplicable as nothing:
+                raise refusal.nothing_left(whole, goal, precision) from nothing
             verdict = trial.judge(got, trial.final)
         compared = trial.compare(got)
         refusal.require(verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress))
@@ -76,14 +80,5 @@ def fit(
         verdict=verdict if trial.gated else None,
         plan=plan,
         judged_on=judged_on,
+        source_bytes=src.size_bytes,
     )
-
-
-def _made_by(plan: Plan, candidate: Path, ready: Ready) -> Artifact:
-    try:
-        return ready.make(candidate, plan.exclude, plan.methods)
-    except NOTHING_LEFT as error:
-        raise CheckFailed(
-            "Only the original meets the requirement: every node that can be converted would have to stay in float.",
-            "Loosen the requirement, or ship the original.",
-        ) from error

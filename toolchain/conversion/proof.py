@@ -37,7 +37,8 @@ class Proven:
     """A model file under its final name, and the comparison that it passed on ``proven_on``.
 
     ``verdict`` is the accuracy gate's, where there was something to judge by; ``plan`` says which nodes had to stay in
-    float for it, where they were searched for; ``judged_on`` are the samples.
+    float for it, where they were searched for; ``judged_on`` are the samples. ``source_bytes`` are the original's, with
+    its external data; 0 of an export, which has none.
     """
 
     artifact: Artifact
@@ -46,6 +47,15 @@ class Proven:
     verdict: Verdict | None = None
     plan: Plan | None = None
     judged_on: Samples | None = field(default=None, repr=False)
+    source_bytes: int = 0
+
+    @property
+    def grown(self) -> str:
+        """A sentence about a file that is larger than what it was made of; empty for others."""
+        after = self.artifact.size_bytes
+        if not 0 < self.source_bytes < after:
+            return ""
+        return f"It is LARGER than the original: {self.source_bytes:,} -> {after:,} bytes."
 
     @property
     def rests_on(self) -> Rests:

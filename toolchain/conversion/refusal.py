@@ -21,7 +21,7 @@ def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, 
     if FaultKind.BUILD in faults:
         raise CheckFailed(
             f"The {precision} model has not the outputs of the original: {compared.why}.",
-            "No file was written. This is a fault of nnx: please report it, with the model if you can.",
+            "No file was written. Where no output's length depends on the data this is a fault of nnx: report it then.",
         )
     if goal.requirement is not None:
         gate.require(verdict)
@@ -37,6 +37,20 @@ def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, 
         )
     elif verdict.status is Status.UNPROVEN:
         raise CheckFailed(verdict.text, _advice(precision, rank, faults))
+
+
+def nothing_left(whole: Verdict, goal: Goal, precision: str) -> CheckFailed:
+    """The error where a search put every node back; ``whole`` is the verdict on the model with all converted."""
+    if goal.requirement is not None:
+        return CheckFailed(
+            "Only the original meets the requirement: every node that can be converted would have to stay in float.",
+            "Loosen the requirement, or ship the original.",
+        )
+    return CheckFailed(
+        f"Parity failed: the {precision} model agrees with the original only when every node stays in float. With all "
+        f"converted: {whole.text}",
+        "No file was written. Ship the original, or another precision.",
+    )
 
 
 def _advice(precision: str, rank: Callable[[], list[str]], faults: set[FaultKind]) -> str:

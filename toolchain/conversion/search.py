@@ -35,6 +35,7 @@ def search(
     journal: Path,
     key: str,
     confirm: Evaluate | None = None,
+    required: bool = True,
     progress: Progress = SILENT,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
@@ -45,8 +46,8 @@ def search(
     stopped; one that finished, either way, removes it. ``key`` is a digest of all that the verdicts depend on, and a
     journal under another key is replaced. The budget is this call's: no evaluation begins that would outlast it if it
     took as long as the longest, but the first. ``confirm`` judges by samples that the search did not go by: of the sets
-    that passed, the smallest that it passes too is taken. Raises CheckFailed, or Undecided when a verdict met on the
-    way is, if no set passes or none within the budget.
+    that passed, the smallest that it passes too is taken. ``required`` says whether anybody asked for it to pass.
+    Raises CheckFailed, or Undecided when a verdict met on the way is, if no set passes or none within the budget.
     """
     if not budget_s > 0:
         raise BadUsage(f"The budget is {budget_s:g} seconds.", "Give a --budget above 0, such as 10m.")
@@ -63,7 +64,7 @@ def search(
         nodes for nodes, verdict in trials.verdicts.items() if verdict.status is Status.OK and nodes.issubset(ranking)
     ]
     if not passing:
-        raise _nothing_passed(ranking, trials.verdicts, finished)
+        raise _nothing_passed(ranking, trials.verdicts, finished, required=required)
     best, verdict = _confirmed(sorted(passing, key=len), trials, confirm, progress)
     return Plan(
         exclude=tuple(name for name in ranking if name in best),
@@ -178,7 +179,7 @@ def _read_journal(path: Path, key: str) -> dict[frozenset[str], Verdict]:
 
 
 def _nothing_passed(
-    ranking: Sequence[str], verdicts: Mapping[frozenset[str], Verdict], finished: bool
+    ranking: Sequence[str], verdicts: Mapping[frozenset[str], Verdict], finished: bool, *, required: bool
 ) -> CheckFailed | Undecided:
     """The error about the best that was seen: undecided before failed, then by SQNR."""
 
@@ -191,8 +192,10 @@ def _nothing_passed(
     undecided = verdicts[best].status is Status.UNDECIDED
     what = f"Of {len(verdicts)} sets of float nodes within the budget none passes"
     if finished:
-        what = f"Even with all {len(ranking)} ranked nodes in float the requirement is not met"
-    do = advice_on_samples(verdicts[best]) if undecided else "Loosen the requirement, or ship fp16 or fp32."
+        unmet = "the requirement is not met" if required else "the model does not agree with the original"
+        what = f"Even with all {len(ranking)} ranked nodes in float {unmet}"
+    loosen = "Loosen the requirement, or ship fp16 or fp32." if required else "Ship another precision, or the original."
+    do = advice_on_samples(verdicts[best]) if undecided else loosen
     if not finished:
         do = f"Give a longer --budget: what was tried is kept. {do}"
     kind = Undecided if undecided else CheckFailed

@@ -4,13 +4,14 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from exporters import provenance
+from exporters import onnx_file, provenance
+from exporters.artifact import Artifact
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
 from toolchain.accuracy import gate, output_kinds, running
@@ -26,8 +27,6 @@ from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
 from toolchain.stats import Interval
 
-NOTHING_LEFT = (NotApplicable, WrongResult)
-"""What a converter says when every node that it could convert is excluded."""
 _STEERING = slice(0, None, 2)
 _RANKED_ON = 64
 """Samples on which layers are compared."""
@@ -55,9 +54,21 @@ class Trial:
         """Whether the accuracy gate has a say, asked for or because there are labels."""
         return self._requirement is not None
 
-    def outputs(self, path: Path) -> Calls:
-        """What a version gives: on all samples where there is something to judge by, else on those compared."""
-        return running.calls_of(ModelFile(path), self._samples.inputs, self._axes, as_hardware=True)
+    def made(self, path: Path, exclude: Collection[str], methods: Methods) -> tuple[Artifact, Calls]:
+        """A version written to ``path``, and what it gives.
+
+        On all samples where there is something to judge by, else on those compared. Raises NotApplicable where nothing
+        is converted: by the converter, or because the file is what it was made of.
+        """
+        artifact = self._ready.make(path, exclude, methods)
+        file = ModelFile(path)
+        if file.precision == self._src.precision:
+            why = onnx_file.some(artifact.notes)
+            raise NotApplicable(
+                f"Nothing in {self._src} was converted to {self._precision}{': ' * bool(why)}{why}.",
+                "Ship the original, or another precision.",
+            )
+        return artifact, running.calls_of(file, self._samples.inputs, self._axes, as_hardware=True)
 
     def compare(self, got: Calls) -> Comparison:
         """The version that gave ``got`` beside the original."""
@@ -98,15 +109,16 @@ class Trial:
             self._take_better(self._ready.refine(self.ranked_on()), steering, progress)
 
         def confirm(excluded: frozenset[str]) -> Verdict:
-            return self.judge(self._version(excluded), self.final)
+            return self._judged(excluded, self.final)
 
         plan = search(
             rank(self.ranked_on()),
-            lambda excluded: self.judge(self._version(excluded), steering),
+            lambda excluded: self._judged(excluded, steering),
             confirm=confirm if self.final != steering else None,
             budget_s=max(self._goal.budget_s - (time.monotonic() - began), 1e-3),
             journal=journal,
             key=self._key(),
+            required=self._goal.requirement is not None,
             progress=progress,
         )
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
@@ -116,23 +128,28 @@ class Trial:
         """Go on with ``methods`` if the model comes nearer to the original by them."""
         if not methods:
             return
-        before = self.judge(self._version(frozenset()), part)
+        before = self._judged(frozenset(), part)
         self.methods = methods
-        after = self.judge(self._version(frozenset()), part)
+        after = self._judged(frozenset(), part)
         if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
             progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
         else:
             self.methods = self._goal.methods
 
-    def _version(self, excluded: frozenset[str]) -> Calls:
-        """The outputs with ``excluded`` in float; the original's when that leaves nothing to convert."""
+    def _judged(self, excluded: frozenset[str], part: slice) -> Verdict:
+        """The verdict on the version with ``excluded`` in float: on the original when that leaves nothing to convert.
+
+        A set of which the converter makes no right file fails.
+        """
         with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
             chosen = [*self._goal.exclude, *sorted(excluded)]
             try:
-                made = self._ready.make(Path(folder) / "trial.onnx", chosen, self.methods)
-            except NOTHING_LEFT:
-                return self._right
-            return self.outputs(made.path)
+                got = self.made(Path(folder) / "trial.onnx", chosen, self.methods)[1]
+            except NotApplicable:
+                got = self._right
+            except WrongResult as wrong:
+                return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
+            return self.judge(got, part)
 
     def _verdict(self, outputs: Calls, part: slice) -> Verdict:
         assert self._requirement is not None

@@ -174,12 +174,40 @@ def test_rows_that_the_data_picked_are_compared_as_sets() -> None:
     shuffled = rows[np.random.default_rng(1).permutation(40)]
     assert compare(rows, shuffled, precision="int8-static", kind=selected).passed
     assert not compare(rows, shuffled, precision="int8-static").passed
+    assert compare(rows, shuffled, precision="int8-static", kind=selected).agreement == 1
     assert compare(rows, rows[:38], precision="int8-static", kind=selected).passed
+    assert not compare(rows, rows[:20], precision="int8-static", kind=selected).passed
     assert not compare(rows, rows[:10], precision="int8-static", kind=selected).passed
     places = np.stack([np.arange(100), np.arange(100) * 7])
     found = compare(places, places[:, :96], precision="int8-static", kind=selected)
     assert found.passed
     assert "96%" in str(found)
+
+
+def test_rows_of_each_sample_are_compared_as_sets() -> None:
+    ranked = np.random.default_rng(0).permuted(np.tile(np.arange(8), (20, 1)), axis=1)
+    swapped = ranked[:, ::-1]
+    assert compare(ranked, swapped, precision="int8-static", kind=Kind(selected=True)).agreement == 1
+    assert not compare(ranked, swapped, precision="int8-static").passed
+
+
+def test_what_passes_below_its_limit_says_why() -> None:
+    picked = np.arange(9)
+    few = compare(picked, np.where(picked < 2, 90, picked), precision="int8-static")
+    assert few.passed
+    assert str(few).endswith(
+        "equal answers 77.778%; at least 80% equal, which 7 of 9 values neither prove nor disprove: they are too few"
+    )
+    many = compare(np.tile(picked, 400), np.tile(np.where(picked < 2, 90, picked), 400), precision="int8-static")
+    assert not many.passed
+    assert str(many).endswith("at least 80% equal")
+    channels = np.random.default_rng(0).normal(size=(16, 2))
+    noisy = channels.copy()
+    noisy[:, 1] += channels[:, 1].std() * 10 ** (-9 / 20) * np.resize([1, -1], 16)
+    found = compare(channels, noisy, precision="int8-static")
+    assert found.passed
+    assert found.channel_sqnr_db == pytest.approx(9)
+    assert str(found).endswith("at least 10 dB, each channel too (8.0 dB for one of 16 values)")
 
 
 def test_computed_whole_numbers_are_quantities_only_where_they_go_far() -> None:
