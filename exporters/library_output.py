@@ -6,7 +6,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-_WARNING, _FATAL = 2, 4  # of ONNX Runtime's logger; it starts with the former
+_FATAL = 4  # of ONNX Runtime's logger, which starts with warnings
+
+
+def silence_onnxruntime() -> None:
+    """Keep ONNX Runtime's coloured lines off stderr, for good: what is amiss is raised too, and told in a sentence."""
+    import onnxruntime  # here: this module is light for those who only name it
+
+    onnxruntime.set_default_logger_severity(_FATAL)
 
 
 @contextlib.contextmanager
@@ -14,15 +21,12 @@ def quiet() -> Iterator[None]:
     """Silence ONNX Runtime's quantizer: it logs tracebacks through the root logger, prints on stdout, and opens
     sessions that write coloured warnings to stderr.
     """
-    import onnxruntime  # here: this module is light for those who only name it
-
     previous = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    onnxruntime.set_default_logger_severity(_FATAL)
+    silence_onnxruntime()
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(previous)
-        onnxruntime.set_default_logger_severity(_WARNING)

@@ -18,7 +18,10 @@ from exporters import feeds, onnx_file
 from exporters.batch_axes import BatchAxes
 from exporters.calibration.data import Samples
 from exporters.errors import NotConvertible
+from exporters.library_output import silence_onnxruntime
 from exporters.processors import usable_cores
+
+silence_onnxruntime()
 
 DEFAULT_MEMORY_BUDGET = 2 * 10**9
 _BATCH_BYTES = 4_000_000  # activations that stay in the cache between the graph that makes them and the fold
