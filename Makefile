@@ -8,12 +8,13 @@ INSTALLED = $(VENV)/.installed
 RUNTIME = cpu  # the onnxruntime wheel: cpu or gpu, which overwrite each other
 
 OPENVINO = .venv-openvino
+SBOM = .venv-sbom
 # what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 
-.PHONY: demo test slow hard check check-pythons format docs commands gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard check check-pythons format docs commands sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -39,6 +40,14 @@ docs: $(INSTALLED)  ## the pages of docs/ into build/docs/; a warning is an erro
 
 commands: $(INSTALLED)  ## docs/commands.md anew, from what --help says
 	$(BIN)/python -m docs.generate_commands
+
+# in an environment of its own, which the list then does not hold
+sbom: $(INSTALLED)  ## what .venv holds, as CycloneDX, into build/sbom.json
+	$(PYTHON) -m venv $(SBOM)
+	$(SBOM)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	mkdir -p build
+	$(SBOM)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		--of JSON -o build/sbom.json $(BIN)/python
 
 check-pythons: $(INSTALLED)  ## the quick tests on each Python that is claimed and at hand, and on the newest libraries
 	$(BIN)/python .ci/check_pythons.py
@@ -86,4 +95,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) .venv-pythons build *.egg-info
+	rm -rf $(VENV) $(OPENVINO) $(SBOM) .venv-pythons build *.egg-info
