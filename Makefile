@@ -14,7 +14,7 @@ BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 
-.PHONY: demo test slow hard check check-pythons format docs commands sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard check check-pythons format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -40,6 +40,9 @@ docs: $(INSTALLED)  ## the pages of docs/ into build/docs/; a warning is an erro
 
 commands: $(INSTALLED)  ## docs/commands.md anew, from what --help says
 	$(BIN)/python -m docs.generate_commands
+
+constraints: $(INSTALLED)  ## requirements-hashed.txt anew: what constraints.txt pins, with the hashes of the files
+	$(BIN)/python .ci/hash_constraints.py
 
 # in an environment of its own, which the list then does not hold
 sbom: $(INSTALLED)  ## what .venv holds, as CycloneDX, into build/sbom.json
