@@ -100,6 +100,17 @@ def data_path(path: Path) -> Path:
     return path.with_name(f".data{path.name}" if path.name.endswith(".partial") else f"{path.name}.data")
 
 
+def size_of(model: onnx.ModelProto) -> int:
+    """About how many bytes ``model`` takes in a file: protobuf tells it by writing it, and fails above 2 GB."""
+    thin = onnx.ModelProto()
+    copy_fields(model, thin, without="graph")
+    copy_fields(model.graph, thin.graph, without="initializer")
+    weights = model.graph.initializer
+    return int(thin.ByteSize()) + sum(
+        bytes_of(tensor) or 0 if _is_large(tensor) else int(tensor.ByteSize()) for tensor in weights
+    )
+
+
 def rename(path: Path, location: str) -> None:
     """Let the model in ``path`` look for its weights, all of which lie in one file, in ``location``."""
     model = onnx.load(path, load_external_data=False)

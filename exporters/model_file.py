@@ -91,7 +91,7 @@ class ModelFile:
     @cached_property
     def _normalized(self) -> cleaning.Normal:
         made = cleaning.normalized(self.proto, self)
-        if self.external_files and self.proto.ByteSize() > _LARGE_BYTES:
+        if self.external_files and external_data.size_of(self.proto) > _LARGE_BYTES:
             self._graph, self._whole = None, False  # it is there twice now, and the file is read again if it must be
         return made
 

@@ -124,7 +124,7 @@ def invalid(model: onnx.ModelProto) -> str | None:
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write ``model`` to ``path`` atomically; above 2 GB its weights go to ``PATH.data``, which is renamed first."""
     with staged(path) as temporary:
-        if model.ByteSize() <= MAX_BYTES:
+        if external_data.size_of(model) <= MAX_BYTES:
             onnx.save(model, temporary)
             return
         beside = external_data.data_path(path)
@@ -134,7 +134,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def write(model: onnx.ModelProto, path: Path) -> Path:
     """Write ``model`` to ``path`` in a temporary folder, for a library to open, in two files where one is too small."""
-    if model.ByteSize() <= MAX_BYTES:
+    if external_data.size_of(model) <= MAX_BYTES:
         onnx.save(model, path)
     else:
         beside = external_data.data_path(path)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import onnx_file
+from exporters import external_data, onnx_file
 from exporters.errors import BadModelFile
 from exporters.model_file import ModelFile
 
@@ -157,3 +157,10 @@ def test_what_is_no_regular_file_or_too_large_is_not_opened(tmp_path: Path, monk
     monkeypatch.setattr(onnx_file, "LARGEST_FILE", 1000)
     with pytest.raises(BadModelFile, match="at most 2 GB"):
         ModelFile(tmp_path / "m.onnx")
+
+
+def test_the_size_of_a_model_is_told_without_writing_it() -> None:
+    weights = [numpy_helper.from_array(np.ones((64, 64), np.float32), name) for name in "vw"]
+    graph = helper.make_graph([helper.make_node("Add", ["v", "w"], ["y"])], "g", [], [], weights)
+    model = helper.make_model(graph)
+    assert 0 <= model.ByteSize() - external_data.size_of(model) < 100
