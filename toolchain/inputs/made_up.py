@@ -12,7 +12,7 @@ from exporters.batch_axes import BatchAxes, Shape
 from exporters.feeds import Array, SampleSet
 from exporters.model_file import ModelFile
 from runtimes.base import FEEDABLE, MEND_TYPE, STRINGS, run
-from runtimes.errors import RunFailed
+from runtimes.errors import NotLoadable, ProviderUnavailable, RunFailed
 from runtimes.ort import OrtRuntime
 from toolchain.errors import BadUsage
 from toolchain.inputs import axis_lengths
@@ -42,23 +42,30 @@ def samples_for(model: ModelFile, count: int) -> Samples:
             raise BadUsage(f"The model's input '{value.name}' is {value.dtype}, which nnx cannot feed.", MEND_TYPE)
     count = -(-count // (axes.fixed or 1)) * (axes.fixed or 1)
     types = {value.name: value.dtype for value in model.inputs}
+    makers = (_Maker(axes, roles, types, lengths, rows) for lengths, rows in _tries(axes, roles))
+    makers = (maker for maker in makers if maker.largest <= _LARGEST)
     why = ""
-    with OrtRuntime(model.path) as runtime:
-        for lengths, rows in _tries(axes, roles):
-            maker = _Maker(axes, roles, types, lengths, rows)
-            if maker.largest > _LARGEST:
-                continue
-            failure = _failure(runtime, maker.samples(axes.fixed or 1), axes)
-            if not failure:
-                made = maker.samples(count)
-                failure = _failure(runtime, feeds.some(made, axes, 0, _RUN_ON), axes)
+    try:
+        with OrtRuntime(model.path) as runtime:
+            for maker in makers:
+                failure = _failure(runtime, maker.samples(axes.fixed or 1), axes)
                 if not failure:
-                    return Samples(inputs=made, labels=None, source="seeded random values", real=False, layout=axes)
-            why = why or failure
+                    made = maker.samples(count)
+                    failure = _failure(runtime, feeds.some(made, axes, 0, _RUN_ON), axes)
+                    if not failure:
+                        return _as_samples(made, axes)
+                why = why or failure
+    except (NotLoadable, ProviderUnavailable):  # whoever runs it says so, and may do it elsewhere
+        if (first := next(makers, None)) is not None:
+            return _as_samples(first.samples(count), axes)
     raise BadUsage(
-        f"{model} does not run on values that nnx makes up: {why}.",
+        f"{model} does not run on values that nnx makes up: {why or 'they are too large'}.",
         "Give real ones with --calibration, --eval or --samples.",
     )
+
+
+def _as_samples(made: SampleSet, axes: BatchAxes) -> Samples:
+    return Samples(inputs=made, labels=None, source="seeded random values", real=False, layout=axes)
 
 
 def _failure(runtime: OrtRuntime, made: SampleSet, axes: BatchAxes) -> str:
@@ -122,7 +129,7 @@ class _Maker:
         if role.kind is Kind.MASK:
             return _mask(shape).astype(dtype)
         if dtype.kind == "f":
-            values = random.standard_normal(shape)
+            values: Array = random.standard_normal(shape, np.float32)
             if role.kind is Kind.POSITIVE:
                 values = np.abs(values) + 0.1
             elif role.kind is Kind.UNIT:

@@ -166,3 +166,11 @@ def test_a_model_that_gives_nan_is_no_proof(write: Write) -> None:
     model = write([node], {"x": (FLOAT, ["N", 6])}, {"y": (FLOAT, ["N", 6])}, weights)
     with pytest.raises(BadUsage, match="output 'y' holds NaN"):
         made_up.samples_for(model, 4)
+
+
+def test_a_file_that_does_not_load_has_samples_all_the_same(write: Write) -> None:
+    """A row of the bench, on another provider perhaps, says what is wrong."""
+    node = helper.make_node("Own", ["x"], ["y"], domain="own")
+    graph_inputs = {"x": (FLOAT, ["N", 6])}
+    model = write([node], graph_inputs, {"y": (FLOAT, ["N", 6])})
+    assert array_of(made(model), "x").shape == (8, 6)
