@@ -162,7 +162,7 @@ def odd_attribute(model: onnx.ModelProto, draw: random.Random) -> None:
 def cut_subgraph(model: onnx.ModelProto, draw: random.Random) -> None:
     graphs = [a.g for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
     graph = draw.choice(graphs or [model.graph])
-    draw.choice([graph.node, graph.output, graph.initializer, graph.input])[:] = []
+    del draw.choice([graph.node, graph.output, graph.initializer, graph.input])[:]
 
 
 def odd_versions(model: onnx.ModelProto, draw: random.Random) -> None:
