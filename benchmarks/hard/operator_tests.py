@@ -148,7 +148,7 @@ def _copies(inputs: dict[str, Array], count: int, seed: int = 0) -> list[dict[st
     draw = np.random.default_rng(seed)
     return [
         {
-            key: value * draw.uniform(0.9, 1.0, value.shape).astype(np.float32) if value.dtype == np.float32 else value
+            key: value * draw.uniform(0.25, 1.0, value.shape).astype(np.float32) if value.dtype == np.float32 else value
             for key, value in inputs.items()
         }
         for _ in range(count)
