@@ -16,8 +16,8 @@ from exporters.tensors import elements_of
 _FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
 _NO_FORM = "com.microsoft.nchwc"  # weights laid out for one machine's caches
 _PASS_ERRORS = (
-    passes.PassError, onnx_ir.serde.SerdeError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError,
-    RecursionError,
+    passes.PassError, passes.InvariantError, onnx_ir.serde.SerdeError, ValueError, TypeError, KeyError, AssertionError,
+    NotImplementedError, RecursionError,
 )  # fmt: skip
 _GUARD = ".given"
 

@@ -50,6 +50,7 @@ def read(path: Path) -> onnx.ModelProto:
         raise BadModelFile(f"{path} holds no ONNX graph.", "Copy or export it again.")
     require_whole(model, path)
     _require_types(model, path)
+    _require_makers(model, path)
     return model
 
 
@@ -101,6 +102,18 @@ def _require_types(model: onnx.ModelProto, path: Path) -> None:
                     f"{path} is damaged: the type {number} of '{value.name}' does not exist.",
                     "Copy or export it again.",
                 )
+
+
+def _require_makers(model: onnx.ModelProto, path: Path) -> None:
+    """Each node makes something, and each tensor of a graph is made by one node."""
+    for graph in graphs_of(model):
+        if any(not node.op_type or not any(node.output) for node in graph.node):
+            raise BadModelFile(f"{path} is damaged: a node has no operator or no output.", "Export it again.")
+        seen: set[str] = set()
+        for name in (name for node in graph.node for name in node.output if name):
+            if name in seen:
+                raise BadModelFile(f"In {path} two nodes make the tensor '{name}'.", "Export it again.")
+            seen.add(name)
 
 
 def check(model: onnx.ModelProto, *, step: str) -> None:

@@ -192,3 +192,24 @@ def test_the_tail_of_every_converter_checks_the_interface_and_writes_the_parent(
     with pytest.raises(WrongResult, match="other inputs or outputs"):
         finish(other, tmp_path / "none.onnx", src=src, precision="fp16", facts={})
     assert not (tmp_path / "none.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (onnx.NodeProto(), "no operator or no output"),
+        (helper.make_node("Relu", ["x"], [""]), "no operator or no output"),
+        (helper.make_node("Relu", ["x"], ["y"]), "two nodes make the tensor 'y'"),
+    ],
+)
+def test_nodes_that_make_nothing_or_what_another_makes_are_named(
+    node: onnx.NodeProto, why: str, alone: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(alone)
+    made = next(name for each in model.graph.node for name in each.output)
+    for index, name in enumerate(node.output):
+        node.output[index] = made if name else name
+    model.graph.node.append(node)
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(BadModelFile, match=why.replace("'y'", f"'{made}'")):
+        ModelFile(tmp_path / "odd.onnx")
