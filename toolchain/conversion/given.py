@@ -10,7 +10,7 @@ from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
 from toolchain.progress import Progress
 
-_MADE_SAMPLES = 8
+_MADE_SAMPLES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
