@@ -92,6 +92,11 @@ class Flat(torch.nn.Module):
 
 def bound(module: torch.nn.Module, takes: Mapping[str, Tree]) -> tuple[list[Tree], dict[str, Tree]]:
     """The positional and the keyword arguments of forward()."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise NotExportable(
+            "A ScriptModule cannot be exported: torch.export reads Python code.",
+            "Export the original nn.Module instead.",
+        )
     parameters = inspect.signature(module.forward).parameters
     own = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
     kinds = {parameter.kind for parameter in parameters.values()}

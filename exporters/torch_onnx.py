@@ -104,11 +104,6 @@ def _translate(
     output_names: tuple[str, ...],
     opset: int,
 ) -> torch.onnx.ONNXProgram:
-    if isinstance(flat.module, torch.jit.ScriptModule):
-        raise NotExportable(
-            "A ScriptModule cannot be exported: torch.export reads Python code.",
-            "Export the original nn.Module instead.",
-        )
     if any(".quantized." in type(layer).__module__ for layer in flat.modules()):
         raise NotExportable(
             "The module was quantized by torch, whose int8 layers have no ONNX form.",

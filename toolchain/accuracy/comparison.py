@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from toolchain.accuracy.agreement import Agreement
 from toolchain.accuracy.channels import Channel
 from toolchain.accuracy.number_outputs import Numbers
 from toolchain.accuracy.output_kinds import UNKNOWN, Kind, Kinds
-from toolchain.accuracy.output_values import Array, NotAlike, lifted, unfolded
-
-Calls = Sequence[Mapping[str, Any]]
+from toolchain.accuracy.output_values import Array, Calls, NotAlike, lifted, unfolded
 
 
 @dataclass(frozen=True)

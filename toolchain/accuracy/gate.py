@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from toolchain import stats
 from toolchain.accuracy import metrics
-from toolchain.accuracy.comparison import Calls, lost_channels
+from toolchain.accuracy.comparison import lost_channels
 from toolchain.accuracy.number_outputs import Mask, Numbers
-from toolchain.accuracy.output_values import NotAlike, unfolded
+from toolchain.accuracy.output_values import Calls, NotAlike, unfolded
 from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.stats import Interval

@@ -1,12 +1,14 @@
 """From what a model gives, sequences and maps too, to arrays that can be compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Calls = Sequence[Mapping[str, Any]]
+"""Of each call in turn, an output's name and its value."""
 
 
 class NotAlike(Exception):

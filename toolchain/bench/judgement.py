@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from toolchain.accuracy.comparison import Calls
+from toolchain.accuracy.output_values import Calls
 from toolchain.accuracy.status import Status
 from toolchain.bench.record import Row
 from toolchain.stats import Interval

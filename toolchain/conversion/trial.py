@@ -16,8 +16,9 @@ from exporters.artifact import Artifact
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
 from toolchain.accuracy import gate, output_kinds, running
-from toolchain.accuracy.comparison import Calls, Comparison, compare
+from toolchain.accuracy.comparison import Comparison, compare
 from toolchain.accuracy.gate import DEFAULT, Verdict
+from toolchain.accuracy.output_values import Calls
 from toolchain.accuracy.status import Status
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Methods, Ready

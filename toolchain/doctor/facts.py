@@ -29,7 +29,7 @@ from toolchain.processes import own_packages
 DISTRIBUTION = "nnx-toolchain"
 _IMPORTED = (  # as in pyproject.toml, which is not installed
     "torch", "onnx", "onnx-ir", "onnxscript", "numpy", "scipy", "jsonschema", "packaging", "markupsafe", "filelock",
-    "click", "rich",
+    "click", "rich", "safetensors",
 )  # fmt: skip
 _TIMEOUT_S = 60.0
 _REMOTE = "azure"  # sends its inputs to a service; every wheel has it

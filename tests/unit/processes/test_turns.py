@@ -24,6 +24,7 @@ def bench(model: str, inputs: dict[str, str], *, python: str | None = None) -> T
     spec = {
         "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "output": "y", "provider": "cpu",
         "options": {}, "batch": 1, "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs,
+        "axes": {"inputs": {"x": 0}, "outputs": {"y": 0}, "fixed": None},
     }  # fmt: skip
     return Turn("toolchain.bench.row", spec, threads=1, python=python, timeout_s=60)
 
