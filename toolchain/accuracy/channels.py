@@ -13,6 +13,8 @@ hides nothing. What hardly varies against its own noise floor has a scale all th
                             column of a class that never comes up in a softmax need not be resolved
     more than 64 channels   those of like spread (no gap of ten between neighbours) share a scale, the common spread:
                             of so many some vary little by chance
+    made-up values          the same of any number: a mean over an image of noise hardly moves, and how much a channel
+                            varies on noise says little of what it does on real data
     a constant              1/10 of its magnitude; one of zeros, 1/100 of the output's
 
 Besides, a channel that varies in the reference and not in the other is lost, whatever its noise.
@@ -89,7 +91,13 @@ class Channel:
 
 
 def channels(
-    reference: Sequence[Array], given: Sequence[Array], keep: Sequence[Mask], *, axes: Sequence[int], rounding: bool
+    reference: Sequence[Array],
+    given: Sequence[Array],
+    keep: Sequence[Mask],
+    *,
+    axes: Sequence[int],
+    rounding: bool,
+    real: bool = True,
 ) -> list[Channel]:
     """Every channel along each of ``axes`` whose values, over all calls, are enough to judge; ``keep`` masks them."""
     found = []
@@ -98,19 +106,19 @@ def channels(
         for wanted, got, mask in zip(reference, given, keep, strict=True):
             if wanted.size:
                 sums.add(_rows(wanted, axis), _rows(got, axis), _rows(mask, axis))
-        found += list(sums.channels(axis, rounding=rounding))
+        found += list(sums.channels(axis, rounding=rounding, real=real))
     return found
 
 
 def single(
-    reference: Sequence[Array], given: Sequence[Array], keep: Sequence[Mask], *, rounding: bool
+    reference: Sequence[Array], given: Sequence[Array], keep: Sequence[Mask], *, rounding: bool, real: bool = True
 ) -> list[Channel]:
     """All values as one channel, if they are enough: of an output that has no other axis than that of the samples."""
     sums = _Sums(1)
     for wanted, got, mask in zip(reference, given, keep, strict=True):
         if wanted.size:
             sums.add(wanted.reshape(1, -1), got.reshape(1, -1), mask.reshape(1, -1))
-    return list(sums.channels(-1, rounding=rounding))
+    return list(sums.channels(-1, rounding=rounding, real=real))
 
 
 def axes_of(shapes: Sequence[tuple[int, ...]]) -> list[int]:
@@ -176,9 +184,9 @@ class _Sums:
     def level(self) -> Floats:
         return np.where(self.count > 0, np.maximum(np.abs(self._most), np.abs(self._least)), 0.0)
 
-    def channels(self, axis: int, *, rounding: bool) -> Iterator[Channel]:
+    def channels(self, axis: int, *, rounding: bool, real: bool) -> Iterator[Channel]:
         """Those of enough values."""
-        group = self._groups()
+        group = self._groups(all_alike=not real)
         scale, noise = self._scales(group, rounding=rounding), np.sqrt(self._error / self._n)
         with np.errstate(divide="ignore", invalid="ignore"):
             sqnr = np.where(noise > 0, 20 * np.log10(scale / noise), np.inf)
@@ -210,12 +218,12 @@ class _Sums:
         constant = np.where(level > 0, level * _OF_LEVEL, whole * _OF_ZEROS)
         return np.where(still, np.maximum(constant, common), scale)
 
-    def _groups(self) -> npt.NDArray[np.int64]:
+    def _groups(self, *, all_alike: bool) -> npt.NDArray[np.int64]:
         """Channels that share a scale have one number, 0 for probabilities; the others have -1."""
         group = np.full(len(self.count), -1)
         seen = self.count > 0
         group[seen & (self._least >= 0) & (self._most <= 1)] = 0
-        if len(group) <= _FEW_CHANNELS:
+        if len(group) <= _FEW_CHANNELS and not all_alike:
             return group
         others = np.flatnonzero(seen & (group < 0) & (self.spread > 0))
         ranked = others[np.argsort(self.spread[others])]

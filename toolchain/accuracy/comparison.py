@@ -135,11 +135,13 @@ def compare(
     kinds: Kinds | None = None,
     axes: Mapping[str, int | None] | None = None,
     classes: bool = False,
+    real: bool = True,
 ) -> Comparison:
     """Judge the calls ``got`` beside the same calls ``expected`` by ``precision``'s rule.
 
     ``kinds`` and ``axes``, the batch axis of each output, come from the graph; without them an output's first axis
     counts samples. ``classes`` says that there are labels, so that ``(N, K)`` numbers are class scores.
+    ``real`` is false for outputs on made-up values.
     """
     kinds, axes = kinds or {}, axes if axes is not None else {}
     names = list(expected[0]) if expected else []
@@ -156,7 +158,9 @@ def compare(
             except NotAlike as other:
                 parts.append(_Part(name, faults=(Fault(FaultKind.BUILD, f"output '{name}' {other}"),)))
                 continue
-            parts += [_part(each, *pair, kind, axis, precision, classes=classes) for each, pair in pairs.items()]
+            parts += [
+                _part(each, *pair, kind, axis, precision, classes=classes, real=real) for each, pair in pairs.items()
+            ]
     return _summary(parts, precision, len(expected) if samples is None else samples)
 
 
@@ -169,6 +173,7 @@ def _part(
     precision: str,
     *,
     classes: bool,
+    real: bool,
 ) -> _Part:
     shapes = [(w.shape, g.shape) for w, g in zip(wanted, got, strict=True)]
     if other := next((pair for pair in shapes if pair[0] != pair[1]), None):
@@ -180,7 +185,7 @@ def _part(
             return _Part(name, faults=(Fault(FaultKind.BUILD, text),))
         return _agreed(name, agreement.rows(wanted, got, axis=axis, precision=precision))
     if not kind.exact and (wanted[0].dtype.kind == "f" or _counted(wanted, kind)):
-        part = _numbers(name, wanted, got, batch, precision)
+        part = _numbers(name, wanted, got, batch, precision, real=real)
         if (classes or kind.class_scores) and batch == 0 and all(w.ndim == 2 and w.shape[1] > 1 for w in wanted):
             part = replace(part, same_answer=_same_answer(wanted, got))
     elif kind.exact:
@@ -223,13 +228,15 @@ def _agreed(name: str, found: Agreement) -> _Part:
     return _Part(name, answers=found, faults=faults)
 
 
-def _numbers(name: str, wanted: list[Array], got: list[Array], batch: int | None, precision: str) -> _Part:
+def _numbers(
+    name: str, wanted: list[Array], got: list[Array], batch: int | None, precision: str, *, real: bool
+) -> _Part:
     rule = ROUNDINGS.get(precision)
     found = Numbers.of(wanted, got, batch=batch, whole_steps=wanted[0].dtype.kind in "iu")
     if found.broken:
         fault = Fault(FaultKind.FINITE, f"output '{name}' {found.broken}")
         return _Part(name, difference=math.inf, sqnr_db=-math.inf, faults=(fault,))
-    channels = found.channels(rounding=rule is not None)
+    channels = found.channels(rounding=rule is not None, real=real)
     limit_db = MIN_SQNR_DB if rule is None else rule.limit_db
     difference, share = found.largest
     faults = lost_channels(name, channels, limit_db)

@@ -134,15 +134,15 @@ class Numbers:
             share = max(share, error / level if level else (math.inf if error else 0.0))
         return most, share
 
-    def channels(self, *, rounding: bool) -> tuple[Channel, ...]:
+    def channels(self, *, rounding: bool, real: bool = True) -> tuple[Channel, ...]:
         """All that have enough values to be judged, named by the output's own axes."""
         axes = by_channel.axes_of([array.shape for array in self.wanted])
         found: list[Channel] = []
         for keep in self.parts:
             if axes:
-                found += by_channel.channels(self.wanted, self.got, keep, axes=axes, rounding=rounding)
+                found += by_channel.channels(self.wanted, self.got, keep, axes=axes, rounding=rounding, real=real)
             else:
-                found += by_channel.single(self.wanted, self.got, keep, rounding=rounding)
+                found += by_channel.single(self.wanted, self.got, keep, rounding=rounding, real=real)
         return tuple(replace(each, axis=axis_before(each.axis, self.batch)) if axes else each for each in found)
 
     @property

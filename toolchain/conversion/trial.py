@@ -87,7 +87,7 @@ class Trial:
         """What gave ``got`` beside the original, by the precision's rule."""
         return compare(
             self._right, got, precision=self._precision, samples=len(self._samples), kinds=self._kinds,
-            axes=self._axes.outputs, classes=self._samples.labels is not None,
+            axes=self._axes.outputs, classes=self._samples.labels is not None, real=self._samples.real,
         )  # fmt: skip
 
     def judge(self, got: Calls, part: slice = slice(None)) -> Verdict:
