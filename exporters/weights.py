@@ -136,11 +136,15 @@ def reads_of(scopes: Iterable[Scope]) -> Counter[Key]:
 
 
 def drop_unread(model: onnx.ModelProto) -> None:
-    """Remove the weights that nothing reads, from nested graphs too, where onnx-ir 1.1 leaves them."""
+    """Remove the weights that nothing reads, from nested graphs too, where onnx-ir 1.1 leaves them.
+
+    The default value of an input is no weight, and stays.
+    """
     scopes = scopes_of(model)
     reads = reads_of(scopes)
     for scope in scopes:
-        kept = [tensor for tensor in scope.graph.initializer if reads[id(scope), tensor.name]]
+        given = {value.name for value in scope.graph.input}
+        kept = [tensor for tensor in scope.graph.initializer if reads[id(scope), tensor.name] or tensor.name in given]
         del scope.graph.initializer[:]
         scope.graph.initializer.extend(kept)
 

@@ -247,3 +247,17 @@ def test_products_of_one_activation_share_what_it_is_in_uint8_and_fuse(tmp_path:
     onnxruntime.InferenceSession(tmp_path / "q.onnx", options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert sorted(kinds) == ["DynamicQuantizeLinear", *["MatMulIntegerToFloat"] * 3]
+
+
+def test_an_input_with_a_default_value_stays_one(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "product"),
+        helper.make_node("Mul", ["h", "gain"], ["y"], "scaled"),
+    ]
+    weights = {"w": normal(WIDTH, WIDTH), "gain": np.array([2.0], np.float32)}
+    inputs = {"x": (TensorProto.FLOAT, ("n", WIDTH)), "gain": (TensorProto.FLOAT, (1,))}
+    src = written(tmp_path / "m.onnx", nodes, weights, inputs, {"y": 2})
+    made = dynamic.convert(ModelFile(src), tmp_path / "q.onnx", int8=INT8)
+    graph = ModelFile(made.path).proto.graph
+    assert {"x", "gain"} <= {value.name for value in graph.input}
+    assert "gain" in {tensor.name for tensor in graph.initializer}
