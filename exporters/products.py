@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from exporters import skeleton
 from exporters.weights import CONTRIB, Array, Names, Scope, Weight, attributes_of, is_standard
 
 
@@ -97,18 +98,13 @@ def has_bias(product: Product) -> bool:
 def ranks_of(model: onnx.ModelProto) -> dict[str, int]:
     """How many axes each tensor has, where that follows from the model; in nested graphs too."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(model)
+        inferred = skeleton.inferred(model, data_prop=False)
     except (onnx.shape_inference.InferenceError, ValueError):
         return {}
     found: dict[str, int] = {}
-    pending = [inferred.graph]
-    while pending:
-        graph = pending.pop()
+    for graph in skeleton.graphs_of(inferred.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
                 rank = len(value.type.tensor_type.shape.dim)
                 found[value.name] = min(rank, found.get(value.name, rank))  # branches may use a name twice
-        for node in graph.node:
-            for attribute in node.attribute:
-                pending.extend((attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs)
     return found

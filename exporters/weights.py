@@ -150,8 +150,9 @@ def drop_unread(model: onnx.ModelProto) -> None:
 
 
 def import_contrib(model: onnx.ModelProto) -> None:
-    """Let ``model`` use ONNX Runtime's own operators, if it does not yet."""
-    if not any(entry.domain == CONTRIB for entry in model.opset_import):
+    """Let ``model`` use ONNX Runtime's own operators, if it has some and may not yet."""
+    used = any(node.domain == CONTRIB for graph in onnx_file.graphs_of(model) for node in graph.node)
+    if used and not any(entry.domain == CONTRIB for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
 
 

@@ -28,7 +28,7 @@ from exporters.int8.integer_graph import IntegerGraph
 from exporters.int8.preparation import MIN_OPSET, refuse_quantized
 from exporters.int8.targets import Int8Format
 from exporters.model_file import ModelFile
-from exporters.weights import CONTRIB, drop_unread, import_contrib
+from exporters.weights import drop_unread, import_contrib
 
 OPERATORS = ("MatMul", "Gemm", "Gather", "LSTM", "GRU", "RNN")
 """What has weights that can become int8."""
@@ -59,8 +59,7 @@ def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[
         )
     model = cleaning.without_dead_parts(model)
     drop_unread(model)
-    if any(node.domain == CONTRIB for graph in onnx_file.graphs_of(model) for node in graph.node):
-        import_contrib(model)
+    import_contrib(model)
     facts = {"int8_format": str(int8), "steps": "; ".join(steps), "float_nodes": ", ".join(sorted(exclude))}
     notes = (*steps, f"left in float: {left}") if left else steps
     return finish(model, dst, src=src, precision="int8-dynamic", facts=facts, notes=notes)

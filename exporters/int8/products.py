@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters import cleaning, skeleton
 from exporters.int8 import operators
+from exporters.weights import Names
 
 _BIAS = 2
 
@@ -20,7 +21,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """``model`` (shapes inferred) with its products in that form; the model itself where they are already."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    rewriter = _Rewriter(copy.graph)
+    rewriter = _Rewriter(copy)
     nodes = [made for node in list(copy.graph.node) for made in rewriter.rewritten(node)]
     if not rewriter.changed:
         return model
@@ -30,10 +31,10 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Rewriter:
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph, self.changed = graph, False
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self.graph, self.changed, self._names = graph, False, Names(model)
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._taken = {name for node in graph.node for name in (*node.input, *node.output)} | set(self._constants)
         self._ranks = {
             value.name: len(value.type.tensor_type.shape.dim)
             for value in (*graph.input, *graph.value_info, *graph.output)
@@ -73,13 +74,16 @@ class _Rewriter:
         return [gemm]
 
     def _with_addition(self, gemm: onnx.NodeProto, bias: str, beta: float) -> list[onnx.NodeProto]:
-        made, product = gemm.output[0], self._fresh(f"{gemm.output[0]}.product")
+        made, product = gemm.output[0], self._names.fresh(f"{gemm.output[0]}.product")
         del gemm.input[_BIAS:]
         gemm.output[0] = product
         self._drop_factors(gemm)
         nodes = [gemm]
         if beta != 1.0:
-            factor, scaled = self._constant(f"{bias}.beta", np.array(beta, np.float32)), self._fresh(f"{bias}.scaled")
+            factor, scaled = (
+                self._constant(f"{bias}.beta", np.array(beta, np.float32)),
+                self._names.fresh(f"{bias}.scaled"),
+            )
             nodes.append(helper.make_node("Mul", [bias, factor], [scaled]))
             bias = scaled
         return [*nodes, helper.make_node("Add", [product, bias], [made])]
@@ -112,17 +116,9 @@ class _Rewriter:
         known = self._constants.get(wanted)
         if known is not None and np.array_equal(numpy_helper.to_array(known), values):
             return wanted  # made for another reader of the same constant
-        name = self._fresh(wanted)
+        name = self._names.fresh(wanted)
         self.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
         self._constants[name] = self.graph.initializer[-1]
-        return name
-
-    def _fresh(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self._taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self._taken.add(name)
         return name
 
 

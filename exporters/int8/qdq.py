@@ -17,6 +17,7 @@ from exporters.int8 import operators, placement, weights
 from exporters.int8.placement import Placement, nodes_in_float
 from exporters.int8.targets import Int8Format
 from exporters.int8.weights import Scaling
+from exporters.weights import Names
 
 __all__ = ["gemm_weights", "inserted", "nodes_in_float"]
 
@@ -63,24 +64,6 @@ def gemm_weights(model: onnx.ModelProto) -> list[str]:
     return [node.input[1] for node in model.graph.node if node.op_type == "Gemm" and node.input[1] in constants]
 
 
-class _Names:
-    """Names that nothing in a model has yet."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._taken: set[str] = set()
-        for graph in onnx_file.graphs_of(model):
-            self._taken |= {each.name for each in (*graph.input, *graph.output, *graph.initializer, *graph.node)}
-            self._taken |= {name for node in graph.node for name in (*node.input, *node.output)}
-
-    def fresh(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self._taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self._taken.add(name)
-        return name
-
-
 @dataclass(frozen=True)
 class _Stored:
     """The names of a scaling's constants."""
@@ -107,7 +90,7 @@ class _Writer:
     written_weights: dict[tuple[str, int | None], tuple[str, _Stored]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.names = _Names(self.model)
+        self.names = Names(self.model)
         self.constants = self.place.wiring.constants
 
     def write(self) -> None:

@@ -24,7 +24,7 @@ from exporters.int8.integer_graph import IntegerGraph, lookups_and_recurrent
 from exporters.int8.preparation import MIN_OPSET, preprocessed, refuse_quantized, require_int8, successors
 from exporters.int8.targets import Int8Format
 from exporters.model_file import ModelFile
-from exporters.weights import CONTRIB, drop_unread, import_contrib
+from exporters.weights import drop_unread, import_contrib
 
 Step = Literal["attention-form", "stem-fold", "equalization", "gemm-per-tensor", "bias-correction"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -159,8 +159,7 @@ class StaticInt8:
             return quantized
         made = cleaning.without_dead_parts(quantized)
         drop_unread(made)
-        if any(node.domain == CONTRIB for graph in onnx_file.graphs_of(made) for node in graph.node):
-            import_contrib(made)
+        import_contrib(made)
         return made
 
     def _left_in_float(self, exclude: Collection[str]) -> list[str]:
