@@ -53,7 +53,7 @@ def _made() -> Iterator[Path]:
         finally:
             os.close(handle)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def remove_leftovers(parent: Path) -> None:
@@ -74,6 +74,13 @@ def _remove_if_dead(mark: Path) -> None:
     try:
         ours = stat.S_ISREG(os.fstat(handle).st_mode) and os.read(handle, len(_SAID)) == _SAID
         if ours and file_lock.take(handle) is file_lock.TAKEN:
-            shutil.rmtree(mark.parent, ignore_errors=True)
+            _remove(mark.parent)
     finally:
         os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Twice where need be: a disk that refuses once may not the next time, and what stays is the next run's."""
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder, ignore_errors=True)
