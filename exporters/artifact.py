@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from exporters import external_data
 from exporters.model_file import ModelFile
 
 
@@ -24,8 +25,9 @@ class Artifact:
 
     def placed(self, path: Path) -> "Artifact":
         """The same at ``path``, to where it was renamed; measured anew where weights beside it were renamed too."""
-        if not (file := ModelFile(path)).external_files:
+        if not external_data.data_path(path).exists():
             return replace(self, path=path)
+        file = ModelFile(path)
         return replace(self, path=path, size_bytes=file.size_bytes, sha256=file.sha256)
 
     @classmethod

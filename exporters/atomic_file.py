@@ -42,17 +42,20 @@ def staged(final: Path) -> Iterator[Path]:
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(final)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        with suppress(OSError):  # where something lies in them by now
+            for folder in missing:
+                folder.rmdir()
+        raise
+    else:
         if final in _locks:  # staged in a file that is staged itself: the outer block's lock is this one from now on
             _unlock(final)
             _locks[final] = _locks.pop(temporary)
         _flush_names(final.parent)
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
         _unlock(temporary)  # until here nobody takes the file for a leftover
-        with suppress(OSError):  # not empty, when the block succeeded
-            for folder in missing:
-                folder.rmdir()
 
 
 def _led_to(final: Path) -> Path:

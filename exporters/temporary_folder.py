@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -10,8 +12,8 @@ from pathlib import Path
 
 from exporters import file_lock
 
-_PREFIX = "nnx-"
 _MARK = ".nnx-temporary"
+_NAME = re.compile(r"nnx-\d+-[0-9a-f]{16}\.temporary")
 _SAID = b"nnx made this folder. Once nobody holds a lock on this file, the next nnx removes it.\n"
 
 
@@ -43,9 +45,8 @@ def own() -> Iterator[Path | None]:
 def _made() -> Iterator[Path]:
     parent = Path(tempfile.gettempdir())
     remove_leftovers(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    folder, handle = _new_below(parent)
     try:
-        handle = os.open(folder / _MARK, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             file_lock.take(handle)
             os.write(handle, _SAID)
@@ -56,31 +57,59 @@ def _made() -> Iterator[Path]:
         _remove(folder)
 
 
+def _new_below(parent: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor of the mark inside."""
+    for last in (False, False, True):
+        folder = parent / f"nnx-{os.getpid()}-{secrets.token_hex(8)}.temporary"
+        folder.mkdir(mode=0o700)
+        try:
+            return folder, os.open(folder / _MARK, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileNotFoundError:  # another run took the empty folder for a killed one's
+            if last:
+                raise
+        except BaseException:
+            _remove(folder)
+            raise
+    raise AssertionError("the last try returns or raises")
+
+
 def remove_leftovers(parent: Path) -> None:
-    """Delete the folders that :func:`own` made in ``parent`` and that a killed process left."""
+    """Delete the folders that :func:`own` made in ``parent`` and that a killed process left.
+
+    By our mark inside; without one only an empty folder by our own kind of name, for a process killed before its mark.
+    """
     if not hasattr(os, "getuid"):  # Windows, which has no such locks either
         return
     with contextlib.suppress(OSError):
-        for mark in parent.glob(f"{_PREFIX}*/{_MARK}"):
+        for folder in parent.glob("nnx-*.temporary"):
             with contextlib.suppress(OSError):
-                _remove_if_dead(mark)
+                if _NAME.fullmatch(folder.name):
+                    _remove_if_dead(folder)
 
 
-def _remove_if_dead(mark: Path) -> None:
-    folder = mark.parent.lstat()
-    if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid():
+def _remove_if_dead(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         return
-    handle = os.open(mark, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        handle = os.open(folder / _MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        folder.rmdir()
+        return
     try:
         ours = stat.S_ISREG(os.fstat(handle).st_mode) and os.read(handle, len(_SAID)) == _SAID
         if ours and file_lock.take(handle) is file_lock.TAKEN:
-            _remove(mark.parent)
+            _remove(folder)
     finally:
         os.close(handle)
 
 
 def _remove(folder: Path) -> None:
-    """Twice where need be: a disk that refuses once may not the next time, and what stays is the next run's."""
-    for _ in range(2):
+    """Whatever comes in between, a signal or a disk that refuses once; what stays all the same is the next run's."""
+    try:
+        shutil.rmtree(folder)
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder)
+        if not isinstance(error, OSError):
+            raise

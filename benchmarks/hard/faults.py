@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def _at(point: int, what: str) -> Callable[[], None]:
 
 def _hook(step: Callable[[], object]) -> None:
     """Call ``step`` at each event on what lies outside Python's own installation."""
+    tempfile.gettempdir()  # Python tries the folder with a file of its own, which nobody could remove for it
     own = (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev", str(Path(onnx.__file__).parents[1]))
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,13 +44,35 @@ def test_what_a_killed_process_left_goes_at_the_next_run_and_nothing_else(place:
     assert ended.returncode == -signal.SIGKILL
     left = Path(ended.stdout.strip())
     assert len(list(left.iterdir())) == 2
+    name = "nnx-1-0123456789abcdef.temporary"
+    (place / name).mkdir()
+    (place / name / ".nnx-temporary").write_text("a user's")
     (place / "nnx-data").mkdir()
-    (place / "nnx-data" / ".nnx-temporary").write_text("a user's")
-    (place / "nnx-link").symlink_to(left)
+    (place / name.replace("0123", "4567")).symlink_to(left)
+    (place / name.replace("0123", "89ab")).mkdir()  # of a process that was killed before its mark
     with temporary_folder.own() as living:
         assert living is not None
         temporary_folder.remove_leftovers(place)
-        assert {path.name for path in place.iterdir()} == {"nnx-data", "nnx-link", living.name}
+        kept = {"nnx-data", name, name.replace("0123", "4567"), living.name}
+        assert {path.name for path in place.iterdir()} == kept
+
+
+@pytest.mark.parametrize("stop", [OSError, KeyboardInterrupt])
+def test_it_goes_though_the_first_try_to_remove_it_ends_half_way(
+    place: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    rmtree, stops = shutil.rmtree, [stop()]
+
+    def once(folder: Path) -> None:
+        if stops:
+            raise stops.pop()
+        rmtree(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", once)
+    expected = contextlib.nullcontext() if stop is OSError else pytest.raises(stop)
+    with expected, temporary_folder.own():
+        pass
+    assert list(place.iterdir()) == []
 
 
 def test_where_no_folder_can_be_made_nothing_changes(place: Path) -> None:
