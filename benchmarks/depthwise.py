@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from toolchain.datasets.cifar10 import Cifar10
 from toolchain.recipes.augmentation import random_affine
-from toolchain.recipes.recipe import Recipe
+from toolchain.recipe import Recipe
 
 _EXPANSION = 6
 _GAIN_SPREAD = 1.2

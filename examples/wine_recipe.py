@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from toolchain.datasets.dataset import Dataset, Scale, Split, shuffled_parts
-from toolchain.recipes.recipe import Recipe, adam
+from toolchain.recipe import Recipe, adam
 
 
 class Wine:

@@ -29,6 +29,7 @@ _BATCHES, _NAMED_AXIS = (1, 2, 3, 16, 40), 24
 _POINTS = 5.0
 _RELATIVE, _ABSOLUTE = 2e-3, 2e-4
 _INTEGERS_BELOW = 50
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 def scripts(folder: Path, *, large: bool) -> list[Path]:
@@ -113,6 +114,7 @@ def _export(script: Path, command: list[str], path: Path) -> str:
     specs = [command[k + 1] for k, word in enumerate(command) if word == "--input"]
     fixed = [each.shape[0] for each in session.get_inputs() if each.shape and isinstance(each.shape[0], int)]
     for batch in fixed[:1] or _BATCHES:
+        torch.manual_seed(0)  # as nnx does before it calls the factory
         made = factory()
         module, example = made if isinstance(made, tuple) else (made, None)
         inputs = example or {key: value for spec in specs for key, value in [_drawn(spec, batch)]}
@@ -124,12 +126,14 @@ def _export(script: Path, command: list[str], path: Path) -> str:
         flat = [
             tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy() for tensor in _tensors(inputs)
         ]
-        names = [each.name for each in session.get_inputs()]
-        feed = (
-            {key: inputs[key].numpy() for key in names}
-            if set(names) <= set(inputs)
-            else dict(zip(names, flat, strict=False))
+        takes = {each.name: _TYPES.get(each.type) for each in session.get_inputs()}
+        arrays = (
+            {key: inputs[key].numpy() for key in takes}
+            if set(takes) <= set(inputs)
+            else dict(zip(takes, flat, strict=False))
         )
+        # a module in half precision becomes a float32 file
+        feed = {key: array.astype(takes[key] or array.dtype) for key, array in arrays.items()}
         try:
             got = session.run(None, feed)
         except Exception as error:  # noqa: BLE001 - the file that nnx called proven

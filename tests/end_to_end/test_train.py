@@ -11,7 +11,7 @@ from toolchain.datasets.dataset import Split
 from toolchain.errors import BadUsage
 from toolchain.inputs import sources
 from toolchain.progress import SILENT, Progress
-from toolchain.recipes.recipe import Recipe
+from toolchain.recipe import Recipe
 from toolchain.training import checkpoint, loop
 from toolchain.training import options as training_options
 from toolchain.training.options import TrainingOptions

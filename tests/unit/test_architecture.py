@@ -23,6 +23,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("conversion", "ablation", "doctor"),
         ("bench", "layers"),
         ("training", "inputs"),
+        ("recipe",),
         ("recipes",),
         ("datasets", "accuracy", "processes"),
         ("records",),

@@ -13,9 +13,11 @@ from exporters.torch_module import planted
 from toolchain.errors import BadUsage
 from toolchain.inputs import examples, samples, sources
 
+_SEED = 0
+
 
 def built(name: str) -> tuple[torch.nn.Module, Mapping[str, Any] | None]:
-    """Call the factory; it returns a module, or (module, {name: example tensor})."""
+    """Call the factory; it returns a module, or (module, {name: example tensor}). Weights that it draws are seeded."""
     if ":" not in name:
         raise BadUsage(
             f"There is no recipe '{name}'.",
@@ -26,6 +28,7 @@ def built(name: str) -> tuple[torch.nn.Module, Mapping[str, Any] | None]:
         raise BadUsage(
             f"{name} is a {type(factory).__name__}, not a function.", "Name a function that returns a module."
         )
+    torch.manual_seed(_SEED)
     try:
         made: Any = factory()
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from torch import nn
 
 from toolchain.datasets.dataset import Dataset, Scale, Split
 from toolchain.errors import BadUsage
-from toolchain.recipes.recipe import Recipe
+from toolchain.recipe import Recipe
 from toolchain.training.batches import BatchPath
 from toolchain.training.fitness import require_fit
 from toolchain.training.options import Switches, TrainingOptions
