@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from toolchain.datasets.cifar10 import Cifar10
-from toolchain.recipes.augmentation import random_affine
 from toolchain.recipe import Recipe
+from toolchain.recipes.augmentation import random_affine
 
 _EXPANSION = 6
 _GAIN_SPREAD = 1.2

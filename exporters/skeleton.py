@@ -69,9 +69,14 @@ def take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto) -> None:
     if _made(graph) != _made(found):
         return
     weights = {tensor.name for tensor in graph.initializer}
+    # onnx wants a shape of each output, which inference may lose
+    outputs = [
+        new if new.type.tensor_type.HasField("shape") else old
+        for old, new in zip(graph.output, found.output, strict=True)
+    ]
     del graph.value_info[:], graph.output[:]
     graph.value_info.extend(value for value in found.value_info if value.name not in weights)
-    graph.output.extend(found.output)
+    graph.output.extend(outputs)
     for node, twin in zip(graph.node, found.node, strict=True):
         for attribute, told in zip(node.attribute, twin.attribute, strict=True):
             if attribute.HasField("g"):

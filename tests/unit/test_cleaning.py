@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import cleaning
-from exporters.errors import BadModelFile
+from exporters import cleaning, skeleton
+from exporters.errors import BadModelFile, NotConvertible
 
 X = np.array([[1, -2, 3, 4]], np.float32)
 W = np.eye(4, dtype=np.float32) * 2
@@ -244,6 +244,34 @@ def test_old_operator_sets_are_raised(opset: int) -> None:
     assert made.opset_import[0].version == 13
     assert made.graph.node[0].name == "mine"
     assert np.allclose(run(made), run(model))
+
+
+def test_a_scan_whose_batch_newer_operator_sets_do_not_know_is_refused() -> None:
+    state, row, total, out = (helper.make_tensor_value_info(name, FLOAT, [2]) for name in ("s", "r", "t", "o"))
+    body = helper.make_graph(
+        [helper.make_node("Add", ["s", "r"], ["t"]), helper.make_node("Identity", ["t"], ["o"])],
+        "b",
+        [state, row],
+        [total, out],
+    )
+    infos = [helper.make_tensor_value_info(*of) for of in (("i", FLOAT, [1, 2]), ("x", FLOAT, [1, 3, 2]))]
+    found = [helper.make_tensor_value_info(*of) for of in (("y", FLOAT, [1, 2]), ("z", FLOAT, [1, 3, 2]))]
+    nodes = [
+        helper.make_node("MatMul", ["i", "w"], ["h"]),
+        helper.make_node("Scan", ["", "h", "x"], ["y", "z"], body=body, num_scan_inputs=1),
+    ]
+    graph = helper.make_graph(nodes, "g", infos, found, [numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=7)
+    onnx.checker.check_model(model, full_check=True)
+    with pytest.raises(NotConvertible, match="opset 8"):
+        cleaning.raised(cleaning.normalized(model).model, 13, "m")
+
+
+def test_an_output_keeps_the_shape_that_inference_does_not_find() -> None:
+    before = helper.make_graph([], "g", [], [helper.make_tensor_value_info("y", FLOAT, [1, 5])])
+    after = helper.make_graph([], "g", [], [helper.make_tensor_value_info("y", FLOAT, None)])
+    skeleton.take_shapes(before, after)
+    assert [axis.dim_value for axis in before.output[0].type.tensor_type.shape.dim] == [1, 5]
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -47,6 +47,7 @@ def load(path: Path, input_names: Sequence[str]) -> Arrays:
 def gather(batches: Any, name: str, count: int, axes: BatchAxes | None = None) -> dict[str, SampleArray]:
     """The first ``count`` samples of an iterable of dicts, each a :data:`SampleSet` for a model with ``axes``.
 
+    Where a model of a fixed batch takes inputs without a batch axis too, a dict may be one call, which is one sample.
     Without ``axes`` all arrays are ``(N, ...)``. Samples of unequal shapes become lists. BadUsage for anything else.
     """
     parts: list[Mapping[str, npt.NDArray[Any]]] = []
@@ -60,6 +61,8 @@ def gather(batches: Any, name: str, count: int, axes: BatchAxes | None = None) -
             for key, value in part.items():
                 if not value.ndim and not feeds.is_shared(value, key, layout):
                     raise TypeError(f"its '{key}' is one value, and not one a sample")
+            if _is_call(part, layout):
+                part = {key: value[np.newaxis] for key, value in part.items()}
             parts.append({key: np.asarray(value) for key, value in feeds.expanded(part, layout).items()})
             if parts[0].keys() != parts[-1].keys():
                 raise TypeError(f"its dicts have other names: {sorted(parts[0])}, then {sorted(parts[-1])}")
@@ -74,6 +77,15 @@ def gather(batches: Any, name: str, count: int, axes: BatchAxes | None = None) -
             f"{name} does not give samples: {str(error).rstrip('.')}.",
             "It must yield dicts of arrays, input name -> (N, ...).",
         ) from error
+
+
+def _is_call(part: Mapping[str, npt.NDArray[Any]], axes: BatchAxes) -> bool:
+    """Whether it is a whole call of a fixed batch, as the model takes it, with inputs that have no batch axis."""
+    return (
+        (axes.fixed or 1) > 1
+        and None in [axes.inputs.get(key) for key in part]
+        and all(value.shape == axes.shapes.get(key) for key, value in part.items())
+    )
 
 
 def _together(parts: Sequence[npt.NDArray[Any]], count: int) -> SampleArray:

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from exporters import feeds
 from exporters.model_file import ModelFile
 from toolchain.errors import BadUsage
 from toolchain.inputs import samples
@@ -79,6 +80,19 @@ def test_a_fixed_batch_is_split_into_whole_ones(tmp_path: Path) -> None:
     assert (len(chosen), len(judged)) == (8, 8)
     alone, same = samples.for_calibration(saved(tmp_path, x=x[:8]), None, count=256, model=model)
     assert len(alone) == len(same) == 8
+
+
+def test_a_factory_may_give_whole_calls_of_a_fixed_batch(tmp_path: Path) -> None:
+    model = model_of(tmp_path, x=(FLOAT, [3, 4]), slope=(FLOAT, [4]))
+    (tmp_path / "calls.py").write_text(
+        "import numpy as np\n\n\ndef calls():\n    for index in range(5):\n"
+        "        yield {'x': np.full((3, 4), index, np.float32), 'slope': np.full(4, index, np.float32)}\n"
+    )
+    given = samples.named(f"{tmp_path}/calls.py:calls", None, split="test", model=model)
+    assert len(given) == 5
+    calls = list(feeds.calls(given.inputs, given.axes, 64))
+    assert [call["x"].shape for call in calls] == [(3, 4)] * 5
+    assert [call["slope"].tolist() for call in calls] == [[index] * 4 for index in range(5)]
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "int64", "int16"])
