@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from exporters import external_data, norms, skeleton
+from exporters import endless_loops, external_data, norms, skeleton
 from exporters.atomic_file import staged
 from exporters.errors import BadModelFile, BadOption, WrongResult
 from exporters.tensors import all_tensors, require_whole
@@ -51,6 +51,7 @@ def read(path: Path) -> onnx.ModelProto:
     require_whole(model, path)
     _require_types(model, path)
     _require_makers(model, path)
+    endless_loops.refuse(model, path)
     return model
 
 

@@ -40,7 +40,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("feeds",),
         ("batch_axes",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
-        ("folding", "widening", "finite"),
+        ("folding", "widening", "finite", "endless_loops"),
         ("skeleton",),
         ("external_data", "element_types"),
         ("tensors",),
