@@ -14,7 +14,7 @@ BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 
-.PHONY: demo test slow hard check check-pythons format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard published check check-pythons format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -27,6 +27,9 @@ slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
 
 hard: $(INSTALLED)  ## hard models, files and faults: right, refused, wrong, broken. CASES=folder of scripts, HARD_SHARE=0.1
 	$(BIN)/python -m benchmarks.hard --share $(HARD_SHARE) $(if $(CASES),--cases $(CASES))
+
+published: $(INSTALLED)  ## published models beside ONNX Runtime's quantizers; hours. PUBLISHED=folder for what is fetched, ONLY=name
+	$(BIN)/python -m benchmarks.published $(or $(PUBLISHED),build/published) $(if $(ONLY),--only $(ONLY))
 
 check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and the pages; CI runs this and then slow
 	$(BIN)/ruff format --check .

@@ -108,6 +108,11 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
     found = next((entry.version for entry in model.opset_import if not entry.domain), 0)
     if found >= opset:
         return model
+    if not found:  # all its operators are from elsewhere: there are none to raise
+        made = onnx.ModelProto()
+        made.CopyFrom(model)
+        made.opset_import.append(helper.make_opsetid("", opset))
+        return made
     thin, weights = _apart(model)
     try:
         made = named(version_converter.convert_version(thin, opset))

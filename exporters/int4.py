@@ -1,28 +1,25 @@
 """fp32 .onnx -> int4 .onnx: the weights of matrix products in 4 bits, block-wise; activations stay fp32.
 
 Each product with a constant weight, however the graph spells it (:mod:`exporters.products`), becomes a MatMulNBits of
-ONNX Runtime's own operators: blocks of ``block_size`` weights along the inputs share an fp32 scale. Packing is ONNX
-Runtime's; the graph is rewritten here, because its MatMulNBitsQuantizer 1.31 writes a weight that two nodes share twice
-under one name, drops the domain of nodes that hold graphs, and knows no Gemm.
+ONNX Runtime's own operators: blocks of ``block_size`` weights along the inputs share an fp32 scale
+(:mod:`exporters.blocks`). The graph is rewritten here, because ONNX Runtime's MatMulNBitsQuantizer 1.31 writes a weight
+that two nodes share twice under one name, drops the domain of nodes that hold graphs, and knows no Gemm.
 """
 
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from exporters import cleaning, embeddings, onnx_file
+from exporters import blocks, cleaning, embeddings, onnx_file
 from exporters.artifact import Artifact
 from exporters.embeddings import Table
 from exporters.errors import BadModelFile, BadOption, NotApplicable
 from exporters.finish import finish
-from exporters.library_output import quiet
 from exporters.model_file import ModelFile
 from exporters.products import Product, bias_nodes, has_bias, product_of, ranks_of
 from exporters.rounding import rounded
@@ -166,9 +163,10 @@ class _Int4Graph:
         key = id(owner), digest(matrix)
         if key not in self._packed:
             name = product.weight.name + (".T" if product.turns_weight else "")
-            parts = dict(zip(("int4", "scales", "zero_points"), _pack(matrix, self._form), strict=True))
-            if self._form.symmetric:
-                del parts["zero_points"]
+            made = blocks.rounded(matrix, self._form.block_size, symmetric=self._form.symmetric)
+            parts: dict[str, Array] = {"int4": made.nibbles, "scales": made.scales}
+            if not self._form.symmetric:
+                parts["zero_points"] = made.packed_zero_points
             self._packed[key] = [owner.add(self._names.fresh(f"{name}.{part}"), array) for part, array in parts.items()]
         return self._packed[key]
 
@@ -180,22 +178,6 @@ class _Int4Graph:
             stored = weight.owner.add(self._names.fresh(f"{weight.name}.int8"), values)
             self._rows[weight.key] = stored, weight.owner.add(self._names.fresh(f"{weight.name}.row_scales"), scales)
         return self._rows[weight.key]
-
-
-def _pack(weight: npt.NDArray[np.float32], form: Int4Format) -> tuple[npt.NDArray[np.generic], ...]:
-    """``weight`` ``(K, N)`` as nibbles ``(N, blocks, block_size / 2)``, scales ``(N, blocks)`` and zero points."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    with quiet():
-        from onnxruntime.quantization.matmul_nbits_quantizer import (
-            DefaultWeightOnlyQuantConfig,
-            DefaultWeightOnlyQuantizer,
-        )
-    root.handlers[:] = handlers  # importing it calls logging.basicConfig: every library's INFO would reach stderr
-    root.setLevel(level)
-    config = DefaultWeightOnlyQuantConfig(block_size=form.block_size, is_symmetric=form.symmetric, bits=4)
-    packed: tuple[npt.NDArray[np.generic], ...] = DefaultWeightOnlyQuantizer(config).qbits_block_quant(weight)
-    return packed
 
 
 def _listed(values: tuple[int, ...]) -> str:

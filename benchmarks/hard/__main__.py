@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hard import cases, exports, faults, hostile_files, mutated_models, operator_tests, report
+from benchmarks.hard import cases, exports, faults, hostile_files, mutated_models, operator_tests, report, runs
 from benchmarks.hard.verdicts import Verdict
 
 _SEED = 9
@@ -40,20 +40,6 @@ def _share(things: Sequence[Any], share: float) -> list[Any]:
     return [things[index] for index in chosen]
 
 
-def _warm() -> None:
-    """Import all that a command may want, so that forked ones need not."""
-    import onnxruntime
-    import torch  # noqa: F401
-
-    from toolchain import pipeline
-    from toolchain.cli import COMMANDS, nnx
-
-    onnxruntime.set_default_logger_severity(3)
-    for name in COMMANDS:
-        nnx.get_command(None, name)  # type: ignore[arg-type]
-    del pipeline
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=Path, help="a folder of scripts that write hard models")
@@ -65,7 +51,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("artifacts/benchmarks/hard.json"))
     options = parser.parse_args()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    _warm()
+    runs.warm()
     found: list[Verdict] = []
     seconds: dict[str, float] = {}
     for part, make in _parts(options).items():

@@ -17,7 +17,7 @@ Feeds = Sequence[dict[str, Array]]
 
 LEAST_DB = 8.0
 _LEAST_VALUES = 16  # of a channel, before its variance says anything
-_LEAST_AGREEMENT = 0.8  # of integers, indices and labels
+LEAST_AGREEMENT = 0.8  # of integers, indices and labels
 _NEAR, _MOST_ROWS = 0.05, 2000  # of a column's range: rows of floats that count as one
 _DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress"}
 _EMULATED_BYTES = 1 << 20
@@ -97,25 +97,35 @@ def _difference(right: list[Any], got: list[Any], *, loose: bool) -> str:
     if right[0].dtype.kind != got[0].dtype.kind:
         return f"{got[0].dtype}, not {right[0].dtype}"
     if shapes or right[0].dtype.kind != "f":
-        share = np.mean([_agreement(a, b) for a, b in zip(right, got, strict=True)])
-        return "" if share >= _LEAST_AGREEMENT else f"{share:.0%} agree"
-    line = _worst_channel([a.astype(np.float64) for a in right], [b.astype(np.float64) for b in got])
+        share = np.mean([agreement(a, b) for a, b in zip(right, got, strict=True)])
+        return "" if share >= LEAST_AGREEMENT else f"{share:.0%} agree"
+    line = _worst_channel(right, got)
     if line and loose:  # boxes in another order
-        share = np.mean([_agreement(a, b) for a, b in zip(right, got, strict=True)])
-        return "" if share >= _LEAST_AGREEMENT else line
+        share = np.mean([agreement(a, b) for a, b in zip(right, got, strict=True)])
+        return "" if share >= LEAST_AGREEMENT else line
     return line
 
 
 def _worst_channel(right: list[Array], got: list[Array]) -> str:
+    found = decibels(right, got)
+    if found is None:
+        return _NOT_FINITE
+    where, db = min(found, key=lambda item: item[1])
+    return "" if db >= LEAST_DB else f"{where} {db:.1f} dB"
+
+
+def decibels(right: list[Array], got: list[Array]) -> list[tuple[str, float]] | None:
+    """The whole of an output of floats over all calls, then each channel; None where NaN or infinities differ."""
+    right, got = ([array.astype(np.float64) for array in arrays] for arrays in (right, got))
     for a, b in zip(right, got, strict=True):
         if not (np.array_equal(np.isnan(a), np.isnan(b)) and np.array_equal(a[np.isinf(a)], b[np.isinf(a)])):
-            return _NOT_FINITE
+            return None
     finite = [
         (np.where(np.isfinite(a), a, 0.0), np.where(np.isfinite(a), b, 0.0)) for a, b in zip(right, got, strict=True)
     ]
     whole = np.concatenate([a.ravel() for a, _ in finite]), np.concatenate([b.ravel() for _, b in finite])
-    worst = [("as a whole", _db(*whole, variance=0.0))]
-    for axis in {1, right[0].ndim - 1} if right[0].ndim > 1 else set[int]():
+    found = [("as a whole", _db(*whole, variance=0.0))]
+    for axis in sorted({1, right[0].ndim - 1}) if right[0].ndim > 1 else ():
         if len({a.shape[axis] for a in right}) > 1:
             continue
         parts = [
@@ -125,9 +135,8 @@ def _worst_channel(right: list[Array], got: list[Array]) -> str:
             continue
         rows = np.concatenate([a for a, _ in parts], 1), np.concatenate([b for _, b in parts], 1)
         for channel, (a, b) in enumerate(zip(*rows, strict=True)):
-            worst.append((f"channel {channel} of axis {axis}", _db(a, b, variance=float(whole[0].var()))))
-    where, db = min(worst, key=lambda item: item[1])
-    return "" if db >= LEAST_DB else f"{where} {db:.1f} dB"
+            found.append((f"channel {channel} of axis {axis}", _db(a, b, variance=float(whole[0].var()))))
+    return found
 
 
 def _db(right: Array, got: Array, *, variance: float) -> float:
@@ -141,9 +150,9 @@ def _db(right: Array, got: Array, *, variance: float) -> float:
     return float(10 * np.log10(signal / noise)) if np.isfinite(noise) else -np.inf
 
 
-def _agreement(right: Array, got: Array) -> float:
+def agreement(right: Array, got: Array) -> float:
     """The share of equal elements, or of rows that both hold: lengths may depend on the data, and orders on ties."""
-    if right.shape == got.shape and (not right.size or float(np.mean(right == got)) >= _LEAST_AGREEMENT):
+    if right.shape == got.shape and (not right.size or float(np.mean(right == got)) >= LEAST_AGREEMENT):
         return 1.0
     if right.ndim == got.ndim == 2 and len(right) == len(got) and right.dtype.kind != "f":
         return max(_rows_agree(right, got), _rows_agree(right.T, got.T))  # NonZero has a column for each place

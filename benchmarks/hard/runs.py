@@ -76,6 +76,7 @@ class Place:
         *arguments: str,
         makes: tuple[str, ...] = (),
         seconds: float = SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
         before: Callable[[], None] | None = None,
     ) -> Run:
         """Run ``nnx ARGUMENTS`` here; ``makes`` names what it may leave, ``before`` is called in its process first."""
@@ -93,7 +94,7 @@ class Place:
             return 0
 
         held = self._contents()
-        code, took, peak, stopped = watched(act, self, seconds=seconds)
+        code, took, peak, stopped = watched(act, self, seconds=seconds, memory_bytes=memory_bytes)
         now = self._contents()
         expected = {*makes, *held}
         left = tuple(
@@ -123,7 +124,23 @@ class Place:
         return found
 
 
-def watched(act: Callable[[], int], place: Place, *, seconds: float = SECONDS) -> tuple[int, float, int, str]:
+def warm() -> None:
+    """Import all that a command may want, so that forked ones need not."""
+    import onnxruntime
+    import torch  # noqa: F401
+
+    from toolchain import pipeline
+    from toolchain.cli import COMMANDS, nnx
+
+    onnxruntime.set_default_logger_severity(3)
+    for name in COMMANDS:
+        nnx.get_command(None, name)  # type: ignore[arg-type]
+    del pipeline
+
+
+def watched(
+    act: Callable[[], int], place: Place, *, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES
+) -> tuple[int, float, int, str]:
     """``act`` in a forked process at ``place``: its exit code, the seconds, the peak memory, and why it was stopped."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -136,7 +153,7 @@ def watched(act: Callable[[], int], place: Place, *, seconds: float = SECONDS) -
     try:
         while not select.select([handle], [], [], _POLL_S)[0]:
             peak = max(peak, _tree_bytes(pid))
-            stopped = stopped or ("memory" if peak > MEMORY_BYTES else "")
+            stopped = stopped or ("memory" if peak > memory_bytes else "")
             stopped = stopped or ("time" if time.monotonic() - started > seconds else "")
             if stopped:
                 with suppress(ProcessLookupError):

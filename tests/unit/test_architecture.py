@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "exporters": (
         ("int8", "half", "int4", "torch_onnx"),
-        ("calibration", "finish", "torch_guards", "torch_module", "embeddings", "products", "rounding"),
+        ("calibration", "finish", "torch_guards", "torch_module", "embeddings", "products", "rounding", "blocks"),
         ("artifact", "weights"),
         ("model_file",),
         ("feeds",),

@@ -298,3 +298,14 @@ def test_a_graph_whose_types_cannot_be_told_is_refused_in_a_sentence() -> None:
     model.opset_import[0].domain = "ai.onnx.ml"  # the operator set that Add is of is not imported
     with pytest.raises(BadModelFile, match="contradicts itself"):
         cleaning.normalized(model)
+
+
+def test_a_model_of_other_operators_alone_has_none_to_raise() -> None:
+    """scikit-learn's converters leave the default operator set out; ONNX's converter dies of that."""
+    node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0] * 4, scale=[2.0] * 4)
+    model = model_of([node], {})
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    made = cleaning.raised(cleaning.normalized(model, "m").model, 13, "m")
+    assert {(entry.domain, entry.version) for entry in made.opset_import} == {("", 13), ("ai.onnx.ml", 3)}
+    np.testing.assert_array_equal(run(made), X * 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 from exporters import onnx_file
 from exporters.batch_axes import BatchAxes
-from exporters.feeds import SampleSet, calls
+from exporters.feeds import SampleSet, calls, count_of
 from exporters.half.emulation import emulated
 from exporters.model_file import ModelFile
 from runtimes.base import run
@@ -18,6 +18,8 @@ SAMPLES = 256
 """How many real samples a proof runs on."""
 _PART = 64
 """Samples that run at once: ten thousand would want gigabytes of activations."""
+_FEWEST_CALLS = 8
+"""Where an output tells one value a call, as a mean over the batch does: how near one comes is a matter of luck."""
 _HALVES = ("fp16",)
 Call = Mapping[str, Any]
 
@@ -35,11 +37,18 @@ def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardwar
     ):
         halves = {spec.name for spec in runtime.inputs if spec.dtype == "float16"}
         found: list[Call] = []
-        for feeds in calls(samples, axes, _PART):
+        for feeds in calls(samples, axes, _at_once(samples, axes)):
             found.append(
                 run(runtime, {name: a.astype("float16") if name in halves else a for name, a in feeds.items()})
             )
     return found
+
+
+def _at_once(samples: SampleSet, axes: BatchAxes) -> int:
+    """How many samples run at once, so that an output without a batch axis has several values."""
+    if None not in axes.outputs.values():
+        return _PART
+    return min(_PART, max(1, count_of(samples, axes) // _FEWEST_CALLS))
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def fit(
             except NotApplicable as nothing:
                 raise refusal.nothing_left(whole, goal, precision) from nothing
             verdict = trial.judge(got, trial.final)
-        compared = trial.proven(candidate, got)
+        compared = trial.compare(got)
         refusal.require(verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress))
     return Proven(
         artifact=artifact.placed(dst),

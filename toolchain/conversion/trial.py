@@ -5,7 +5,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from toolchain.progress import Progress
 from toolchain.stats import Interval
 
 _STEERING = slice(0, None, 2)
+Given = Sequence[Calls]
+"""What a version gives, once for each way in which it may be computed; requirements are on the first."""
 _RANKED_ON = 64
 """Samples on which layers are compared."""
 
@@ -56,41 +58,38 @@ class Trial:
         """Whether the accuracy gate has a say, asked for or because there are labels."""
         return self._requirement is not None
 
-    def made(self, path: Path, exclude: Collection[str], methods: Methods) -> tuple[Artifact, Calls]:
-        """A version written to ``path``, and what it gives.
+    def made(self, path: Path, exclude: Collection[str], methods: Methods) -> tuple[Artifact, Given]:
+        """A version written to ``path``, and what it gives, each way that it may be computed.
 
-        On all samples where there is something to judge by, else on those compared. Raises NotApplicable where nothing
-        is converted: by the converter, or because the file is what it was made of.
+        On all samples where there is something to judge by, else on those compared. In half precision it is run twice:
+        as hardware computes it, and as ONNX Runtime does on this CPU, which rounds less, has no kernel for some
+        operators and fuses others wrongly. Raises NotApplicable where nothing is converted: by the converter, or
+        because the file computes in what it was made of.
         """
         artifact = self._ready.make(path, exclude, methods)
         file = ModelFile(path)
-        if file.precision == self._src.precision:
+        if file.precision == onnx_file.precision_of(self._src.normal):  # its weights may be stored in another
             why = onnx_file.some(artifact.notes)
             raise NotApplicable(
                 f"Nothing in {self._src} was converted to {self._precision}{': ' * bool(why)}{why}.",
                 "Ship the original, or another precision.",
             )
-        return artifact, running.calls_of(file, self._samples.inputs, self._axes, as_hardware=True)
+        ways = (True, False) if self._precision == "fp16" else (True,)
+        inputs = self._samples.inputs
+        return artifact, [running.calls_of(file, inputs, self._axes, as_hardware=way) for way in ways]
 
-    def proven(self, path: Path, got: Calls) -> Comparison:
-        """The version in ``path``, which gave ``got``, beside the original.
-
-        In half precision it is run twice: as hardware computes it, which gave ``got``, and as ONNX Runtime does on this
-        CPU, which rounds less, has no kernel for some operators and fuses others wrongly.
-        """
-        found = [self.compare(got)]
-        if self._precision == "fp16":
-            found.append(self.compare(running.calls_of(ModelFile(path), self._samples.inputs, self._axes)))
+    def compare(self, got: Given) -> Comparison:
+        """What gave ``got`` beside the original, by the precision's rule: the way that comes out worse."""
+        found = [
+            compare(
+                self._right, calls, precision=self._precision, samples=len(self._samples), kinds=self._kinds,
+                axes=self._axes.outputs, classes=self._samples.labels is not None, real=self._samples.real,
+            )
+            for calls in got
+        ]  # fmt: skip
         return min(found, key=lambda each: (each.passed, math.inf if each.sqnr_db is None else each.sqnr_db))
 
-    def compare(self, got: Calls) -> Comparison:
-        """What gave ``got`` beside the original, by the precision's rule."""
-        return compare(
-            self._right, got, precision=self._precision, samples=len(self._samples), kinds=self._kinds,
-            axes=self._axes.outputs, classes=self._samples.labels is not None, real=self._samples.real,
-        )  # fmt: skip
-
-    def judge(self, got: Calls, part: slice = slice(None)) -> Verdict:
+    def judge(self, got: Given, part: slice = slice(None)) -> Verdict:
         """The gate's verdict on a version's outputs over a part of the samples.
 
         Where nobody asked for anything that of the precision's rule on all of them comes first, and may be all.
@@ -110,12 +109,12 @@ class Trial:
         search, the rest give the final verdict, so that the choice is not judged by what it was chosen by.
         """
         began = time.monotonic()
-        if self.judge(self._right).status is Status.UNDECIDED:
+        if self.judge([self._right]).status is Status.UNDECIDED:
             gate.require(plain)  # these samples could not even tell a perfect copy from a failing one
         steering, self.final = _STEERING, slice(1, None, 2)
         if self._goal.requirement is None:  # the rule is coarse: nothing is won by what is lucky on some samples
             steering = self.final = slice(None)
-        elif any(self.judge(self._right, part).status is Status.UNDECIDED for part in (steering, self.final)):
+        elif any(self.judge([self._right], part).status is Status.UNDECIDED for part in (steering, self.final)):
             progress.warn("There are too few samples to judge the search by others than it goes by: it uses all.")
             steering = self.final = slice(None)
         if self._ready.refine is not None and not self._goal.methods:
@@ -159,17 +158,17 @@ class Trial:
             try:
                 got = self.made(Path(folder) / "trial.onnx", chosen, self.methods)[1]
             except NotApplicable:
-                got = self._right
+                got = [self._right]
             except WrongResult as wrong:
                 return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
             return self.judge(got, part)
 
-    def _verdict(self, outputs: Calls, part: slice) -> Verdict:
+    def _verdict(self, got: Given, part: slice) -> Verdict:
         assert self._requirement is not None
         labels = self._samples.labels
         if labels is not None and self._axes.fixed:  # a fixed batch leaves an incomplete last one out
             labels = labels[: max(len(labels) - len(labels) % self._axes.fixed, 1)]
-        return gate.judge(self._requirement, self._right, outputs, labels, axes=self._axes.outputs, part=part)
+        return gate.judge(self._requirement, self._right, got[0], labels, axes=self._axes.outputs, part=part)
 
     def ranked_on(self) -> Samples:
         """Samples on which layers are compared: some of those that steer a search, none of those with the last word."""

@@ -1,0 +1,71 @@
+"""What is tried on each model: nnx's command as a user calls it, ONNX Runtime's function; each in its own process."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.hard.runs import Place, Run, watched
+from benchmarks.published import onnx_runtime
+
+NNX = {
+    "dynamic": ("quantize", "--int8", "--mode", "dynamic", "--no-time"),
+    "static": ("quantize", "--int8", "--calibration", "calibration.npz", "--eval", "held_back.npz", "--no-time"),
+    "int4": ("quantize", "--int4", "--no-time"),
+    "fp16": ("convert", "--fp16"),
+}
+"""Mode -> the command, which runs in the folder of the samples."""
+ONNX_RUNTIME = {"dynamic": onnx_runtime.dynamic, "static": onnx_runtime.static}
+MEMORY_BYTES = 8 << 30
+_LAST = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """How a tool went; ``says`` is its last word where it made no file. ``code`` is 124 for one that took too long."""
+
+    tool: str
+    mode: str
+    code: int
+    seconds: float
+    says: str = ""
+    traceback: bool = False
+    size_bytes: int = 0
+
+
+def nnx(mode: str, model: Path, made: Path, place: Place, *, seconds: float) -> Tried:
+    verb, *options = NNX[mode]
+    run = place.nnx(
+        verb, str(model), *options, "-o", str(made), makes=(made.name,), seconds=seconds, memory_bytes=MEMORY_BYTES
+    )
+    return Tried(
+        tool="nnx", mode=mode, code=124 if run.stopped else run.code, seconds=run.seconds, says=_last_word(run),
+        traceback=bool(run.traceback_end), size_bytes=_size(run.code, made),
+    )  # fmt: skip
+
+
+def others(mode: str, model: Path, made: Path, place: Place, *, seconds: float) -> Tried:
+    """ONNX Runtime's own, on the same calibration data."""
+    act = partial(ONNX_RUNTIME[mode], model, made)
+    code, took, _, stopped = watched(act, place, seconds=seconds, memory_bytes=MEMORY_BYTES)
+    err = (place.folder / "err").read_text(encoding="utf-8", errors="replace").strip()
+    return Tried(
+        tool="onnxruntime", mode=mode, code=124 if stopped else code, seconds=took, size_bytes=_size(code, made),
+        says=err.splitlines()[-1][:_LAST] if code and err else "",
+    )  # fmt: skip
+
+
+def _size(code: int, made: Path) -> int:
+    """With the external data beside it."""
+    with suppress(OSError):
+        return 0 if code else sum(path.stat().st_size for path in made.parent.glob(f"{made.name}*"))
+    return 0
+
+
+def _last_word(run: Run) -> str:
+    """nnx's own sentences, from "nnx:" on."""
+    if not run.code:
+        return ""
+    lines = [line.strip() for line in run.err.splitlines() if line.strip()] or [""]
+    start = next((place for place, line in enumerate(lines) if line.startswith(("nnx:", "Error:"))), len(lines) - 1)
+    return " ".join(lines[start:])[:_LAST]
