@@ -77,7 +77,7 @@ def _shape(kind: "onnx.TypeProto") -> Shape | None:
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     return tuple(
-        axis.dim_value if axis.HasField("dim_value") else axis.dim_param or NAMELESS
+        axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else axis.dim_param or NAMELESS
         for axis in kind.tensor_type.shape.dim
     )
 

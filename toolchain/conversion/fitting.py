@@ -69,7 +69,8 @@ def fit(
             try:
                 artifact, got = trial.made(candidate, plan.exclude, plan.methods)
             except NotApplicable as nothing:
-                raise refusal.nothing_left(whole, goal, precision) from nothing
+                worst = next((node for node in plan.exclude if node not in goal.exclude), "")
+                raise refusal.nothing_left(whole, goal, precision, worst, real=judged_on.real) from nothing
             verdict = trial.judge(got, trial.final)
         compared = trial.compare(got)
         refusal.require(verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress))

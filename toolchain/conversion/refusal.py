@@ -11,6 +11,7 @@ from toolchain.conversion.goal import Goal
 from toolchain.errors import CheckFailed, NnxError, Undecided
 
 _HALVES = ("fp16", "bf16")
+_UNCALIBRATED = ("int4", "int8-dynamic")
 
 
 def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, rank: Callable[[], list[str]]) -> None:
@@ -39,8 +40,11 @@ def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, 
         raise CheckFailed(verdict.text, _advice(precision, rank, faults))
 
 
-def nothing_left(whole: Verdict, goal: Goal, precision: str) -> CheckFailed:
-    """The error where a search put every node back; ``whole`` is the verdict on the model with all converted."""
+def nothing_left(whole: Verdict, goal: Goal, precision: str, worst: str, *, real: bool) -> CheckFailed:
+    """The error where a search put every node back; ``whole`` is the verdict on the model with all converted.
+
+    ``worst`` is the node that does most of it, and ``real`` says whether the samples are the user's.
+    """
     if goal.requirement is not None:
         return CheckFailed(
             "Only the original meets the requirement: every node that can be converted would have to stay in float.",
@@ -48,9 +52,17 @@ def nothing_left(whole: Verdict, goal: Goal, precision: str) -> CheckFailed:
         )
     return CheckFailed(
         f"Parity failed: the {precision} model agrees with the original only when every node stays in float. With all "
-        f"converted: {whole.text}",
-        "No file was written. Ship the original, or another precision.",
+        f"converted: {whole.text}{f' The most damaging is {worst}.' * bool(worst)}",
+        f"No file was written. {_other_ways(precision, real=real)}",
     )
+
+
+def _other_ways(precision: str, *, real: bool) -> str:
+    """What may still come of it: rounded weights shift a mean, which is much where little else varies."""
+    judge = "" if real else "Give real samples with --eval, for those made up may vary less than yours. "
+    if precision in _UNCALIBRATED:
+        return f"{judge}Try --int8 --calibration, which corrects the means that rounded weights shift."
+    return f"{judge}Ship the original, or another precision."
 
 
 def _advice(precision: str, rank: Callable[[], list[str]], faults: set[FaultKind]) -> str:

@@ -190,7 +190,8 @@ def _nothing_passed(
 
     best = max(verdicts, key=merit)
     undecided = verdicts[best].status is Status.UNDECIDED
-    what = f"Of {len(verdicts)} sets of float nodes within the budget none passes"
+    most = f", {ranking[0]} being the most damaging" if ranking else ""
+    what = f"Of {len(verdicts)} sets of float nodes within the budget none passes{most}"
     if finished:
         unmet = "the requirement is not met" if required else "the model does not agree with the original"
         what = f"Even with all {len(ranking)} ranked nodes in float {unmet}"

@@ -89,6 +89,8 @@ def test_a_search_that_puts_all_back_speaks_of_a_requirement_only_where_there_is
         fitted(src, broken, budget_s=20.0)
     assert "requirement" not in caught.value.what + caught.value.do
     assert "output 'y'" in caught.value.what
+    assert any(f"The most damaging is {node}." in caught.value.what for node in NODES)
+    assert "real samples" not in caught.value.do  # which these are
     assert not src.path.with_name("made.onnx").exists()
 
 

@@ -174,3 +174,10 @@ def test_a_file_that_does_not_load_has_samples_all_the_same(write: Write) -> Non
     graph_inputs = {"x": (FLOAT, ["N", 6])}
     model = write([node], graph_inputs, {"y": (FLOAT, ["N", 6])})
     assert array_of(made(model), "x").shape == (8, 6)
+
+
+def test_a_length_below_zero_is_an_open_one(write: Write) -> None:
+    """As PaddlePaddle's converter writes a batch that may be any."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    model = write([node], {"x": (FLOAT, [-1, 3, "?", "?"])}, {"y": (FLOAT, [-1, 3, "?", "?"])})
+    assert array_of(made(model), "x").shape == (8, 3, 16, 16)

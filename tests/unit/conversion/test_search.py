@@ -225,7 +225,9 @@ def test_one_evaluation_is_made_however_small_the_budget(journal: Path) -> None:
 
 def test_a_budget_that_ends_before_anything_passed_fails_with_the_best_seen(journal: Path) -> None:
     model = Model(named([9] * 16), allowed=0, takes_s=10)
-    with pytest.raises(CheckFailed, match=r"none passes; the best has 2 of them in float: damage 126\.") as caught:
+    with pytest.raises(
+        CheckFailed, match=r"none passes, n0 being the most damaging; the best has 2 of them in float: damage 126\."
+    ) as caught:
         run(model, journal, budget_s=35)
     assert "longer --budget" in caught.value.do
 
