@@ -116,16 +116,25 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
     thin, weights = _apart(model)
     try:
         made = named(version_converter.convert_version(thin, opset))
-        skeleton.check(made)  # Scan of opset 8 is raised by its number alone
+        for tensor in made.graph.initializer:
+            if tensor.name in weights:
+                tensor.CopyFrom(weights[tensor.name])
+        if _valid(model):  # what was no valid ONNX before may run all the same
+            skeleton.check(made)  # Scan of opset 8 is raised by its number alone
     except (RuntimeError, ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise NotConvertible(
             f"{source} has opset {found}, and its operators could not be raised to {opset}: {_one_line(error)}.",
             "Export it again with --opset 18 or newer.",
         ) from error
-    for tensor in made.graph.initializer:
-        if tensor.name in weights:
-            tensor.CopyFrom(weights[tensor.name])
     return made
+
+
+def _valid(model: onnx.ModelProto) -> bool:
+    try:
+        skeleton.check(model)
+    except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        return False
+    return True
 
 
 def overridable(model: onnx.ModelProto) -> set[str]:

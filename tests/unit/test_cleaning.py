@@ -246,6 +246,28 @@ def test_old_operator_sets_are_raised(opset: int) -> None:
     assert np.allclose(run(made), run(model))
 
 
+@pytest.mark.parametrize("opset", [7, 9, 11, 12])
+def test_large_weights_are_still_there_in_a_newer_operator_set(opset: int) -> None:
+    """They are kept out of ONNX's converter, and were missing when what it made was checked."""
+    large = np.random.default_rng(0).normal(size=(4, 4096)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "v"], ["h"]), helper.make_node("MatMul", ["h", "u"], ["y"])]
+    model = model_of(nodes, {"v": large, "u": large.T.copy()}, ir_version=7)
+    model.opset_import[0].version = opset
+    made = cleaning.raised(cleaning.normalized(model).model, 13, "m")
+    assert made.opset_import[0].version == 13
+    assert np.allclose(run(made), run(model), rtol=1e-5)
+
+
+def test_what_was_no_valid_onnx_before_is_raised_all_the_same() -> None:
+    """ONNX Runtime runs a file that declares a wrong shape for a tensor inside."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    model = model_of(nodes, {"w": W}, ir_version=7)
+    model.opset_import[0].version = 11
+    model.graph.node[1].attribute.append(helper.make_attribute("unknown", 1))
+    made = cleaning.raised(cleaning.normalized(model).model, 13, "m")
+    assert made.opset_import[0].version == 13
+
+
 def test_a_scan_whose_batch_newer_operator_sets_do_not_know_is_refused() -> None:
     state, row, total, out = (helper.make_tensor_value_info(name, FLOAT, [2]) for name in ("s", "r", "t", "o"))
     body = helper.make_graph(
