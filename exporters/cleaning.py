@@ -14,6 +14,8 @@ from exporters.errors import BadModelFile, NotConvertible
 from exporters.tensors import elements_of
 
 _FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
+_FIRST_RESIZE_WITH_MODES = 11
+_LOOP_INPUTS = 2  # how often, and whether to begin
 _NO_FORM = "com.microsoft.nchwc"  # weights laid out for one machine's caches
 _PASS_ERRORS = (
     passes.PassError, passes.InvariantError, onnx_ir.serde.SerdeError, ValueError, TypeError, KeyError, AssertionError,
@@ -90,14 +92,14 @@ def normalized(model: onnx.ModelProto, source: object = "the model") -> Normal:
     folding.fold(made.graph, keep=kept)
     made.ir_version = max(made.ir_version, _FIRST_IR_WITH_PLAIN_WEIGHTS)
     try:
-        was_half = widening.widen(made)
+        half = widening.widen(made)
         guard(made)
         _state_right_shapes(made)
     except onnx.shape_inference.InferenceError as error:
         raise _contradiction(source, error) from error
-    if was_half:
+    if half is not widening.Half.NOTHING:
         notes.append("what is half precision in the source was widened to fp32 first")
-    return Normal(made, tuple(notes), was_half)
+    return Normal(made, tuple(notes), half is widening.Half.COMPUTED)
 
 
 def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProto:
@@ -126,6 +128,8 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
             f"{source} has opset {found}, and its operators could not be raised to {opset}: {_one_line(error)}.",
             "Export it again with --opset 18 or newer.",
         ) from error
+    if found < _FIRST_RESIZE_WITH_MODES:
+        _state_resizing(made)
     return made
 
 
@@ -135,6 +139,17 @@ def _valid(model: onnx.ModelProto) -> bool:
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         return False
     return True
+
+
+def _state_resizing(model: onnx.ModelProto) -> None:
+    """Say of each Resize how it finds its places, as Upsample and the first Resize did: ONNX's converter forgets."""
+    for graph in skeleton.graphs_of(model.graph):
+        for node in graph.node:
+            said = {attribute.name for attribute in node.attribute}
+            if node.op_type == "Resize" and not node.domain and "coordinate_transformation_mode" not in said:
+                node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+                if "nearest_mode" not in said:
+                    node.attribute.append(helper.make_attribute("nearest_mode", "floor"))
 
 
 def overridable(model: onnx.ModelProto) -> set[str]:
@@ -252,6 +267,10 @@ def _through(model: onnx.ModelProto, *steps: passes.PassBase) -> onnx.ModelProto
     for value in (*made.graph.input, *made.graph.output):
         if value.name in held:
             value.type.CopyFrom(held[value.name])
+    for graph in skeleton.graphs_of(made.graph):
+        for node in graph.node:
+            if node.op_type == "Loop" and not node.domain:  # whose last inputs may be absent, but not missing
+                node.input.extend([""] * (_LOOP_INPUTS - len(node.input)))
     # it states the shapes of weights a second time, as torch.onnx does: wrong once somebody has changed them
     weights = {tensor.name for tensor in made.graph.initializer}
     activations = [value for value in made.graph.value_info if value.name not in weights]
@@ -286,17 +305,33 @@ def _is_beyond_ir(kind: onnx.TypeProto) -> bool:
 
 
 def _dense(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without sparse initializers, which onnx-ir 1.1 loses; the model itself where there are none."""
-    if not model.graph.sparse_initializer:
+    """A copy without sparse tensors, which onnx-ir 1.1 loses or refuses; the model itself where there are none."""
+    if not any(graph.sparse_initializer or any(map(_is_sparse, graph.node)) for graph in _all_graphs(model)):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    graph = copy.graph
-    for sparse in graph.sparse_initializer:
-        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-        dense = np.zeros(tuple(sparse.dims), values.dtype)
-        places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dense.shape)
-        dense.reshape(-1)[places] = values
-        graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
-    del graph.sparse_initializer[:]
+    for graph in _all_graphs(copy):
+        for sparse in graph.sparse_initializer:
+            graph.initializer.append(_filled(sparse))
+        del graph.sparse_initializer[:]
+        for node in filter(_is_sparse, graph.node):
+            value = _filled(node.attribute[0].sparse_tensor)
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("value", value))
     return copy
+
+
+def _all_graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    return list(skeleton.graphs_of(model.graph))
+
+
+def _is_sparse(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Constant" and any(each.name == "sparse_value" for each in node.attribute)
+
+
+def _filled(sparse: onnx.SparseTensorProto) -> TensorProto:
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dense.shape)
+    dense.reshape(-1)[places] = values
+    return numpy_helper.from_array(dense, sparse.values.name)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.batch_axes import BatchAxes
+from exporters.batch_axes import BatchAxes, Shape
 from exporters.errors import BadCalibrationData
 
 Array = npt.NDArray[Any]
@@ -67,6 +67,32 @@ def chosen(array: SampleArray, rows: npt.NDArray[np.int64]) -> SampleArray:
     if _is_one(array):
         return np.broadcast_to(array[:1], (len(rows), *array.shape[1:])) if len(array) else array
     return array[rows]
+
+
+def samples_first(arrays: SampleSet, axes: BatchAxes) -> SampleSet:
+    """``arrays`` with the samples on the first axis also of those that were given as the model itself takes them.
+
+    Only an input whose batch is not its first axis can be either: what its other axes say, else how many samples the
+    other inputs have, tells which.
+    """
+    plain = (array for name, array in arrays.items() if axes.inputs.get(name) == 0)
+    counts = {len(array) for array in plain if not isinstance(array, np.ndarray) or array.ndim}
+    made = dict(arrays)
+    for name, array in arrays.items():
+        axis, shape = axes.inputs.get(name), axes.shapes.get(name)
+        if not axis or shape is None or not isinstance(array, np.ndarray) or not fits(array.shape, shape):
+            continue
+        one = (*shape[:axis], *shape[axis + 1 :])
+        if not fits(array.shape[1:], one) or (counts == {array.shape[axis]} and len(array) not in counts):
+            made[name] = np.moveaxis(array, axis, 0)
+    return made
+
+
+def fits(given: Sequence[int], wanted: Shape) -> bool:
+    """Whether a shape has the rank and the fixed lengths of another."""
+    return len(given) == len(wanted) and all(
+        not isinstance(axis, int) or axis == length for axis, length in zip(wanted, given, strict=True)
+    )
 
 
 def in_like_order(samples: SampleSet, axes: BatchAxes) -> SampleSet:

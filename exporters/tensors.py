@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.errors import BadModelFile
+from exporters.errors import BadModelFile, NotApplicable
 
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _COMPLEX = {TensorProto.COMPLEX64, TensorProto.COMPLEX128}
+_OTHER_FLOATS = {TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _MOST_ELEMENTS = 2**48  # no machine holds more; dims beyond it are damage
 
 
@@ -18,6 +19,20 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
     for function in model.functions:
         for node in function.node:
             yield from _of_node(node)
+
+
+def require_fp32(model: onnx.ModelProto, source: object, what: str) -> None:
+    """Raise BadModelFile where the weights of ``model`` are of another float type, NotApplicable where it has none.
+
+    ``what`` is what would have been done to them.
+    """
+    types = {tensor.data_type for tensor in all_tensors(model)}
+    if TensorProto.FLOAT in types:
+        return
+    if others := types & _OTHER_FLOATS:
+        names = " and ".join(sorted(TensorProto.DataType.Name(kind).lower() for kind in others))
+        raise BadModelFile(f"{source} has no fp32 weights to {what}: they are {names}.", "Give the fp32 model.")
+    raise NotApplicable(f"{source} has no fp32 weights to {what}.", "Ship it as it is.")
 
 
 def bytes_of(tensor: TensorProto) -> int | None:

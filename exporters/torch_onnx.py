@@ -148,18 +148,16 @@ def _shown(value: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress off stdout and its notes about absent libraries off stderr."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Keep what the exporter and forward() print and log while a module is captured: what fails is raised."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    heard = io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(previous)
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:

@@ -2,6 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Mapping
+from enum import StrEnum
 
 import numpy as np
 import onnx
@@ -13,11 +14,21 @@ from exporters.element_types import FLOAT, HALF, inner_graphs
 TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype"}
 """The attributes by which operators say of which type their result is."""
 _READS_BITS = {"BitCast"}
+_STORED = {"Cast", "Gather", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat"}
+"""Operators that take weights out of store: what they read in half precision nobody has computed in it."""
 _SUFFIX = ".fp32"
 
 
-def widen(model: onnx.ModelProto) -> bool:
-    """Turn every half-precision tensor inside ``model`` to fp32, in place; say whether there were any, and it was done.
+class Half(StrEnum):
+    """What of a model was half precision before it was widened."""
+
+    NOTHING = "nothing"
+    STORED = "stored"
+    COMPUTED = "computed"
+
+
+def widen(model: onnx.ModelProto) -> Half:
+    """Turn every half-precision tensor inside ``model`` to fp32, in place; say what was widened.
 
     Weights are cast, which is exact; inputs and outputs keep their type, with a Cast behind or before them. A model
     with half-precision operators that have no form in fp32, or that only somebody else's library knows, or with
@@ -28,7 +39,7 @@ def widen(model: onnx.ModelProto) -> bool:
     survey.run(model.graph, told, ChainMap())
     graph = model.graph
     if not survey.found or survey.stuck or any(_holds_inside(value.type) for value in (*graph.input, *graph.output)):
-        return False
+        return Half.NOTHING
     for node in survey.idle:
         node.op_type = "Identity"
         del node.attribute[:]
@@ -57,7 +68,7 @@ def widen(model: onnx.ModelProto) -> bool:
     nodes = [*fed, *_without_idle(graph), *made]
     del graph.node[:]
     graph.node.extend(nodes)
-    return True
+    return Half.COMPUTED if survey.computed or border else Half.STORED
 
 
 def _without_idle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -76,11 +87,11 @@ def _without_idle(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 class _Survey:
-    """What of a graph is half precision: whether any is, whether a node has no form in fp32, and idle Casts then."""
+    """What of a graph is half precision: whether any is, is computed in it, or has no form in fp32; and idle Casts."""
 
     def __init__(self, opsets: Mapping[str, int]) -> None:
         self._opsets = opsets
-        self.found = self.stuck = False
+        self.found = self.stuck = self.computed = False
         self.idle: list[onnx.NodeProto] = []
 
     def run(self, graph: onnx.GraphProto, told: onnx.GraphProto, outer: ChainMap[str, str]) -> None:
@@ -93,6 +104,7 @@ class _Survey:
             if not any(HALF in known.get(name, "") for name in (*node.input, *node.output)):
                 continue
             self.found = True
+            self.computed |= node.op_type not in _STORED
             self.stuck |= node.op_type in _READS_BITS or not _has_fp32_form(node, known, self._opsets)
             ends = {known.get(name) for name in (*node.input, *node.output)}
             if node.op_type == "Cast" and ends <= {FLOAT, HALF}:

@@ -57,6 +57,7 @@ _CODES: dict[type[Exception], ExitCode] = {
     Undecided: ExitCode.UNDECIDED,
     NotAvailable: ExitCode.NOT_AVAILABLE,
     exporting.WrongResult: ExitCode.CHECK_FAILED,
+    exporting.NotApplicable: ExitCode.CHECK_FAILED,
     exporting.ExporterError: ExitCode.BAD_USAGE,
     running.ProviderUnavailable: ExitCode.NOT_AVAILABLE,
     running.RunFailed: ExitCode.CHECK_FAILED,

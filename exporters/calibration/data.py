@@ -1,7 +1,7 @@
 """Calibration samples: what they must be like, and their digest."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from exporters import onnx_file
 from exporters.batch_axes import BatchAxes, Shape
 from exporters.errors import BadCalibrationData
-from exporters.feeds import Array, SampleArray, SampleSet, count_of, is_shared, run_alone
+from exporters.feeds import Array, SampleArray, SampleSet, count_of, fits, is_shared, run_alone
 
 Samples = SampleSet
 """As :data:`exporters.feeds.SampleSet`; an array may be memory-mapped, and is read in parts."""
@@ -111,24 +111,18 @@ def _check_shape(name: str, array: SampleArray, axes: BatchAxes, source: Path | 
     if shape is None:
         return
     if is_shared(array, name, axes):
-        fits = isinstance(array, np.ndarray) and _fit(array.shape, shape)
+        fit = isinstance(array, np.ndarray) and fits(array.shape, shape)
     else:
         one = shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
         given = [array.shape[1:]] if isinstance(array, np.ndarray) and array.ndim else []
         given = given if isinstance(array, np.ndarray) else [each.shape for each in array]
-        fits = bool(given) and all(_fit(each, one) or (axis is not None and _fit(each, shape)) for each in given)
-    if not fits:
+        fit = bool(given) and all(fits(each, one) or (axis is not None and fits(each, shape)) for each in given)
+    if not fit:
         raise BadCalibrationData(
             f"The calibration array '{name}' in {source} is {_described(array)}, the model wants {_listed(shape)}"
             f"{_sample_rule(shape, axis)}.",
             _MEND,
         )
-
-
-def _fit(given: Sequence[int], wanted: Shape) -> bool:
-    return len(given) == len(wanted) and all(
-        not isinstance(axis, int) or axis == length for axis, length in zip(wanted, given, strict=True)
-    )
 
 
 def _sample_rule(shape: Shape, axis: int | None) -> str:

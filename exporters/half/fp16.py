@@ -13,13 +13,14 @@ from onnx import TensorProto, numpy_helper
 
 from exporters import element_types, onnx_file, operators, skeleton
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, BadOption, NotApplicable, NotConvertible, WrongResult
+from exporters.errors import BadOption, NotApplicable, NotConvertible, WrongResult
 from exporters.finish import finish
 from exporters.half import graph as half_graph
 from exporters.half import nested
 from exporters.half import ranges as half_ranges
 from exporters.half.ranges import MAX_HALF, HalfRange
 from exporters.model_file import ModelFile
+from exporters.tensors import require_fp32
 
 _HANDING_ON = {
     "Where", "Add", "Sub", "Mul", "Neg", "Identity", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice",
@@ -77,8 +78,7 @@ def _handling_containers(graph: onnx.GraphProto, types: Mapping[str, str]) -> se
 
 def _refuse_converted(src: ModelFile, model: onnx.ModelProto) -> None:
     src.require_fp32()
-    if not any(tensor.data_type == TensorProto.FLOAT for tensor in _constants(model.graph)):
-        raise BadModelFile(f"{src} has no fp32 weights to convert.", "Give the fp32 model.")
+    require_fp32(model, src, "convert")
 
 
 def _refuse_overflowing_interface(src: ModelFile, ranges: Mapping[str, HalfRange]) -> None:

@@ -21,13 +21,14 @@ import onnx
 
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
-from exporters.errors import BadModelFile, NotApplicable
+from exporters.errors import NotApplicable
 from exporters.finish import finish
 from exporters.int8 import attention_form
 from exporters.int8.integer_graph import IntegerGraph
 from exporters.int8.preparation import MIN_OPSET, refuse_quantized
 from exporters.int8.targets import Int8Format
 from exporters.model_file import ModelFile
+from exporters.tensors import require_fp32
 from exporters.weights import drop_unread, import_contrib
 
 OPERATORS = ("MatMul", "Gemm", "Gather", "LSTM", "GRU", "RNN")
@@ -71,8 +72,7 @@ def _refuse_unfit(src: ModelFile, model: onnx.ModelProto, exclude: Collection[st
         raise NotApplicable(
             f"{src} has no {', '.join(OPERATORS)} to quantize dynamically.", "Use --mode static with --calibration."
         )
-    if not any(tensor.data_type == onnx.TensorProto.FLOAT for graph in graphs for tensor in graph.initializer):
-        raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
+    require_fp32(model, src, "quantize")
     onnx_file.require_nodes(model, exclude, source=src)
 
 

@@ -16,6 +16,7 @@ from exporters.errors import BadModelFile, NotApplicable, NotConvertible
 from exporters.int8 import products
 from exporters.library_output import quiet
 from exporters.model_file import ModelFile
+from exporters.tensors import require_fp32
 
 _ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
 MIN_OPSET = 13
@@ -29,8 +30,7 @@ def preprocessed(src: ModelFile, model: onnx.ModelProto) -> onnx.ModelProto:
 
     None of the library's steps is needed, and each has models that it dies of: what fails is left out.
     """
-    if not any(tensor.data_type == TensorProto.FLOAT for tensor in model.graph.initializer):
-        raise BadModelFile(f"{src} has no fp32 weights to quantize.", "Give the fp32 model.")
+    require_fp32(model, src, "quantize")
     with quiet():
         shaped = model if _has_attention(model) else _attempted(_shaped, model)
         optimized = _attempted(_optimized, shaped)

@@ -331,3 +331,45 @@ def test_a_model_of_other_operators_alone_has_none_to_raise() -> None:
     made = cleaning.raised(cleaning.normalized(model, "m").model, 13, "m")
     assert {(entry.domain, entry.version) for entry in made.opset_import} == {("", 13), ("ai.onnx.ml", 3)}
     np.testing.assert_array_equal(run(made), X * 2)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("opset", [8, 9, 10])
+def test_what_is_enlarged_by_an_old_operator_set_stays_the_same(opset: int, mode: str) -> None:
+    scales = np.array([1, 1, 1, 2.5], np.float32)
+    node = helper.make_node("Resize" if opset > 9 else "Upsample", ["x", "s"][: 1 + (opset > 8)], ["y"], mode=mode)
+    if opset < 9:
+        node.attribute.append(helper.make_attribute("scales", scales.tolist()))
+    values = [helper.make_tensor_value_info(name, FLOAT, [1, 1, 1, length]) for name, length in (("x", 4), ("y", 10))]
+    constants = [numpy_helper.from_array(scales, "s")] if opset > 8 else []
+    graph = helper.make_graph([node], "g", values[:1], values[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=5)
+    made = cleaning.raised(cleaning.normalized(model).model, 13, "m.onnx")
+    found = [
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"x": X.reshape(1, 1, 1, 4)}
+        )[0]
+        for each in (model, made)
+    ]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+
+
+def test_a_sparse_constant_becomes_a_weight() -> None:
+    values = numpy_helper.from_array(np.array([2, 3], np.float32), "v")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([0, 3]), "i"), [4])
+    model = model_of([constant("c", sparse_value=sparse), helper.make_node("Add", ["x", "c"], ["y"])], {})
+    assert np.array_equal(run(cleaning.normalized(model).model), X + np.array([2, 0, 0, 3], np.float32))
+
+
+def test_a_loop_keeps_the_places_of_inputs_that_it_leaves_out() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Identity", ["x"], ["row"])], "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("c", 9, [])],
+        [helper.make_tensor_value_info("d", 9, []), helper.make_tensor_value_info("row", FLOAT, ["n", 4])],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Loop", ["two", ""], ["rows"], body=body),
+        helper.make_node("ReduceSum", ["rows", "zero"], ["y"], keepdims=0),
+    ]  # fmt: skip
+    model = model_of(nodes, {"two": np.array(2), "zero": np.array([0])})
+    assert np.array_equal(run(cleaning.without_dead_parts(cleaning.normalized(model).model)), 2 * X)

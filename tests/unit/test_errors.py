@@ -25,6 +25,10 @@ def test_every_error_has_what_to_do_and_a_code(kind: type[Exception]) -> None:
     assert known[2] in (ExitCode.CHECK_FAILED, ExitCode.BAD_USAGE, ExitCode.NOT_AVAILABLE, ExitCode.UNDECIDED)
 
 
+def test_nothing_to_convert_is_a_result_and_no_wrong_usage() -> None:
+    assert explain(exporting.NotApplicable("It has no weights.", "Ship it."))[2] is ExitCode.CHECK_FAILED  # type: ignore[index]
+
+
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_is_drawn_in_its_tree(kind: type[Exception]) -> None:
     module = next(module for base, module in TREES.items() if issubclass(kind, base))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exporters.batch_axes import BatchAxes
 from exporters.errors import BadCalibrationData
-from exporters.feeds import calls, count_of, like, parts, stacked
+from exporters.feeds import calls, count_of, like, parts, samples_first, stacked
 
 
 def axes_of(fixed: int | None = None, **inputs: tuple[int | None, tuple[int | str, ...]]) -> BatchAxes:
@@ -91,3 +91,13 @@ def test_nothing_is_stacked_without_a_batch_axis() -> None:
     assert stacked(samples, axes, like(samples, axes, 3, 1))["x"].shape == (16,)
     with pytest.raises(BadCalibrationData, match="no batch axis"):
         like(samples, axes, 0, 2)
+
+
+def test_arrays_as_the_model_itself_takes_them_are_told_by_their_axes_or_by_their_number() -> None:
+    axes = axes_of(x=(0, ("N", 4)), h=(1, (2, "N", 3)), src=(1, ("T", "N", 4)))
+    x = np.zeros((5, 4))
+    turned = samples_first({"x": x, "h": np.zeros((2, 5, 3)), "src": np.zeros((9, 5, 4))}, axes)
+    assert {name: np.shape(array) for name, array in turned.items()} == {"x": (5, 4), "h": (5, 2, 3), "src": (5, 9, 4)}
+    first = {"x": x, "h": np.zeros((5, 2, 3)), "src": np.zeros((5, 9, 4))}
+    assert samples_first(first, axes) == first
+    assert samples_first({"src": first["src"]}, axes)["src"] is first["src"]  # nothing tells: the first axis counts

@@ -73,7 +73,10 @@ def fit(
                 raise refusal.nothing_left(whole, goal, precision, worst, real=judged_on.real) from nothing
             verdict = trial.judge(got, trial.final)
         compared = trial.compare(got)
-        refusal.require(verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress))
+        refusal.require(
+            verdict, compared, goal, precision, lambda: rank(candidate, ready, trial.ranked_on(), progress),
+            real=judged_on.real,
+        )  # fmt: skip
     return Proven(
         artifact=artifact.placed(dst),
         parity=compared,

@@ -14,8 +14,19 @@ _HALVES = ("fp16", "bf16")
 _UNCALIBRATED = ("int4", "int8-dynamic")
 
 
-def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, rank: Callable[[], list[str]]) -> None:
-    """Raise CheckFailed or Undecided for a version that does not pass the gate or, whatever that says, is broken."""
+def require(
+    verdict: Verdict,
+    compared: Comparison,
+    goal: Goal,
+    precision: str,
+    rank: Callable[[], list[str]],
+    *,
+    real: bool,
+) -> None:
+    """Raise CheckFailed or Undecided for a version that does not pass the gate or, whatever that says, is broken.
+
+    ``real`` is whether it was judged on real inputs.
+    """
     if verdict.status is Status.UNDECIDED:
         raise Undecided(verdict.text, advice_on_samples(verdict))
     faults = {fault.kind for fault in compared.faults}
@@ -32,9 +43,10 @@ def require(verdict: Verdict, compared: Comparison, goal: Goal, precision: str, 
                 f"The requirement is met, but not by every output: {compared.why}.", _advice(precision, rank, faults)
             )
     elif not compared.passed:
+        told = real or FaultKind.FINITE in faults
         raise CheckFailed(
-            f"Parity failed: the {precision} model does not agree with the original: {compared.why} ({compared}).",
-            _advice(precision, rank, faults),
+            f"{_begun(told)} the {precision} model does not agree with the original: {compared.why} ({compared}).",
+            _advice(precision, rank, faults) if told else f"No file was written. {_other_ways(precision, real=real)}",
         )
     elif verdict.status is Status.UNPROVEN:
         raise CheckFailed(verdict.text, _advice(precision, rank, faults))
@@ -51,7 +63,7 @@ def nothing_left(whole: Verdict, goal: Goal, precision: str, worst: str, *, real
             "Loosen the requirement, or ship the original.",
         )
     return CheckFailed(
-        f"Parity failed: the {precision} model agrees with the original only when every node stays in float. With all "
+        f"{_begun(real)} the {precision} model agrees with the original only when every node stays in float. With all "
         f"converted: {whole.text}{f' The most damaging is {worst}.' * bool(worst)}",
         f"No file was written. {_other_ways(precision, real=real)}",
     )
@@ -63,6 +75,11 @@ def _other_ways(precision: str, *, real: bool) -> str:
     if precision in _UNCALIBRATED:
         return f"{judge}Try --int8 --calibration, which corrects the means that rounded weights shift."
     return f"{judge}Ship the original, or another precision."
+
+
+def _begun(real: bool) -> str:
+    """What failed on values that nnx made up says little of the model."""
+    return "Parity failed:" if real else "On made-up values"
 
 
 def _advice(precision: str, rank: Callable[[], list[str]], faults: set[FaultKind]) -> str:

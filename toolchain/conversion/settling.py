@@ -11,7 +11,7 @@ from toolchain.conversion.reference import Arrays, DoesNotRun, Reference
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.inputs.examples import BATCH, Example, Kept, MadeUp
 
-_TRACED_BATCH, _OTHER_BATCH = 2, 3
+_TRACED_BATCH = 2
 _SCALES = (16, 32, 64, 224)
 """Lengths of dynamic axes that are tried in turn: some nets want more than 16, some a multiple of 32."""
 
@@ -45,8 +45,8 @@ def settled(reference: Reference, example: Example) -> Settled:
     first: DoesNotRun | None = None
     not_a_number: BadUsage | None = None
     for scale in _SCALES if _names(example) - {BATCH} else _SCALES[:1]:
-        for candidate in _candidates(example):
-            lengths = _lengths(candidate, scale)
+        for candidate, batch in _candidates(example):
+            lengths = _lengths(candidate, scale, batch)
             try:
                 found = _tried(reference, candidate, lengths)
             except DoesNotRun as error:
@@ -56,6 +56,8 @@ def settled(reference: Reference, example: Example) -> Settled:
                 not_a_number = not_a_number or error
                 continue
             notes = tuple(reference.require_stateless(reference.fed(found.at(lengths))))
+            if not lengths and example.first_lengths():
+                notes += ("No axis is dynamic: PyTorch does not run at another batch.",)
             started = time.perf_counter()
             reference.run(reference.fed(found.at(lengths)))
             seconds = time.perf_counter() - started
@@ -84,7 +86,7 @@ def _tried(reference: Reference, example: Example, lengths: dict[str, int]) -> E
         except DoesNotRun:  # it means more than a row to this module
             pass
     if BATCH in lengths:
-        reference.run(reference.fed(example.at({**lengths, BATCH: _OTHER_BATCH})))
+        reference.run(reference.fed(example.at({**lengths, BATCH: lengths[BATCH] + 1})))
     return example
 
 
@@ -93,7 +95,7 @@ def _moving(reference: Reference, example: Example, lengths: dict[str, int], sca
     first = reference.run(reference.fed(example.at(lengths)))
     found: dict[str, dict[int, str]] = {name: {} for name in first}
     for word, length in lengths.items():
-        other = {**lengths, word: _OTHER_BATCH if word == BATCH else length + scale}
+        other = {**lengths, word: length + (1 if word == BATCH else scale)}
         try:
             second = reference.run(reference.fed(example.at(other)))
         except (DoesNotRun, NotAvailable):  # the proof says so
@@ -107,24 +109,44 @@ def _moving(reference: Reference, example: Example, lengths: dict[str, int], sca
     return found
 
 
-def _candidates(example: Example) -> Iterator[Example]:
-    """``example`` with every idea of which inputs have a batch axis, and of which whole numbers suit it."""
+def _candidates(example: Example) -> Iterator[tuple[Example, int]]:
+    """``example`` with every idea of which axis of which input is the batch, and how long; last, that none is.
+
+    The batch is short, or else as long as it was given: what indexes it may reach to its end. Made-up whole numbers are
+    tried besides, for those that a module takes.
+    """
     first_lengths = example.first_lengths()
+    own = next(iter(first_lengths.values()), 0) if isinstance(example, Kept) else 0
+    for batch in (_TRACED_BATCH, own) if own > _TRACED_BATCH else (_TRACED_BATCH,):
+        for candidate in _placed(example):
+            yield candidate, batch
+            if isinstance(candidate, MadeUp) and any(
+                "int" in spec.dtype or spec.dtype == "bool" for spec in candidate.specs
+            ):
+                yield replace(candidate, fill=1), batch
+                yield replace(candidate, fill=0), batch
+    if first_lengths:
+        yield example.without_batch(frozenset(first_lengths)), _TRACED_BATCH
+
+
+def _placed(example: Example) -> Iterator[Example]:
+    """``example`` with the batch on other axes, the likeliest first."""
+    first_lengths, second_lengths = example.first_lengths(), example.second_lengths()
     leading = next(iter(first_lengths.values()), None)
     others = list(first_lengths)[1:]
     differing = frozenset(name for name in others if first_lengths[name] != leading)
-    ideas = [differing, frozenset[str](), *(frozenset({name}) for name in others), frozenset(others)]
-    for names in dict.fromkeys(ideas):
-        candidate = example.without_batch(names)
-        yield candidate
-        if isinstance(candidate, MadeUp) and any(
-            "int" in spec.dtype or spec.dtype == "bool" for spec in candidate.specs
-        ):
-            yield replace(candidate, fill=1)
-            yield replace(candidate, fill=0)
+    second = frozenset(name for name in others if second_lengths.get(name) == leading)
+    if moved := differing & second:
+        yield example.with_batch_second(moved).without_batch(differing - second)
+    for names in dict.fromkeys(
+        [differing, frozenset[str](), *(frozenset({name}) for name in others), frozenset(others)]
+    ):
+        yield example.without_batch(names)
+    if second:
+        yield example.with_batch_second(second)
 
 
-def _lengths(example: Example, scale: int) -> dict[str, int]:
+def _lengths(example: Example, scale: int, batch: int) -> dict[str, int]:
     """One length for each name, no two alike, so that torch.export does not take two axes for one."""
     given: dict[str, int] = {}
     if isinstance(example, Kept):
@@ -135,7 +157,7 @@ def _lengths(example: Example, scale: int) -> dict[str, int]:
         }
     names = sorted(_names(example) - {BATCH})
     made = {name: given.get(name, scale + place * scale // 2) for place, name in enumerate(names)}
-    return ({BATCH: _TRACED_BATCH} if BATCH in _names(example) else {}) | {
+    return ({BATCH: batch} if BATCH in _names(example) else {}) | {
         name: length if length > 1 else 2 for name, length in made.items()
     }
 

@@ -37,8 +37,14 @@ class Example(Protocol):
     def without_batch(self, names: frozenset[str]) -> Self:
         """The same, these inputs without a batch axis."""
 
+    def with_batch_second(self, names: frozenset[str]) -> Self:
+        """The same, the batch of these inputs on their axis 1, as in the states of an LSTM."""
+
     def first_lengths(self) -> Mapping[str, int]:
         """The length of axis 0, as it was given, of each input whose axis 0 is taken to be the batch."""
+
+    def second_lengths(self) -> Mapping[str, int]:
+        """The same inputs' length of axis 1, where that is none of the dynamic ones."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,22 @@ class MadeUp:
         ]
         return replace(self, specs=tuple(specs))
 
+    def with_batch_second(self, names: frozenset[str]) -> "MadeUp":
+        specs = [
+            replace(spec, shape=(spec.first, BATCH, *spec.shape[2:])) if spec.name in names and spec.first else spec
+            for spec in self.specs
+        ]
+        return replace(self, specs=tuple(specs))
+
     def first_lengths(self) -> Mapping[str, int]:
         return {spec.name: spec.first for spec in self.specs if spec.first}
+
+    def second_lengths(self) -> Mapping[str, int]:
+        return {
+            spec.name: spec.shape[1]
+            for spec in self.specs
+            if spec.first and len(spec.shape) > 1 and isinstance(spec.shape[1], int)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +159,12 @@ class Kept:
 
     def rows(self, start: int, stop: int) -> Arrays:
         """These samples, as they were given."""
-        return {
-            name: np.array(array[start:stop] if self.axes[name].get(0) == BATCH else array, order="C")
-            for name, array in self.arrays.items()
-        }
+        made: Arrays = {}
+        for name, array in self.arrays.items():
+            axis = next((place for place, word in self.axes[name].items() if word == BATCH), None)
+            part = array if axis is None else np.take(array, range(start, min(stop, array.shape[axis])), axis)
+            made[name] = np.array(part, order="C")
+        return made
 
     def without_batch(self, names: frozenset[str]) -> "Kept":
         axes = {
@@ -151,8 +173,21 @@ class Kept:
         }
         return replace(self, axes=axes)
 
+    def with_batch_second(self, names: frozenset[str]) -> "Kept":
+        made = self.without_batch(names)
+        return replace(
+            made, axes={name: {**words, **({1: BATCH} if name in names else {})} for name, words in made.axes.items()}
+        )
+
     def first_lengths(self) -> Mapping[str, int]:
         return {name: len(self.arrays[name]) for name, words in self.axes.items() if words.get(0) == BATCH}
+
+    def second_lengths(self) -> Mapping[str, int]:
+        return {
+            name: self.arrays[name].shape[1]
+            for name in self.first_lengths()
+            if self.arrays[name].ndim > 1 and 1 not in self.axes[name]
+        }
 
 
 def of_specs(texts: Sequence[str]) -> MadeUp:

@@ -47,12 +47,13 @@ _ORDER = tuple(Kind)
 _INDICES = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "GatherBlockQuantized": 1, "OneHot": 0}
 _WAYS_OF_INDICES = {
     "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Identity", "Expand", "Slice", "Tile", "Clip",
-    "Concat", "Split", "Max", "Min", "Where", "Add", "Sub",
+    "Concat", "Split", "Max", "Min", "Where", "Add", "Sub", "Gather",
 }  # fmt: skip
 _WAYS_OF_MASKS = {
     "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Identity", "Expand", "Slice", "Tile", "Not",
     "And", "Or", "Greater", "GreaterOrEqual", "Less", "Equal",
 }  # fmt: skip
+_TAKE_PARTS = {"Reshape", "Expand", "Tile", "Slice", "Unsqueeze", "Squeeze", "Split", "Gather"}
 _SAME = {"Cast", "Identity"}
 _ROOTS = {"Log": (0,), "Sqrt": (0,), "Reciprocal": (0,), "Pow": (0,), "Div": (1,)}
 _LENGTHS = {"LSTM": 4, "GRU": 4, "RNN": 4, "ReverseSequence": 1}
@@ -175,7 +176,7 @@ class _Graph:
                         pending.append((replace(further, name=output), depth + 1))
 
     def _after(self, step: _Step, node: onnx.NodeProto, place: int) -> _Step | None:
-        if node.op_type in ("Reshape", "Expand", "Tile", "Slice", "Unsqueeze", "Squeeze", "Split") and place:
+        if node.op_type in _TAKE_PARTS and place:
             return None
         if node.op_type == "Cast":
             floating = _attributes(node).get("to") in _FLOATS

@@ -36,13 +36,15 @@ def samples_for(model: ModelFile, count: int) -> Samples:
 
     Lengths that the file leaves open are 16, else what the model is found to take. Raises BadUsage where nothing fits.
     """
+    if not model.inputs:
+        raise BadUsage(f"{model} has no inputs: it gives one answer for ever.", "Keep that answer.")
     axes, roles = model.batch_axes, roles_of(model.proto)
     for value in model.inputs:
         if value.dtype not in FEEDABLE and value.dtype != STRINGS:
             raise BadUsage(f"The model's input '{value.name}' is {value.dtype}, which nnx cannot feed.", MEND_TYPE)
     count = -(-count // (axes.fixed or 1)) * (axes.fixed or 1)
     types = {value.name: value.dtype for value in model.inputs}
-    makers = (_Maker(axes, roles, types, lengths, rows) for lengths, rows in _tries(axes, roles))
+    makers = (_Maker(axes, roles, types, *tried) for tried in _tries(axes, roles))
     makers = (maker for maker in makers if maker.largest <= _LARGEST)
     why = ""
     try:
@@ -83,22 +85,33 @@ def _failure(runtime: OrtRuntime, made: SampleSet, axes: BatchAxes) -> str:
     return ""
 
 
-def _tries(axes: BatchAxes, roles: Mapping[str, Role]) -> Iterator[tuple[Lengths, int]]:
-    """(lengths of the open axes, rows of tables of unknown length), the likeliest first."""
+def _tries(axes: BatchAxes, roles: Mapping[str, Role]) -> Iterator[tuple[Lengths, int, bool]]:
+    """(lengths of the open axes, rows of tables of unknown length, whether masks are ones where nothing counts).
+
+    The likeliest first.
+    """
+    senses = (False, True) if any(role.kind is Kind.MASK for role in roles.values()) else (False,)
     open_tables = any(role.kind is Kind.INDEX and role.rows is None for role in roles.values())
     shapes = {name: shape for name, shape in axes.shapes.items() if shape is not None}
     demanded = {name: dict(role.lengths) for name, role in roles.items()}
     for rows in _UNKNOWN_ROWS if open_tables else _UNKNOWN_ROWS[:1]:
-        yield from ((lengths, rows) for lengths in axis_lengths.tries(shapes, axes, demanded))
+        for lengths in axis_lengths.tries(shapes, axes, demanded):
+            yield from ((lengths, rows, sense) for sense in senses)
 
 
 class _Maker:
-    """Values in the shapes that ``lengths`` give; the same at every call."""
+    """Values in the shapes that ``lengths`` give; the same at every call. ``padding`` turns masks round."""
 
     def __init__(
-        self, axes: BatchAxes, roles: Mapping[str, Role], types: Mapping[str, str], lengths: Lengths, rows: int
+        self,
+        axes: BatchAxes,
+        roles: Mapping[str, Role],
+        types: Mapping[str, str],
+        lengths: Lengths,
+        rows: int,
+        padding: bool,
     ) -> None:
-        self._axes, self._roles, self._types, self._rows = axes, roles, types, rows
+        self._axes, self._roles, self._types, self._rows, self._padding = axes, roles, types, rows, padding
         self._shapes = {name: self._one(name, axes.shapes.get(name), lengths) for name in types}
 
     @property
@@ -127,7 +140,10 @@ class _Maker:
             return words
         dtype = np.dtype(kind)
         if role.kind is Kind.MASK:
-            return _mask(shape).astype(dtype)
+            mask: Array = _mask(shape) != self._padding
+            return mask.astype(dtype)
+        if dtype == np.uint8 and role.kind is Kind.PLAIN:  # pixels
+            return _spread(256, shape, random).astype(dtype)
         if dtype.kind == "f":
             values: Array = random.standard_normal(shape, np.float32)
             if role.kind is Kind.POSITIVE:

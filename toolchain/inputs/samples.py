@@ -148,6 +148,8 @@ def named(
         content |= arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
     is_input = layout is not None and LABELS in layout.inputs
     labels = None if is_input or LABELS not in content else _classes(content.pop(LABELS), source)
+    if layout is not None:
+        content = dict(feeds.samples_first(content, layout))
     given = Samples(inputs=content, labels=labels, source=source, layout=layout)
     return given if count is None or count >= len(given) else given.rows(arrays.choose(len(given), count))
 

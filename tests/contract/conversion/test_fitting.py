@@ -51,7 +51,7 @@ def broken(model: onnx.ModelProto, exclude: Collection[str]) -> None:
             model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.int8), f"{name}_int8"))
 
 
-def fitted(src: ModelFile, change: Change, **goal: object) -> Proven:
+def fitted(src: ModelFile, change: Change, *, real: bool = True, **goal: object) -> Proven:
     def make(path: Path, exclude: Collection[str], methods: Methods) -> Artifact:
         model = onnx.ModelProto()
         model.CopyFrom(src.proto)
@@ -60,7 +60,7 @@ def fitted(src: ModelFile, change: Change, **goal: object) -> Proven:
         return Artifact.of(ModelFile(path), precision="int8-static", notes=("no product has a constant weight",))
 
     samples = Samples(inputs={"x": np.random.default_rng(1).normal(size=(32, 4)).astype(np.float32)}, labels=None,
-                      source="test")  # fmt: skip
+                      source="test", real=real)  # fmt: skip
     return fit(
         src, src.path.with_name("made.onnx"), "int8-static", Ready(make=make, reference=src.normal),
         judged_on=samples, goal=Goal(**goal), progress=SILENT,  # type: ignore[arg-type]
@@ -92,6 +92,13 @@ def test_a_search_that_puts_all_back_speaks_of_a_requirement_only_where_there_is
     assert any(f"The most damaging is {node}." in caught.value.what for node in NODES)
     assert "real samples" not in caught.value.do  # which these are
     assert not src.path.with_name("made.onnx").exists()
+
+
+@pytest.mark.parametrize("budget_s", [0.0, 20.0])
+def test_what_fails_on_made_up_values_asks_for_real_ones(src: ModelFile, budget_s: float) -> None:
+    with pytest.raises(CheckFailed, match="On made-up values the int8-static model") as caught:
+        fitted(src, broken, real=False, budget_s=budget_s)
+    assert "--eval" in caught.value.do
 
 
 def test_a_set_of_which_no_right_file_can_be_made_fails_and_the_search_goes_on(src: ModelFile) -> None:

@@ -181,3 +181,40 @@ def test_a_length_below_zero_is_an_open_one(write: Write) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     model = write([node], {"x": (FLOAT, [-1, 3, "?", "?"])}, {"y": (FLOAT, [-1, 3, "?", "?"])})
     assert array_of(made(model), "x").shape == (8, 3, 16, 16)
+
+
+def test_columns_of_an_index_go_into_tables_of_their_own(write: Write) -> None:
+    """Categories of a table: none goes beyond the shortest."""
+    nodes = [
+        helper.make_node("Gather", ["cats", "zero"], ["a"], axis=1),
+        helper.make_node("Gather", ["cats", "one"], ["b"], axis=1),
+        helper.make_node("Gather", ["long", "a"], ["e"]),
+        helper.make_node("Gather", ["short", "b"], ["f"]),
+        helper.make_node("Concat", ["e", "f"], ["y"], axis=1),
+    ]
+    weights = {
+        "long": np.ones((50, 4), np.float32), "short": np.ones((7, 4), np.float32),
+        "zero": np.array(0), "one": np.array(1),
+    }  # fmt: skip
+    found = array_of(made(write(nodes, {"cats": (INT, ["N", 2])}, {"y": (FLOAT, ["N", 8])}, weights)), "cats")
+    assert (found.min(), found.max()) == (0, 6)
+
+
+def test_a_mask_may_say_what_does_not_count(write: Write) -> None:
+    """All true would leave nothing, of which a softmax is NaN."""
+    nodes = [helper.make_node("Where", ["padding", "far", "x"], ["w"]), helper.make_node("Softmax", ["w"], ["y"])]
+    inputs = {"x": (FLOAT, ["N", "S"]), "padding": (BOOL, ["N", "S"])}
+    weights = {"far": np.array(-np.inf, np.float32)}
+    mask = array_of(made(write(nodes, inputs, {"y": (FLOAT, ["N", "S"])}, weights)), "padding")
+    assert 0 < mask.mean() < 0.2
+
+
+def test_pixels_in_bytes_reach_from_0_to_255(write: Write) -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=FLOAT)]
+    found = array_of(made(write(nodes, {"x": (TensorProto.UINT8, ["N", 16, 16, 3])}, {"y": (FLOAT, None)})), "x")
+    assert (found.min(), found.max(), found.dtype) == (0, 255, np.uint8)
+
+
+def test_a_model_without_inputs_is_named(write: Write) -> None:
+    with pytest.raises(BadUsage, match="no inputs"):
+        made(write([helper.make_node("Relu", ["w"], ["y"])], {}, {"y": (FLOAT, [2])}, {"w": np.ones(2, np.float32)}))

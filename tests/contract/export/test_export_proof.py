@@ -16,7 +16,7 @@ from exporters.errors import ExporterError
 from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import BadUsage, CheckFailed, NnxError
-from toolchain.inputs import examples
+from toolchain.inputs import examples, models
 
 
 class Does(nn.Module):
@@ -203,3 +203,43 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
 
 def _wrong(self: Any, arrays: Any) -> Any:
     return {"output": np.full((len(arrays["x"]), 2), 7.0, np.float32)}
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]) -> Any:
+        return self.layer(x, state)
+
+
+class Bags(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(20, 4, mode="sum")
+
+    def forward(self, ids: torch.Tensor, starts: torch.Tensor) -> Any:
+        return self.table(ids, starts)
+
+
+def test_the_batch_of_a_state_is_its_second_axis(tmp_path: Path) -> None:
+    given = {"x": torch.randn(2, 5, 4), "state": (torch.randn(1, 2, 3), torch.randn(1, 2, 3))}
+    example = models.example_of(given, (), None, "factory")
+    exporting._proven(Recurrent(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    state = [1, "batch", 3]
+    assert shapes(tmp_path / "m.onnx") == [["batch", 5, 4], state, state, ["batch", 5, 3], state, state]
+
+
+def test_what_reaches_into_a_batch_keeps_it_as_long_as_it_was_given(tmp_path: Path) -> None:
+    given = {"ids": torch.arange(10), "starts": torch.tensor([0, 4, 7])}
+    example = models.example_of(given, (), None, "factory")
+    done = exporting._proven(Bags(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    assert shapes(tmp_path / "m.onnx") == [["batch"], [3], [3, 4]]
+    assert "forward() itself does not run with batch 1." in done.artifact.notes
+
+
+def test_nothing_that_torch_says_while_it_fails_reaches_the_user(tmp_path: Path, capfd: Any) -> None:
+    with pytest.raises(ExporterError, match="data-dependent"):
+        made(Does(lambda self, x: x * 2 if x.sum() > 0 else x), tmp_path / "m.onnx")
+    assert capfd.readouterr() == ("", "")

@@ -83,6 +83,19 @@ def test_fp16_weights_behind_casts_are_no_fp16_model(tmp_path: Path) -> None:
             convert(ModelFile(tmp_path / "h.onnx"), tmp_path / "again.onnx")
 
 
+def test_a_table_in_fp16_that_is_cast_once_it_is_read_is_no_fp16_model(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("Cast", ["e"], ["f"], to=FLOAT),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]  # fmt: skip
+    constants = {"table": np.eye(8, dtype=np.float16), "w": np.eye(8, dtype=np.float32)}
+    made = converted(
+        model_of(nodes, [tensor("ids", TensorProto.INT64, ("n",))], [tensor("y", FLOAT)], constants), tmp_path
+    )
+    assert {each.data_type for each in made.graph.initializer} == {TensorProto.FLOAT16}
+    assert np.array_equal(run(made, {"ids": np.arange(8)})[0], np.eye(8))
+
+
 def test_weights_in_branches_are_stored_in_half_precision_and_what_does_not_fit_is_not(tmp_path: Path) -> None:
     def branch(name: str, scale: float) -> onnx.GraphProto:
         weight = numpy_helper.from_array(np.eye(8, dtype=np.float32) * np.float32(scale), "wb")
