@@ -26,6 +26,8 @@ be the one that is selected, which is no other answer."""
 _CLOSE = {"fp32": 1e-3, "tf32": 3e-2, "fp16": 3e-2, "bf16": 0.1}
 _CLOSE_BY_NOISE = 0.3
 """How near a row of numbers lies to its counterpart, as a share of each column's spread."""
+_RANKED = 256
+"""Places of a ranking that are compared with each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,32 @@ def rows(reference: Sequence[Array], given: Sequence[Array], *, axis: int, preci
     return Agreement(
         same=same, total=total, least=least, rows=True, counts=(before, after) if before != after else None
     )
+
+
+def are_rankings(arrays: Sequence[Array]) -> bool:
+    """Whether each holds the same whole numbers in an order of its own: as sets they agree, whatever was ranked."""
+    if len(arrays) < 2 or any(array.ndim != 1 or array.dtype.kind not in "iu" for array in arrays):
+        return False
+    members = np.unique(arrays[0])
+    return len(members) > 1 and all(
+        len(array) == len(members) and np.array_equal(np.sort(array), members) for array in arrays
+    )
+
+
+def order(reference: Sequence[Array], given: Sequence[Array], *, precision: str) -> Agreement:
+    """Of pairs in each ranking, how many come in the same order: half of them do by chance."""
+    same = total = 0
+    for wanted, got in zip(reference, given, strict=True):
+        total += _pairs(min(len(wanted), _RANKED))
+        if np.array_equal(np.sort(got), np.sort(wanted)):
+            places = np.argsort(got)[np.searchsorted(np.sort(got), wanted)]
+            places = places[np.linspace(0, len(places) - 1, min(len(places), _RANKED)).astype(int)]
+            same += int(np.triu(places[:, None] < places[None, :], 1).sum())
+    return Agreement(same=same, total=total, least=LEAST.get(precision, LEAST_BY_NOISE))
+
+
+def _pairs(count: int) -> int:
+    return count * (count - 1) // 2
 
 
 def differing_axis(shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> int | None:

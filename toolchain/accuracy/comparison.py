@@ -196,7 +196,7 @@ def _part(
 
 
 def _as_sets(name: str, wanted: list[Array], got: list[Array], batch: int | None, precision: str) -> _Part | None:
-    """Rows that the data picked, along the longest axis; None for an output without one.
+    """Rows that the data picked, along the longest axis, or all of them by their order; None for an output without one.
 
     Of each sample; or of the whole call, where the axis taken for the samples' is that of the rows.
     """
@@ -206,6 +206,8 @@ def _as_sets(name: str, wanted: list[Array], got: list[Array], batch: int | None
         found.append((one, other))
     if batch is None or wanted[0].ndim == 1 or wanted[0].shape[batch] == max(wanted[0].shape):
         found.append((wanted, got))
+    if ranked := next((pair for pair in found if agreement.are_rankings(pair[0])), None):
+        return _agreed(name, agreement.order(*ranked, precision=precision))
     compared = [
         agreement.rows(one, other, axis=int(np.argmax(one[0].shape)), precision=precision)
         for one, other in found

@@ -185,7 +185,7 @@ def test_rows_that_the_data_picked_are_compared_as_sets() -> None:
 
 
 def test_rows_of_each_sample_are_compared_as_sets() -> None:
-    ranked = np.random.default_rng(0).permuted(np.tile(np.arange(8), (20, 1)), axis=1)
+    ranked = np.random.default_rng(0).permuted(np.tile(np.arange(8), (20, 1)), axis=1)[:, :5]
     swapped = ranked[:, ::-1]
     assert compare(ranked, swapped, precision="int8-static", kind=Kind(selected=True)).agreement == 1
     assert not compare(ranked, swapped, precision="int8-static").passed
@@ -304,3 +304,14 @@ def test_outputs_without_a_batch_axis_keep_the_names_of_their_axes() -> None:
     lost = [{"y": np.where(np.arange(10) == 7, 0, call["y"])} for call in calls]
     found = comparison.compare(calls, lost, precision="int8-static", axes={"y": None, "x": 0})
     assert "channel 7 of axis 1 became constant" in found.why
+
+
+@pytest.mark.parametrize(("noise_db", "int8", "fp16"), [(60, True, True), (10, True, False), (-20, False, False)])
+def test_a_ranking_of_all_is_compared_by_its_order(noise_db: int, int8: bool, fp16: bool) -> None:
+    """As sets any two orders of the same are equal."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(32, 40))
+    given = scores + rng.normal(size=scores.shape) * 10 ** (-noise_db / 20)
+    for precision, right in (("int8-static", int8), ("fp16", fp16)):
+        orders = (-scores).argsort(1), (-given).argsort(1)
+        assert compare(*orders, precision=precision, kind=Kind(selected=True)).passed is right
