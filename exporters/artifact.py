@@ -25,7 +25,7 @@ class Artifact:
 
     def placed(self, path: Path) -> "Artifact":
         """The same at ``path``, to where it was renamed; measured anew where weights beside it were renamed too."""
-        if not external_data.data_path(path).exists():
+        if external_data.data_of(path) is None:
             return replace(self, path=path)
         file = ModelFile(path)
         return replace(self, path=path, size_bytes=file.size_bytes, sha256=file.sha256)

@@ -50,12 +50,12 @@ def staged(final: Path) -> Iterator[Path]:
                 folder.rmdir()
         raise
     else:
-        if final in _locks:  # staged in a file that is staged itself: the outer block's lock is this one from now on
-            _unlock(final)
+        if temporary in _locks and _LEFTOVER.fullmatch(final.name):  # what is staged in turn stays locked: unlock()
+            unlock(final)
             _locks[final] = _locks.pop(temporary)
         _flush_names(final.parent)
     finally:
-        _unlock(temporary)  # until here nobody takes the file for a leftover
+        unlock(temporary)  # until here nobody takes the file for a leftover
 
 
 def _led_to(final: Path) -> Path:
@@ -88,7 +88,8 @@ def _new_beside(final: Path, mode: int) -> Path:
         # else somebody took it for a leftover before it was locked
 
 
-def _unlock(temporary: Path) -> None:
+def unlock(temporary: Path) -> None:
+    """From now on a temporary file by our own kind of name may be taken for a leftover."""
     if (handle := _locks.pop(temporary, None)) is not None:
         os.close(handle)
 

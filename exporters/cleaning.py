@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 
 from exporters import external_data, folding, skeleton, widening
 from exporters.errors import BadModelFile, NotConvertible
+from exporters.large_weights import is_stub
 from exporters.tensors import elements_of
 
 _FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
@@ -85,7 +86,7 @@ def normalized(model: onnx.ModelProto, source: object = "the model") -> Normal:
     except _PASS_ERRORS as error:
         raise _contradiction(source, error) from error
     for tensor in made.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if tensor.data_location == TensorProto.EXTERNAL and not is_stub(tensor):
             name = tensor.name
             tensor.CopyFrom(weights[tensor.external_data[0].value])
             tensor.name = name

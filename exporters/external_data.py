@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from exporters import large_weights
 from exporters.errors import BadModelFile
 from exporters.tensors import all_tensors, bytes_of, raw_bytes
 
 _KEYS = {"location", "offset", "length", "checksum"}
 _ALIGNMENT = 4096  # so that a reader can map a weight into memory
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = (
+    message.DESCRIPTOR.fields_by_name[name].number
+    for message, name in ((onnx.ModelProto, "graph"), (onnx.GraphProto, "initializer"), (TensorProto, "raw_data"))
+)
 _MIN_BYTES = 1024  # smaller constants stay in the model's own file, where shape inference reads them
 
 
@@ -51,18 +57,28 @@ def pieces(model: onnx.ModelProto, path: Path) -> list[Piece]:
     return found
 
 
-def read(model: onnx.ModelProto, path: Path) -> None:
-    """Take the weights that lie beside ``path`` into ``model``. Raises BadModelFile."""
-    for piece in pieces(model, path):
+def read(model: onnx.ModelProto, path: Path, *, stubs: bool = True) -> None:
+    """Take the weights that lie beside ``path`` into ``model``; of many the large ones stay where they are.
+
+    Those become stubs (:mod:`exporters.large_weights`), but for weights of nested graphs, and not without ``stubs``.
+    Raises BadModelFile.
+    """
+    found = pieces(model, path)
+    many = stubs and sum(piece.length for piece in found) >= large_weights.LARGE_BYTES
+    own = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    for index, piece in enumerate(found):
+        if many and index < own and piece.length >= large_weights.MIN_BYTES:  # pieces of the main graph come first
+            large_weights.leave(piece.tensor, piece.file, piece.offset, piece.length)
+            continue
         try:
             with piece.file.open("rb") as handle:
                 handle.seek(piece.offset)
-                found = handle.read(piece.length)
+                data = handle.read(piece.length)
         except OSError as error:
             raise unreadable(path, f"'{piece.file.name}': {error.strerror or error}") from error
-        if len(found) != piece.length:
+        if len(data) != piece.length:
             raise unreadable(path, f"'{piece.file.name}' became shorter while it was read")
-        piece.tensor.raw_data = found
+        piece.tensor.raw_data = data
         piece.tensor.data_location = TensorProto.DEFAULT
         del piece.tensor.external_data[:]
 
@@ -75,10 +91,11 @@ def write(model: onnx.ModelProto, path: Path, beside: Path, *, location: str) ->
     with beside.open("wb") as handle:
 
         def put(tensor: TensorProto, stub: TensorProto) -> None:
-            data = raw_bytes(tensor)
             handle.write(b"\0" * (-handle.tell() % _ALIGNMENT))
-            place = (("location", location), ("offset", str(handle.tell())), ("length", str(len(data))))
-            handle.write(data)
+            start = handle.tell()
+            for chunk in large_weights.chunks_of(tensor) if large_weights.is_stub(tensor) else (raw_bytes(tensor),):
+                handle.write(chunk)
+            place = (("location", location), ("offset", str(start)), ("length", str(handle.tell() - start)))
             stub.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
             stub.data_location = TensorProto.EXTERNAL
             for key, value in place:
@@ -95,9 +112,79 @@ def write(model: onnx.ModelProto, path: Path, beside: Path, *, location: str) ->
     path.write_bytes(thin.SerializeToString())
 
 
+def write_whole(model: onnx.ModelProto, path: Path) -> None:
+    """Write ``model`` with all its weights to one file, which holds 2 GB; stubs are copied part by part.
+
+    As protobuf writes it, but for the order of fields: the weights stand at the end of the graph, which is the end of
+    the model.
+    """
+    thin = onnx.ModelProto()
+    copy_fields(model, thin, without="graph")
+    copy_fields(model.graph, thin.graph, without="initializer")
+    graph = thin.graph.SerializeToString()
+    thin.ClearField("graph")
+    heads = [_head(tensor) for tensor in model.graph.initializer]
+    lengths = [
+        len(head) + (bytes_of(tensor) or 0 if large_weights.is_stub(tensor) else 0)
+        for head, tensor in zip(heads, model.graph.initializer, strict=True)
+    ]
+    fields = [_tag(_GRAPH_INITIALIZER, length) for length in lengths]
+    total = len(graph) + sum(map(len, fields)) + sum(lengths)
+    with path.open("wb") as handle:
+        handle.write(thin.SerializeToString() + _tag(_MODEL_GRAPH, total) + graph)
+        for field, head, tensor in zip(fields, heads, model.graph.initializer, strict=True):
+            handle.write(field + head)
+            if large_weights.is_stub(tensor):
+                for chunk in large_weights.chunks_of(tensor):
+                    handle.write(chunk)
+
+
+def _head(tensor: TensorProto) -> bytes:
+    """``tensor`` as protobuf writes it; of a stub all but the bytes that are its last field then."""
+    if not large_weights.is_stub(tensor):
+        return bytes(tensor.SerializeToString())
+    bare = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return bytes(bare.SerializeToString()) + _tag(_TENSOR_RAW_DATA, bytes_of(tensor) or 0)
+
+
+def _tag(number: int, length: int) -> bytes:
+    """How protobuf begins the field ``number``, of ``length`` bytes."""
+    made = bytearray([number << 3 | 2])
+    while length > 0x7F:
+        made.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes(made) + bytes([length])
+
+
 def data_path(path: Path) -> Path:
-    """The file of weights beside ``path``; beside a temporary one, a name by which leftovers of it are known too."""
-    return path.with_name(f".data{path.name}" if path.name.endswith(".partial") else f"{path.name}.data")
+    """The file of weights beside ``path``, where nothing is there yet."""
+    return data_names(path)[0]
+
+
+def data_names(path: Path) -> tuple[Path, Path]:
+    """The two names for weights beside ``path``; beside a temporary file, names by which leftovers are known too."""
+    if path.name.endswith(".partial"):
+        return path.with_name(f".data{path.name}"), path.with_name(f".data.2{path.name}")
+    return path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}.2.data")
+
+
+def fresh_data_path(path: Path) -> Path:
+    """Where the weights of a new model at ``path`` go: the one of two names that the model there does not read."""
+    first, second = data_names(path)
+    return second if data_of(path) == first else first
+
+
+def data_of(path: Path) -> Path | None:
+    """The file by one of our two names in which the model at ``path`` has its weights, if it is there and has."""
+    names = data_names(path)
+    if not any(name.exists() for name in names):
+        return None
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (OSError, DecodeError):
+        return None
+    places = {entry.value for tensor in all_tensors(model) for entry in tensor.external_data if entry.key == "location"}
+    return next((name for name in names if name.name in places), None)
 
 
 def size_of(model: onnx.ModelProto) -> int:
@@ -143,6 +230,8 @@ def copy_fields(
 
 
 def _is_large(tensor: TensorProto) -> bool:
+    if large_weights.is_stub(tensor):
+        return True
     if tensor.data_location == TensorProto.EXTERNAL or tensor.data_type == TensorProto.STRING:
         return False
     size = bytes_of(tensor)

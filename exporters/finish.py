@@ -1,14 +1,29 @@
 """The tail that every converter shares: checked, the interface kept, its making written into it, saved."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 import onnx
 
-from exporters import cleaning, external_data, onnx_file, provenance
+from exporters import cleaning, external_data, large_weights, onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.errors import WrongResult
 from exporters.model_file import ModelFile
+
+P = ParamSpec("P")
+
+
+def sparing(convert: Callable[Concatenate[ModelFile, P], Artifact]) -> Callable[Concatenate[ModelFile, P], Artifact]:
+    """``convert``, with a file for new large weights where the source's own stay in its file."""
+
+    @wraps(convert)
+    def converted(src: ModelFile, /, *args: P.args, **kwargs: P.kwargs) -> Artifact:
+        with large_weights.scratch(src.has_stubs):
+            return convert(src, *args, **kwargs)
+
+    return converted
 
 
 def finish(
@@ -37,5 +52,5 @@ def finish(
     made_of = {"precision": precision, "parent_sha256": src.sha256, "tools": provenance.tool_versions()}
     provenance.write(model, told | made_of)
     onnx_file.save(model, dst)
-    made = ModelFile(dst) if external_data.data_path(dst).exists() else ModelFile.of(model, dst)
+    made = ModelFile.of(model, dst) if external_data.data_of(dst) is None else ModelFile(dst)
     return Artifact.of(made, precision=precision, parent_sha256=src.sha256, notes=notes)

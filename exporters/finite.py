@@ -5,10 +5,11 @@ A mask of -inf, or NaN as a marker, is no weight: what is added, compared or sel
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from exporters import skeleton
 from exporters.errors import BadModelFile
+from exporters.large_weights import array_of
 from exporters.tensors import elements_of
 
 _WEIGHED = {
@@ -47,7 +48,7 @@ def require_finite(model: onnx.ModelProto, source: object) -> None:
 
 def _not_finite(tensor: TensorProto) -> tuple[int, int]:
     """How many values are NaN, and how many infinite."""
-    values = numpy_helper.to_array(tensor).reshape(-1)
+    values = array_of(tensor).reshape(-1)
     nans = infinities = 0
     for start in range(0, values.size, _CHUNK):  # a mask as large as the weights is memory that a large model needs
         part = values[start : start + _CHUNK]

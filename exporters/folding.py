@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporters.element_types import inner_graphs
+from exporters.large_weights import array_of, tensor_of
 
 Array = npt.NDArray[Any]
 _SMALL_BYTES = 4096
@@ -48,7 +49,7 @@ def fold(graph: onnx.GraphProto, *, keep: Collection[str]) -> None:
             and _is_free(node, constants, reads, same[_key(node)])
             and (folded := _FOLDED[node.op_type](node, [_array(constants, name) for name in node.input])) is not None
         ):
-            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(folded), made))
+            graph.initializer.append(tensor_of(np.ascontiguousarray(folded), made))
             constants[made] = graph.initializer[-1]
             done[_key(node)] = made
         else:
@@ -70,7 +71,7 @@ def _key(node: onnx.NodeProto) -> tuple[Any, ...]:
 
 
 def _array(constants: Mapping[str, TensorProto], name: str) -> Array | None:
-    return numpy_helper.to_array(constants[name]) if name else None
+    return array_of(constants[name]) if name else None
 
 
 def _reads(graph: onnx.GraphProto) -> Counter[str]:

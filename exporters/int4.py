@@ -19,7 +19,7 @@ from exporters import blocks, cleaning, embeddings, onnx_file
 from exporters.artifact import Artifact
 from exporters.embeddings import Table
 from exporters.errors import BadModelFile, BadOption, NotApplicable
-from exporters.finish import finish
+from exporters.finish import finish, sparing
 from exporters.model_file import ModelFile
 from exporters.products import Product, bias_nodes, has_bias, product_of, ranks_of
 from exporters.rounding import rounded
@@ -67,6 +67,7 @@ class Int4Format:
         return f"4-bit weights in blocks of {self.block_size}, {kind}, accuracy level {self.accuracy_level}"
 
 
+@sparing
 def convert(
     src: ModelFile,
     dst: Path,

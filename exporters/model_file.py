@@ -8,14 +8,12 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from exporters import cleaning, external_data, finite, onnx_file, provenance
+from exporters import cleaning, external_data, finite, large_weights, onnx_file, provenance
 from exporters.atomic_file import sha256_of
 from exporters.batch_axes import BatchAxes
 from exporters.errors import BadModelFile
 
 _FACTS = ("external_files", "opset", "ir_version", "precision", "inputs", "outputs", "batch_axes", "facts")
-
-_LARGE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class ModelFile:
 
     @property
     def proto(self) -> onnx.ModelProto:
-        """The model with all its weights: to be read, not to be changed."""
+        """The model with all its weights, by :func:`large_weights.array_of`: to be read, not to be changed."""
         graph = self._read()
         if not self._whole:
             if self.external_files:  # which the graph does not name any more once they are read
@@ -90,10 +88,18 @@ class ModelFile:
 
     @cached_property
     def _normalized(self) -> cleaning.Normal:
-        made = cleaning.normalized(self.proto, self)
-        if self.external_files and external_data.size_of(self.proto) > _LARGE_BYTES:
-            self._graph, self._whole = None, False  # it is there twice now, and the file is read again if it must be
-        return made
+        with large_weights.filling(self._scratch):
+            return cleaning.normalized(self.proto, self)
+
+    @cached_property
+    def _scratch(self) -> Path | None:
+        """Where weights of :attr:`normal` lie that are not as in the file, if that is large; gone when this is."""
+        return large_weights.folder_for(self) if self.has_stubs else None
+
+    @property
+    def has_stubs(self) -> bool:
+        """Whether its large weights stay in its files: :mod:`exporters.large_weights`."""
+        return large_weights.has_stubs(self.proto)
 
     def require_fp32(self) -> None:
         """Raise BadModelFile unless it computes in fp32: its weights may be stored in half precision."""
@@ -121,7 +127,10 @@ class ModelFile:
 
         Raises BadModelFile for what :func:`external_data.pieces` refuses.
         """
-        return external_data.files_of(external_data.pieces(self._read(), self.path))
+        graph = self._read()
+        if large_weights.has_stubs(graph):  # a model that was given by `of`, whose own weights are in the file by now
+            graph = onnx_file.read(self.path)
+        return external_data.files_of(external_data.pieces(graph, self.path))
 
     @cached_property
     def sha256(self) -> str:

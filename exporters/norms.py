@@ -6,6 +6,7 @@ The root may be Sqrt, a power of 0.5 or -0.5, or within a ReduceL2; dividing may
 LayerNorm, RMSNorm, group and instance norms and F.normalize are all of this kind.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -92,8 +93,7 @@ class _Links:
         tensor = self.constants.get(name)
         if tensor is None or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
             return None
-        values = numpy_helper.to_array(tensor)
-        return float(values.reshape(-1)[0]) if values.size == 1 else None
+        return float(numpy_helper.to_array(tensor).reshape(-1)[0]) if math.prod(tensor.dims) == 1 else None
 
     def above(self, root: onnx.NodeProto) -> tuple[set[str], list[onnx.NodeProto]]:
         """The nodes from ``root`` up to what it normalizes by, and the reductions among them; the root itself too."""

@@ -1,16 +1,17 @@
 """Reading, checking and saving ``.onnx`` files, with errors that say what is wrong with the file."""
 
 import errno
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from exporters import endless_loops, external_data, norms, skeleton
-from exporters.atomic_file import staged
+from exporters import endless_loops, external_data, large_weights, norms, skeleton
+from exporters.atomic_file import staged, unlock
 from exporters.errors import BadModelFile, BadOption, WrongResult
 from exporters.tensors import all_tensors, require_whole
 
@@ -136,19 +137,23 @@ def invalid(model: onnx.ModelProto) -> str | None:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write ``model`` to ``path`` atomically; above 2 GB its weights go to ``PATH.data``, which is renamed first."""
-    with staged(path) as temporary:
-        if external_data.size_of(model) <= MAX_BYTES:
-            onnx.save(model, temporary)
-            return
-        beside = external_data.data_path(path)
-        with staged(beside) as weights:
-            external_data.write(model, temporary, weights, location=beside.name)
+    """Write ``model`` to ``path`` atomically; above 2 GB its weights go into a file beside it.
+
+    Whenever the process is killed, ``path`` is the old model with its weights or the new one with its own: new weights
+    have a name that the old model does not read (:func:`external_data.fresh_data_path`), and what it read is removed
+    once the new one is in place. Raises BadOption where the weights need a file and ``path`` is a link.
+    """
+    if external_data.size_of(model) <= MAX_BYTES:
+        with staged(path) as temporary:
+            _write_whole(model, temporary)
+        return
+    with _replaced(path) as beside, staged(path) as temporary, staged(beside) as weights:
+        external_data.write(model, temporary, weights, location=beside.name)
 
 
 def write(model: onnx.ModelProto, path: Path) -> Path:
-    """Write ``model`` to ``path`` in a temporary folder, for a library to open, in two files where one is too small."""
-    if external_data.size_of(model) <= MAX_BYTES:
+    """Write ``model`` to ``path`` in a temporary folder, for a library to open: a large one in two files."""
+    if external_data.size_of(model) <= MAX_BYTES and not large_weights.has_stubs(model):
         onnx.save(model, path)
     else:
         beside = external_data.data_path(path)
@@ -156,18 +161,55 @@ def write(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
+def _write_whole(model: onnx.ModelProto, path: Path) -> None:
+    if large_weights.has_stubs(model):
+        external_data.write_whole(model, path)
+    else:
+        onnx.save(model, path)
+
+
 @contextmanager
 def staged_model(final: Path) -> Iterator[Path]:
-    """:func:`staged` for a model that :func:`save` may spread over two files: both take their places, or none."""
-    with staged(final) as temporary:
-        beside = external_data.data_path(temporary)
+    """:func:`staged` for a model that :func:`save` may spread over two files: both take their places, or none.
+
+    As with :func:`save`, a kill at any moment leaves the old pair or the new one.
+    """
+    with ExitStack() as after, staged(final) as temporary:
         try:
             yield temporary
-            if beside.exists():
-                external_data.rename(temporary, external_data.data_path(final).name)
-                beside.replace(external_data.data_path(final))
+            if (beside := external_data.data_of(temporary)) is not None:
+                placed = after.enter_context(_replaced(final))
+                external_data.rename(temporary, placed.name)
+                beside.replace(placed)
         finally:
-            beside.unlink(missing_ok=True)
+            for name in external_data.data_names(temporary):
+                name.unlink(missing_ok=True)
+                unlock(name)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """The name for the weights of a new model at ``path``; when it is there those that the old one read are removed."""
+    if path.is_symlink():
+        raise BadOption(
+            f"{path} is a link, and the model is too large for one file.", "Name the file that it leads to."
+        )
+    old, fresh = external_data.data_of(path), external_data.fresh_data_path(path)
+    before = _number_of(fresh)
+    try:
+        yield fresh
+    except BaseException:
+        if _number_of(fresh) != before and external_data.data_of(path) != fresh:  # its model did not get there
+            fresh.unlink(missing_ok=True)
+        raise
+    if old is not None and old != fresh and old.exists():
+        fresh.chmod(stat.S_IMODE(old.stat().st_mode))
+        old.unlink()
+
+
+def _number_of(path: Path) -> int | None:
+    """What tells a file from another that takes its name; None where there is none."""
+    return path.stat().st_ino if path.exists() else None
 
 
 def opset_of(model: onnx.ModelProto) -> int:

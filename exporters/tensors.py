@@ -63,6 +63,11 @@ def elements_of(tensor: TensorProto) -> int:
     return elements
 
 
+def is_packed(tensor: TensorProto) -> bool:
+    """Whether several of its elements share a byte."""
+    return TensorProto.DataType.Name(tensor.data_type) in _PACKED_BITS
+
+
 def raw_bytes(tensor: TensorProto) -> bytes:
     """Its values as raw_data has them."""
     return (

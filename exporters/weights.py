@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters import onnx_file
 from exporters.errors import BadModelFile
+from exporters.large_weights import array_of, tensor_of
 
 Array = npt.NDArray[Any]
 CONTRIB = "com.microsoft"
@@ -72,7 +73,8 @@ class Scope:
 
     def add(self, name: str, array: Array) -> str:
         """Give the graph a new weight; return its name."""
-        self.graph.initializer.append(numpy_helper.from_array(array, name))
+        inner = self._outer is not None  # onnx's checker looks at what lies in nested graphs
+        self.graph.initializer.append(numpy_helper.from_array(array, name) if inner else tensor_of(array, name))
         return name
 
 
@@ -109,7 +111,7 @@ class Weight:
         return bool(self.tensor.data_type == TensorProto.FLOAT)
 
     def values(self) -> Array:
-        return numpy_helper.to_array(self.tensor)
+        return array_of(self.tensor)
 
 
 def scopes_of(model: onnx.ModelProto) -> list[Scope]:

@@ -6,10 +6,11 @@ from enum import StrEnum
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporters import element_types, operators, skeleton
 from exporters.element_types import FLOAT, HALF, inner_graphs
+from exporters.large_weights import array_of, turn
 
 TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype"}
 """The attributes by which operators say of which type their result is."""
@@ -158,7 +159,7 @@ def _turn_type(kind: onnx.TypeProto) -> None:
 
 def _turn_tensor(tensor: TensorProto) -> None:
     if tensor.data_type == TensorProto.FLOAT16:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+        turn(tensor, array_of(tensor).astype(np.float32), tensor.name)
 
 
 def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

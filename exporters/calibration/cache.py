@@ -14,6 +14,7 @@ import onnx
 from exporters import provenance
 from exporters.atomic_file import staged
 from exporters.calibration.histogram import BINS, MAX_PER_SAMPLE, Histogram
+from exporters.large_weights import chunks_of, is_stub
 
 _VERSION = 2  # of the way in which statistics are taken; a change makes every older file a miss
 _MAX_FILES = 200  # of at most about a megabyte each
@@ -24,8 +25,13 @@ def key(model: onnx.ModelProto, *, data_sha256: str, tensors: Sequence[str]) -> 
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     del plain.metadata_props[:]
+    stubs = [tensor for tensor in plain.graph.initializer if is_stub(tensor)]
     facts = [_VERSION, BINS, MAX_PER_SAMPLE, data_sha256, list(tensors), provenance.tool_versions()]
     state = hashlib.sha256(json.dumps(facts).encode())
+    for tensor in stubs:  # by what they hold, not by where that lies
+        for chunk in chunks_of(tensor):
+            state.update(chunk)
+        del tensor.external_data[:]
     state.update(plain.SerializeToString(deterministic=True))
     return state.hexdigest()
 

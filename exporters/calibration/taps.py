@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from exporters import onnx_file
+from exporters.large_weights import array_of
 
 # Their output takes the scale of their input in a QDQ graph.
 _SAME_SCALE = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"}
@@ -70,8 +71,8 @@ def merges(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> b
     low, high = [*node.input[1:3], "", ""][:2]
     if any(name and name not in constants for name in (low, high)):
         return False  # bounds that are known when it runs
-    above = low in constants and bool(numpy_helper.to_array(constants[low]) > 0)
-    below = high in constants and bool(numpy_helper.to_array(constants[high]) < 0)
+    above = low in constants and bool(array_of(constants[low]) > 0)
+    below = high in constants and bool(array_of(constants[high]) < 0)
     return not (above or below)
 
 

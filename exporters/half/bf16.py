@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
 from exporters.errors import NotApplicable
-from exporters.finish import finish
+from exporters.finish import finish, sparing
+from exporters.large_weights import array_of
 from exporters.model_file import ModelFile
 
 NOTE = "bf16 saves bytes; the weights are cast when a session opens and the arithmetic stays fp32"
@@ -27,6 +28,7 @@ _SUFFIX = ".bf16"
 _INFINITY = 0x7F800000
 
 
+@sparing
 def convert(src: ModelFile, dst: Path, *, keep_fp32: Collection[str] = ()) -> Artifact:
     """Write ``src`` to ``dst`` with its weights in bfloat16, rounded to nearest even; inputs and outputs stay fp32.
 
@@ -65,14 +67,14 @@ def _pays(tensor: TensorProto) -> bool:
     """Large enough, and free of values between bfloat16's largest and fp32's, which would round to infinity."""
     if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _MIN_ELEMENTS:
         return False
-    values = numpy_helper.to_array(tensor)
+    values = array_of(tensor)
     return bool((((rounded(values) & 0x7FFF) == _INFINITY >> 16) <= np.isinf(values)).all())
 
 
 def _store(tensor: TensorProto) -> onnx.NodeProto:
     """Turn ``tensor``; return the Cast that gives it back, under its name, to all who read it."""
     name, dims = tensor.name, list(tensor.dims)
-    bits = rounded(numpy_helper.to_array(tensor)).astype("<u2")
+    bits = rounded(array_of(tensor)).astype("<u2")
     stored = helper.make_tensor(name + _SUFFIX, TensorProto.BFLOAT16, dims, bits.tobytes(), raw=True)
     tensor.CopyFrom(stored)
     return helper.make_node("Cast", [stored.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT)

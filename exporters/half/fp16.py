@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from exporters import element_types, onnx_file, operators, skeleton
 from exporters.artifact import Artifact
 from exporters.errors import BadOption, NotApplicable, NotConvertible, WrongResult
-from exporters.finish import finish
+from exporters.finish import finish, sparing
 from exporters.half import graph as half_graph
 from exporters.half import nested
 from exporters.half import ranges as half_ranges
 from exporters.half.ranges import MAX_HALF, HalfRange
+from exporters.large_weights import array_of
 from exporters.model_file import ModelFile
 from exporters.tensors import require_fp32
 
@@ -29,6 +30,7 @@ _HANDING_ON = {
 """Operators whose result is as large as what they read."""
 
 
+@sparing
 def convert(
     src: ModelFile,
     dst: Path,
@@ -152,7 +154,7 @@ def _nodes_half_cannot_hold(graph: onnx.GraphProto) -> dict[str, str]:
 def _misfit(tensor: TensorProto) -> str | None:
     if tensor.data_type != TensorProto.FLOAT:
         return None
-    values = np.abs(numpy_helper.to_array(tensor))
+    values = np.abs(array_of(tensor))
     finite = values[np.isfinite(values)]
     if finite.size and finite.max() > MAX_HALF:
         return f"reaches {finite.max():.4g}, and half precision ends at {MAX_HALF:.0f}"

@@ -15,7 +15,9 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from exporters.large_weights import array_of, turn
 
 # Half precision is in their definition, but hardly in any runtime; those whose definition lacks it need no naming.
 _FP32_OPERATORS = {"CumSum", "Max", "Min", "Range", "Resize", "RoiAlign", "TopK", "Upsample"}
@@ -191,4 +193,4 @@ def _turn_attribute(node: onnx.NodeProto) -> None:
 
 
 def _turn_tensor(tensor: TensorProto) -> None:
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    turn(tensor, array_of(tensor).astype(np.float16), tensor.name)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporters.element_types import inner_graphs
+from exporters.large_weights import array_of, turn
 
 _MIN_ELEMENTS = 64  # below, the Cast takes about as many bytes as the smaller weight saves
 _SUFFIX = ".stored"
@@ -34,8 +35,7 @@ def _store(graph: onnx.GraphProto, kept: Collection[str], fits: Callable[[Tensor
         if not fits(tensor):
             continue
         name = tensor.name
-        half = numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(numpy_helper.from_array(half, name + _SUFFIX))
+        turn(tensor, array_of(tensor).astype(np.float16), name + _SUFFIX)
         casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]

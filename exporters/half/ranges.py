@@ -17,6 +17,7 @@ from exporters import onnx_file, skeleton
 from exporters.calibration import activations, taps
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
 from exporters.calibration.data import Samples
+from exporters.large_weights import array_of
 
 MAX_HALF = float(np.finfo(np.float16).max)
 OVERFLOW_MARGIN = 2.0
@@ -158,7 +159,7 @@ def _rising_powers(graph: onnx.GraphProto) -> set[str]:
     in_nodes = {node.output[0]: item.t for node in graph.node for item in node.attribute if item.name == "value"}
     tensors = {tensor.name: tensor for tensor in graph.initializer} | in_nodes
     exponents = {node.input[1] for node in graph.node if node.op_type == "Pow"}
-    return {name for name in exponents & set(tensors) if (onnx.numpy_helper.to_array(tensors[name]) >= 1).all()}
+    return {name for name in exponents & set(tensors) if (array_of(tensors[name]) >= 1).all()}
 
 
 def _reason(name: str, seen: HalfRange) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from exporters import feeds, onnx_file
 from exporters.batch_axes import BatchAxes
@@ -20,6 +19,7 @@ from exporters.calibration import activations
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
 from exporters.calibration.data import Samples
 from exporters.int8.segments import Segments
+from exporters.large_weights import array_of, tensor_of
 
 _CORRECTED = ("Conv", "Gemm")
 _BIAS = 2  # the place of the bias among the inputs of both
@@ -69,9 +69,9 @@ class Correction:
                 continue
             shift = self.shifts[node.name]
             has_bias = len(node.input) > _BIAS and node.input[_BIAS]
-            old = numpy_helper.to_array(values[node.input[_BIAS]]) if has_bias else np.zeros(len(shift), np.float32)
+            old = array_of(values[node.input[_BIAS]]) if has_bias else np.zeros(len(shift), np.float32)
             own = f"{node.name}.corrected_bias"  # of its own: a bias may be shared
-            copy.graph.initializer.append(numpy_helper.from_array((old + shift).astype(np.float32), own))
+            copy.graph.initializer.append(tensor_of((old + shift).astype(np.float32), own))
             del node.input[_BIAS:]
             node.input.append(own)
         return copy

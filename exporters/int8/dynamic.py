@@ -22,7 +22,7 @@ import onnx
 from exporters import cleaning, onnx_file
 from exporters.artifact import Artifact
 from exporters.errors import NotApplicable
-from exporters.finish import finish
+from exporters.finish import finish, sparing
 from exporters.int8 import attention_form
 from exporters.int8.integer_graph import IntegerGraph
 from exporters.int8.preparation import MIN_OPSET, refuse_quantized
@@ -36,6 +36,7 @@ OPERATORS = ("MatMul", "Gemm", "Gather", "LSTM", "GRU", "RNN")
 _SHOWN = 3
 
 
+@sparing
 def convert(src: ModelFile, dst: Path, *, int8: Int8Format, exclude: Collection[str] = ()) -> Artifact:
     """Write ``src``'s dynamic int8 version to ``dst``.
 

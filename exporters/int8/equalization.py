@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from exporters import onnx_file
 from exporters.errors import BadCalibrationData
+from exporters.large_weights import array_of, tensor_of
 
 Floats = npt.NDArray[np.floating]
 
@@ -126,7 +127,7 @@ class _Constants:
         return tuple(self._tensors[name].dims)
 
     def array(self, name: str) -> npt.NDArray[np.float32]:
-        return np.array(numpy_helper.to_array(self._tensors[name]))
+        return np.array(array_of(self._tensors[name]))
 
     def change(self, node: onnx.NodeProto, index: int, array: Floats) -> None:
         """Set ``node``'s input ``index``, under a name of its own where others read the old one."""
@@ -136,7 +137,7 @@ class _Constants:
             name = node.input[index] = f"{name}.{node.output[0]}.equalized"
             self.reads[name] = 1
             self._tensors[name] = self._graph.initializer.add()
-        self._tensors[name].CopyFrom(numpy_helper.from_array(array.astype(np.float32), name))
+        self._tensors[name].CopyFrom(tensor_of(array.astype(np.float32), name))
 
 
 def _pair(

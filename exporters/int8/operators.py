@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from exporters.large_weights import array_of
 
 PRODUCTS = ("MatMul", "Gemm")
 """Products of matrices, whose int8 kernels can also give a float result."""
@@ -63,7 +65,7 @@ def pads_at_the_same_scale(node: onnx.NodeProto, constants: Mapping[str, TensorP
         return True
     if len(node.input) < 3 or not node.input[2]:
         return True
-    return node.input[2] in constants and not numpy_helper.to_array(constants[node.input[2]]).any()
+    return node.input[2] in constants and not array_of(constants[node.input[2]]).any()
 
 
 def overshoots(node: onnx.NodeProto) -> bool:
@@ -75,5 +77,5 @@ def is_roundable(tensor: TensorProto) -> bool:
     """Whether a constant is made of finite fp32 numbers, at least one."""
     if tensor.data_type != TensorProto.FLOAT:
         return False
-    values = numpy_helper.to_array(tensor)
+    values = array_of(tensor)
     return bool(values.size) and bool(np.isfinite(values).all())

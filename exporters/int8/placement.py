@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from exporters import norms, onnx_file
 from exporters.calibration import taps
 from exporters.calibration.thresholds import Range
 from exporters.int8 import operators
 from exporters.int8.targets import Int8Format
+from exporters.large_weights import array_of
 
 _AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 _MIXING = ("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", *operators.SHAPES)
@@ -267,7 +268,7 @@ def attributes_are(node: onnx.NodeProto, **values: float) -> bool:
 
 def _loses_channels(tensor: TensorProto) -> bool:
     """Whether some factors of a Mul are so much smaller than others that 8 bits for all leave too few for them."""
-    sizes = np.abs(numpy_helper.to_array(tensor))
+    sizes = np.abs(array_of(tensor))
     sizes = sizes[sizes > 0]
     return sizes.size > 1 and bool(sizes.min() * 2 * UNLIKE < sizes.max())
 
@@ -317,7 +318,7 @@ def _reach(name: str, wiring: Wiring, ranges: Mapping[str, Range]) -> float:
     constant = wiring.constants.get(name)
     if constant is None or not operators.is_roundable(constant):
         return 0.0
-    values = numpy_helper.to_array(constant)
+    values = array_of(constant)
     return float(max(values.max(), 0.0) - min(values.min(), 0.0))
 
 

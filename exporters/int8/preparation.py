@@ -1,16 +1,15 @@
 """What static and dynamic quantization share: the pre-process step before, the check of what was made after."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import onnx
+import onnxruntime
 from onnx import TensorProto
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from exporters import cleaning, external_data, onnx_file, skeleton
+from exporters import cleaning, external_data, large_weights, onnx_file, skeleton
 from exporters.calibration import activations
 from exporters.errors import BadModelFile, NotApplicable, NotConvertible
 from exporters.int8 import products
@@ -54,11 +53,15 @@ def _attempted(step: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.M
 
 def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constants and batch norms folded by ONNX Runtime, shapes inferred by onnx."""
-    with tempfile.TemporaryDirectory(prefix="nnx-int8-") as folder:
-        given, ready = Path(folder) / "given.onnx", Path(folder) / "ready.onnx"
+    with large_weights.lasting("nnx-int8-") as folder:
+        given, ready = folder / "given.onnx", folder / "ready.onnx"
         onnx_file.write(model, given)  # of a model in memory it loses the shapes that are constants
         preprocess(given, ready)
-        return onnx.load(ready)
+        made = onnx.load(ready, load_external_data=False)
+        external_data.read(made, ready, stubs=large_weights.is_open())
+        for name in (given, external_data.data_path(given)):
+            name.unlink(missing_ok=True)
+        return made
 
 
 def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -83,16 +86,19 @@ def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def preprocess(given: Path, ready: Path) -> None:
-    """ONNX Runtime's own step before quantization; a model that lies in two files is written to two."""
-    large = external_data.data_path(given).exists()
-    quant_pre_process(
-        given,
-        ready,
-        skip_symbolic_shape=True,
-        save_as_external_data=large,
-        all_tensors_to_one_file=large,
-        external_data_location=f"{ready.name}.data" if large else None,
-    )
+    """ONNX Runtime's basic optimizations, from a file to a file; a model that lies in two files is written to two.
+
+    As its own step before quantization has them, ``quant_pre_process``, which also holds all weights twice: a model
+    took 2.7 times its size there. Raises what ONNX Runtime raises.
+    """
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(ready)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 4
+    if external_data.data_path(given).exists():
+        name = external_data.data_path(ready).name
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", name)
+    onnxruntime.InferenceSession(str(given), options, providers=["CPUExecutionProvider"])
 
 
 def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:

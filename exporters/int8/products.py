@@ -8,10 +8,11 @@
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporters import cleaning, skeleton
 from exporters.int8 import operators
+from exporters.large_weights import array_of, tensor_of
 from exporters.weights import Names
 
 _BIAS = 2
@@ -109,15 +110,15 @@ class _Rewriter:
         tensor = self._constants.get(name)
         if tensor is None or tensor.data_type != TensorProto.FLOAT:
             return None
-        return numpy_helper.to_array(tensor)
+        return array_of(tensor)
 
     def _constant(self, wanted: str, values: np.ndarray) -> str:
         self.changed = True
         known = self._constants.get(wanted)
-        if known is not None and np.array_equal(numpy_helper.to_array(known), values):
+        if known is not None and np.array_equal(array_of(known), values):
             return wanted  # made for another reader of the same constant
         name = self._names.fresh(wanted)
-        self.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+        self.graph.initializer.append(tensor_of(values.astype(np.float32), name))
         self._constants[name] = self.graph.initializer[-1]
         return name
 

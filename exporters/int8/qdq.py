@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from exporters import cleaning, onnx_file
 from exporters.calibration.thresholds import Range
@@ -17,6 +17,7 @@ from exporters.int8 import operators, placement, weights
 from exporters.int8.placement import Placement, nodes_in_float
 from exporters.int8.targets import Int8Format
 from exporters.int8.weights import Scaling
+from exporters.large_weights import array_of, tensor_of
 from exporters.weights import Names
 
 __all__ = ["gemm_weights", "inserted", "nodes_in_float"]
@@ -155,7 +156,7 @@ class _Writer:
         if root not in self.scalings:
             dtype, symmetric = self.int8.activation, self.int8.symmetric
             if root in self.constants:
-                values = numpy_helper.to_array(self.constants[root])
+                values = array_of(self.constants[root])
                 self.scalings[root] = weights.of_constant(values, dtype, symmetric=symmetric)
             else:
                 self.scalings[root] = weights.of_activation(self.ranges[root], dtype, symmetric=symmetric)
@@ -172,12 +173,12 @@ class _Writer:
 
     def _constant(self, wanted: str, values: weights.Array) -> str:
         name = self.names.fresh(wanted)
-        self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        self.model.graph.initializer.append(tensor_of(np.asarray(values), name))
         return name
 
     def _dequantized_constant(self, name: str) -> str:
         if name not in self.dequantized:
-            values = numpy_helper.to_array(self.constants[name])
+            values = array_of(self.constants[name])
             rounded = self._constant(f"{name}_quantized", weights.rounded(values, self._scaling(name)))
             result = self.names.fresh(f"{name}_DequantizeLinear_Output")
             stored = self._stored_scaling(name)
@@ -208,9 +209,9 @@ class _Writer:
             added = biases.setdefault(self._key(node, sides[0]), [])
             if bias := operators.bias_of(node):
                 input_scale = self._scaling(self.place.rounded[sides[1]]).scale
-                added.append((input_scale, numpy_helper.to_array(self.constants[bias])))
+                added.append((input_scale, array_of(self.constants[bias])))
         for (weight, axis), added in biases.items():
-            values = numpy_helper.to_array(self.constants[weight])
+            values = array_of(self.constants[weight])
             plain = weights.of_weight(values, axis=axis, reduce_range=self.int8.reduce_range)
             self.weight_scalings[weight, axis] = weights.widened(plain, added)
 
@@ -233,7 +234,7 @@ class _Writer:
         weight, scaling = key[0], self.weight_scalings[key]
         again = key in self.written_weights
         if not again:
-            values = weights.rounded(numpy_helper.to_array(self.constants[weight]), scaling)
+            values = weights.rounded(array_of(self.constants[weight]), scaling)
             self.written_weights[key] = self._constant(f"{weight}_quantized", values), self._store(weight, scaling)
         integers, stored = self.written_weights[key]
         if again:
@@ -255,12 +256,12 @@ class _Writer:
     def _copied_scaling(self, stored: _Stored) -> _Stored:
         """Scales are few: ``stored`` as constants of their own."""
         values = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        scale, zero = (numpy_helper.to_array(values[name]) for name in (stored.scale, stored.zero_point))
+        scale, zero = (array_of(values[name]) for name in (stored.scale, stored.zero_point))
         return _Stored(self._constant(stored.scale, scale), self._constant(stored.zero_point, zero), stored.axis)
 
     def _dequantized_bias(self, bias: str, activation: Scaling, key: tuple[str, int | None]) -> str:
         scaling = weights.of_bias(activation.scale, self.weight_scalings[key])
-        values = weights.rounded_bias(numpy_helper.to_array(self.constants[bias]), scaling)
+        values = weights.rounded_bias(array_of(self.constants[bias]), scaling)
         rounded = self._constant(f"{bias}_quantized", values)
         result = self.names.fresh(f"{bias}_DequantizeLinear_Output")
         stored = self._store(f"{bias}_quantized", scaling)

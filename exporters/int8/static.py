@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import onnx
 
-from exporters import cleaning, feeds, onnx_file, skeleton
+from exporters import cleaning, feeds, large_weights, onnx_file, skeleton
 from exporters.artifact import Artifact
 from exporters.calibration import data as calibration_data
 from exporters.calibration import thresholds
@@ -79,6 +79,12 @@ class StaticInt8:
         self.steps: list[str] = []
         """What was done to the graph, and what it gained, one sentence each."""
         refuse_quantized(src)
+        self._spread = src.has_stubs
+        with large_weights.filling(large_weights.folder_for(self) if self._spread else None):
+            self._prepare(source, advance)
+
+    def _prepare(self, source: Path | str, advance: Callable[[int], None]) -> None:
+        src, samples, int8 = self._src, self._samples, self._int8
         model = src.to_convert(MIN_OPSET)
         self._original = model
         self._data_sha256 = calibration_data.check(samples, model, source=source)
@@ -130,6 +136,10 @@ class StaticInt8:
         self, dst: Path, *, exclude: Collection[str] = (), methods: Mapping[str, Method] | None = None
     ) -> Artifact:
         """Write the int8 version to ``dst``: nodes of ``exclude`` in float, tensors of ``methods`` by their method."""
+        with large_weights.scratch(self._spread):
+            return self._written(dst, exclude, methods)
+
+    def _written(self, dst: Path, exclude: Collection[str], methods: Mapping[str, Method] | None) -> Artifact:
         now = self._nodes_now(exclude)
         quantized, steps = self._corrected(now, methods)
         left = self._left_in_float(now)
@@ -240,8 +250,7 @@ class StaticInt8:
             return
         model = skeleton.shaped(done[0])
         statistics = self._calibrate(model)
-        before = self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
-        after = self._evidence.sqnr_db(self._quantized(model, statistics))
+        before, after = self._sqnr_db(self._model, self._statistics), self._sqnr_db(model, statistics)
         if after > before:
             self._model, self._statistics = model, statistics
             self._unrounded = self._unlike()
@@ -251,13 +260,18 @@ class StaticInt8:
         """Whether Gemms do with one scale for all their weights: the SST-2 perceptron is 10 % faster at batch 1."""
         if "gemm-per-tensor" in self._options.skip or not self._int8.per_channel or not qdq.gemm_weights(self._model):
             return False
-        before = self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
+        before = self._sqnr_db(self._model, self._statistics)
         self._gemm_per_tensor = True
-        loss = before - self._evidence.sqnr_db(self._quantized(self._model, self._statistics))
+        loss = before - self._sqnr_db(self._model, self._statistics)
         if not loss < _LOSS_FOR_SPEED_DB:
             return False
         self.steps.append(f"gemm-per-tensor: one scale for the weights of each Gemm, {-loss:+.1f} dB")
         return True
+
+    def _sqnr_db(self, model: onnx.ModelProto, statistics: Statistics) -> float:
+        """Of the int8 version of ``model``."""
+        with large_weights.scratch(self._spread):
+            return self._evidence.sqnr_db(self._quantized(model, statistics))
 
     def _corrected(
         self, exclude: Collection[str], methods: Mapping[str, Method] | None

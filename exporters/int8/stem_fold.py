@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporters import cleaning
+from exporters.large_weights import array_of, tensor_of
 
 _MIN_OUTPUT_CHANNELS = 16
 _OUTPUT_CHANNELS_MULTIPLE = 4
@@ -68,7 +69,7 @@ def _stems(graph: onnx.GraphProto) -> Iterator[_Stem]:
         # a weight that is a graph input too may be replaced by whoever runs the model
         if size is None or constant is None or constant.name in sizes:
             continue
-        weight = numpy_helper.to_array(constant)
+        weight = array_of(constant)
         suits_kernel = weight.shape[0] >= _MIN_OUTPUT_CHANNELS and not weight.shape[0] % _OUTPUT_CHANNELS_MULTIPLE
         if suits_kernel and _strides_by_two(node, weight.shape):
             yield _Stem(conv=node, height=size[0], width=size[1], weight=weight)
@@ -105,7 +106,7 @@ def _fold(graph: onnx.GraphProto, stem: _Stem) -> list[onnx.NodeProto]:
     weight, pads = _rearranged(stem.weight)
     # named for the Conv's output, which is unique in a graph where a node's name need not be
     shuffle = _space_to_depth(graph, stem, prefix=conv.output[0])
-    graph.initializer.append(numpy_helper.from_array(weight, f"{conv.output[0]}.folded_weight"))
+    graph.initializer.append(tensor_of(weight, f"{conv.output[0]}.folded_weight"))
     conv.input[0], conv.input[1] = shuffle[-1].output[0], graph.initializer[-1].name
     kept = [item for item in conv.attribute if item.name not in ("kernel_shape", "pads", "strides")]
     changed = {"kernel_shape": list(weight.shape[2:]), "pads": pads, "strides": [1, 1]}
@@ -146,7 +147,7 @@ def _space_to_depth(graph: onnx.GraphProto, stem: _Stem, *, prefix: str) -> list
     for index, (operator, numbers) in enumerate(steps):
         name = f"{prefix}.fold_{index}"
         if operator == "Reshape":
-            graph.initializer.append(numpy_helper.from_array(np.array(numbers, dtype=np.int64), f"{name}.shape"))
+            graph.initializer.append(tensor_of(np.array(numbers, dtype=np.int64), f"{name}.shape"))
             node = helper.make_node(operator, [tensor, f"{name}.shape"], [f"{name}.output"], name)
         else:
             node = helper.make_node(operator, [tensor], [f"{name}.output"], name, perm=numbers)

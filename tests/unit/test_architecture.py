@@ -43,6 +43,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("folding", "widening", "finite", "endless_loops"),
         ("skeleton",),
         ("external_data", "element_types"),
+        ("large_weights",),
         ("tensors",),
         ("atomic_file", "temporary_folder", "processors", "norms", "operators"),
         ("errors", "control_groups", "file_lock"),

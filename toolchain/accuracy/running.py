@@ -58,5 +58,5 @@ def _runnable(file: ModelFile, *, rounded: bool) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="nnx-half-") as folder:
         path = Path(folder) / "rounded.onnx"
-        onnx_file.save(emulated(file.proto), path)
+        onnx_file.write(emulated(file.proto), path)
         yield path

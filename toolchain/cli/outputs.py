@@ -12,6 +12,8 @@ from toolchain.cli import types
 from toolchain.errors import BadUsage
 
 _NEVER_REPLACED = frozenset({"manifest.json", "training.json", "ablation.json", "explain.json"})
+_WEIGHTS = (".data", ".2.data")
+"""What the name of a model is followed by in that of its weights: :func:`exporters.external_data.data_names`."""
 _DATA = re.compile(r".*\.(jpe?g|png|npz|npy|tsv|csv|txt)|data_batch_\d|test_batch", re.IGNORECASE | re.DOTALL)
 
 
@@ -41,6 +43,8 @@ def writable(path: Path, *, makes: str | None = None) -> Path:
         if not stat.S_ISREG(found.st_mode):
             raise BadUsage(f"{path} is {types.kind_of(found.st_mode)}, not a file.", "Choose another place.")
         _refuse_what_is_read(path, found, path.suffix if makes is None else makes)
+    if ".onnx" in (makes, path.suffix):
+        _look_at_weights(path)
     remove_leftovers(Path(os.path.realpath(path)).parent)
     return path
 
@@ -54,7 +58,17 @@ def look_at_all(context: click.Context) -> None:
             writable(path, makes=parameter.type.makes)
             if (place := os.path.realpath(path)) in seen:
                 raise BadUsage(f"{path} is to be written twice.", "Choose another place for one of them.")
-            seen[place] = path
+            seen |= {place: path, **{f"{place}{ending}": path for ending in _WEIGHTS if place.endswith(".onnx")}}
+
+
+def _look_at_weights(output: Path) -> None:
+    """BadUsage when the file that a model of more than 2 GB gets beside it would be in the way of something."""
+    for ending in _WEIGHTS:
+        beside = output.with_name(output.name + ending)
+        if beside.is_dir() or (os.path.lexists(beside) and not beside.is_file()):
+            raise BadUsage(f"{beside} is no file, and weights may have to go there.", "Choose another place.")
+        if beside.exists():
+            _refuse_what_is_read(beside, beside.stat(), beside.suffix)
 
 
 def _is_dangling(path: Path) -> bool:

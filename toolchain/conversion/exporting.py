@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exporters import torch_onnx
-from exporters.atomic_file import sha256_of, staged
+from exporters import onnx_file, torch_onnx
+from exporters.atomic_file import sha256_of
 from toolchain.accuracy import running
 from toolchain.conversion import export_proof
 from toolchain.conversion.proof import Proven
@@ -89,7 +89,7 @@ def _proven(
     if len({*names, *found.example.axes}) != len(names) + len(found.example.axes):
         raise BadUsage("Two inputs or outputs have one name.", "Give each a name of its own.")
     shown = reference.fed(found.example.at(found.lengths))
-    with staged(dst) as candidate:
+    with onnx_file.staged_model(dst) as candidate:
         made = torch_onnx.capture(
             reference.flat(),
             candidate,
@@ -100,5 +100,5 @@ def _proven(
             facts=facts,
         )
         compared, notes = export_proof.proven(candidate, reference, found, made.guards)
-    artifact = replace(made.artifact, path=dst, notes=(*reference.notes, *found.notes, *notes))
+    artifact = replace(made.artifact.placed(dst), notes=(*reference.notes, *found.notes, *notes))
     return Proven(artifact=artifact, parity=compared, proven_on=found.example.source)

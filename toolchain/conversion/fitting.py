@@ -5,6 +5,7 @@ from pathlib import Path
 from exporters import onnx_file
 from exporters.atomic_file import remove_leftovers
 from exporters.errors import NotApplicable
+from exporters.external_data import data_names
 from exporters.model_file import ModelFile
 from toolchain.accuracy.status import Status
 from toolchain.conversion import refusal
@@ -32,6 +33,8 @@ def convert(
     """
     if dst.resolve() == model.path.resolve():
         raise BadUsage("The output is the input file.", "Choose another --output.")
+    if any(name.exists() and name.samefile(file) for name in data_names(dst) for file in model.external_files):
+        raise BadUsage("The output's weights would take the place of the input's.", "Choose another --output.")
     onnx_file.require_nodes(model.normal, goal.exclude, source=model)
     precision.refuse(model)
     samples = given(model, precision.calibrates)

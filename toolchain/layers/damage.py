@@ -289,7 +289,7 @@ def _opened(model: onnx.ModelProto, threads: int) -> Iterator[OrtRuntime]:
     with contextlib.ExitStack() as stack:
         with tempfile.TemporaryDirectory(prefix="nnx-layers-") as folder:
             path = Path(folder) / "probe.onnx"
-            onnx_file.save(model, path)
+            onnx_file.write(model, path)
             runtime = stack.enter_context(OrtRuntime(path, threads=threads, precise=True))
         yield runtime
 
