@@ -36,9 +36,22 @@ def preprocessed(src: ModelFile, model: onnx.ModelProto) -> onnx.ModelProto:
         if optimized is shaped:
             optimized = _attempted(_optimized, model)
         found = _attempted(skeleton.shaped, optimized)
+    _declare(found, model)
     cleaning.guard(found)
     found = _with_types(cleaning.named(found))
     return products.plain(found)
+
+
+def _declare(found: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Let the outputs have the axes that ``model`` says: which axis counts samples is read off them everywhere.
+
+    Inference finds other names: with those, a sequence that an output is as long as would be taken for the batch.
+    """
+    declared = {value.name: value for value in model.graph.output}
+    for value in found.graph.output:
+        said = declared.get(value.name)
+        if said is not None and said.type.tensor_type.HasField("shape"):
+            value.CopyFrom(said)
 
 
 def _attempted(step: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelProto) -> onnx.ModelProto:

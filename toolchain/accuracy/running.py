@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from exporters import onnx_file
 from exporters.batch_axes import BatchAxes
 from exporters.feeds import SampleSet, calls, count_of
@@ -36,19 +38,17 @@ def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardwar
         OrtRuntime(path, precise=True) as runtime,
     ):
         halves = {spec.name for spec in runtime.inputs if spec.dtype == "float16"}
-        found: list[Call] = []
-        for feeds in calls(samples, axes, _at_once(samples, axes)):
-            found.append(
+
+        def outputs(at_once: int) -> list[Call]:
+            return [
                 run(runtime, {name: a.astype("float16") if name in halves else a for name, a in feeds.items()})
-            )
-    return found
+                for feeds in calls(samples, axes, at_once)
+            ]
 
-
-def _at_once(samples: SampleSet, axes: BatchAxes) -> int:
-    """How many samples run at once, so that an output without a batch axis has several values."""
-    if None not in axes.outputs.values():
-        return _PART
-    return min(_PART, max(1, count_of(samples, axes) // _FEWEST_CALLS))
+        found = outputs(_PART)
+        few = max(1, count_of(samples, axes) // _FEWEST_CALLS)
+        one = any(isinstance(value, np.ndarray) and not value.ndim for call in found[:1] for value in call.values())
+        return outputs(few) if one and len(found) < _FEWEST_CALLS and few < _PART else found
 
 
 @contextmanager
