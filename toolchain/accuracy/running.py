@@ -23,6 +23,15 @@ _PART = 64
 _FEWEST_CALLS = 8
 """Where an output tells one value a call, as a mean over the batch does: how near one comes is a matter of luck."""
 _HALVES = ("fp16",)
+_RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+    "Dropout",
+}
 Call = Mapping[str, Any]
 
 
@@ -49,6 +58,23 @@ def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardwar
         few = max(1, count_of(samples, axes) // _FEWEST_CALLS)
         one = any(isinstance(value, np.ndarray) and not value.ndim for call in found[:1] for value in call.values())
         return outputs(few) if one and len(found) < _FEWEST_CALLS and few < _PART else found
+
+
+def random_node(file: ModelFile, samples: SampleSet, axes: BatchAxes) -> str | None:
+    """The name of the first node that draws random numbers, where another run gives another answer.
+
+    A seed does not help: each run draws on from where the last one ended, and another graph draws in another order.
+    """
+    nodes = [node for graph in onnx_file.graphs_of(file.normal) for node in graph.node if node.op_type in _RANDOM]
+    if not nodes:
+        return None
+    with OrtRuntime(file.path, precise=True) as runtime:
+        feeds = next(calls(samples, axes, _PART))
+        first, second = run(runtime, feeds), run(runtime, feeds)
+    differs = any(
+        isinstance(value, np.ndarray) and value.tobytes() != second[name].tobytes() for name, value in first.items()
+    )
+    return str(nodes[0].name) if differs else None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from exporters.atomic_file import remove_leftovers
 from exporters.errors import NotApplicable
 from exporters.external_data import data_names
 from exporters.model_file import ModelFile
+from toolchain.accuracy import running
 from toolchain.accuracy.status import Status
 from toolchain.conversion import refusal
 from toolchain.conversion.given import Source
@@ -42,6 +43,11 @@ def convert(
         raise BadUsage(
             "A drop in accuracy cannot be measured without labels.",
             "Give labelled samples with --eval, or --min-sqnr or --min-cosine instead of --max-drop.",
+        )
+    if random := running.random_node(model, samples.judged_on.inputs, model.batch_axes):
+        raise CheckFailed(
+            f"{model} gives another answer when it is called again on the same inputs: node {random} draws random numbers.",
+            "Export it in evaluation mode, or let it take what it draws as an input.",
         )
     ready = precision.prepare(model, samples, progress)
     return fit(model, dst, precision.name, ready, judged_on=samples.judged_on, goal=goal, progress=progress)

@@ -12,6 +12,7 @@ from exporters import onnx_file
 from exporters.artifact import Artifact
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
+from toolchain.accuracy import running
 from toolchain.accuracy.gate import Requirement
 from toolchain.conversion.fitting import fit
 from toolchain.conversion.goal import Goal
@@ -126,3 +127,18 @@ def test_a_larger_file_says_so(src: ModelFile) -> None:
     assert smaller.grown == ""
     exported = Proven(artifact=made.artifact, parity=made.parity, proven_on="test")
     assert exported.grown == ""
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_model_that_draws_random_numbers_is_named_where_they_show(tmp_path: Path, shown: bool) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        noisy (float[n, 4] x) => (float[n, 4] y) {{
+            [noise] e = RandomNormalLike (x)
+            [sum] y = Add ({"x, e" if shown else "x, x"})
+        }}"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    file = ModelFile(tmp_path / "m.onnx")
+    found = running.random_node(file, {"x": np.ones((4, 4), np.float32)}, file.batch_axes)
+    assert found == ("noise" if shown else None)
