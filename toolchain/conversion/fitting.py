@@ -46,7 +46,7 @@ def convert(
         )
     if random := running.random_node(model, samples.judged_on.inputs, model.batch_axes):
         raise CheckFailed(
-            f"{model} gives another answer when it is called again on the same inputs: node {random} draws random numbers.",
+            f"{model} gives another answer when it is called again: its node {random} draws random numbers.",
             "Export it in evaluation mode, or let it take what it draws as an input.",
         )
     ready = precision.prepare(model, samples, progress)
