@@ -124,7 +124,13 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
                 tensor.CopyFrom(weights[tensor.name])
         if _valid(model):  # what was no valid ONNX before may run all the same
             skeleton.check(made)  # Scan of opset 8 is raised by its number alone
-    except (RuntimeError, ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        version_converter.ConvertError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise NotConvertible(
             f"{source} has opset {found}, and its operators could not be raised to {opset}: {_one_line(error)}.",
             "Export it again with --opset 18 or newer.",

@@ -57,7 +57,8 @@ def convert(
     unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
     unfit = _carried_on(model.graph, unfit)
     half, types = _typed(model)
-    kept = sorted({*keep_fp32, *unfit, *_reading_the_untyped(half.graph), *_handling_containers(half.graph, types)})
+    untouchable = (_reading_the_untyped(half.graph), _handling_containers(half.graph, types), _crashing(half.graph))
+    kept = sorted({*keep_fp32, *unfit}.union(*untouchable))
     half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
     nested.store_weights(half.graph, kept=keep_fp32, fits=lambda tensor: _misfit(tensor) is None)
     _verify(half, keep_io_types, src, unfit)
@@ -76,6 +77,25 @@ def _handling_containers(graph: onnx.GraphProto, types: Mapping[str, str]) -> se
     """The nodes that read or make sequences, optionals or maps: there is no Cast for those."""
     holders = {name for name, kind in types.items() if kind and not kind.startswith("tensor(")}
     return {node.name for node in graph.node if holders & {*node.input, *node.output}}
+
+
+def _crashing(graph: onnx.GraphProto) -> set[str]:
+    """The Transposes of batch axes in front of a product, as between an LSTM and a Linear: in fp32 they do no harm.
+
+    In half precision onnxruntime 1.31 crashes while it opens the model on a CPU: its MatmulTransposeFusion moves the
+    Cast that the CPU needs there, and its NchwcTransformer follows what is gone.
+    """
+    products = {name for node in graph.node if node.op_type == "MatMul" for name in node.input}
+    return {
+        node.name
+        for node in graph.node
+        if node.op_type == "Transpose" and node.output[0] in products and _moves_batch(node)
+    }
+
+
+def _moves_batch(transpose: onnx.NodeProto) -> bool:
+    perm = next((list(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"), [])
+    return len(perm) > 2 and perm[0] != 0 and (perm[-1] == len(perm) - 1 or perm[-2] == len(perm) - 1)
 
 
 def _refuse_converted(src: ModelFile, model: onnx.ModelProto) -> None:

@@ -195,6 +195,32 @@ def test_bad_input(typed: list[str], code: int, said: str, place: Path, nnx: Nnx
     assert files_and_folders(place) == before
 
 
+@pytest.mark.parametrize(
+    "typed", ["quantize broken.onnx --int8 --mode dynamic", "convert broken.onnx --fp16", "explain broken.onnx"]
+)
+def test_a_model_that_onnx_runtime_refuses_is_no_fault_of_nnx(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nnx: Nnx
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lookup = onnx.helper.make_node("Gather", ["table", "x"], ["y"], "lookup", axis=[0])  # a number it should be
+    onnx.save(
+        onnx.helper.make_model(
+            onnx.helper.make_graph(
+                [lookup], "g",
+                [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT64, ["n", 3])],
+                [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3, 4])],
+                [onnx.numpy_helper.from_array(np.zeros((5, 4), np.float32), "table")],
+            ),
+            opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8,
+        ), "broken.onnx",
+    )  # fmt: skip
+    code, _, err = nnx(*typed.split())
+    assert code == 2, err
+    assert "ONNX Runtime refuses broken.onnx" in err
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.onnx"]
+
+
 def files_and_folders(place: Path) -> dict[Path, int]:
     """All there is, and when its content was changed; but for what Python keeps of the modules that it loaded."""
     found = [path for path in place.rglob("*") if "__pycache__" not in str(path)]

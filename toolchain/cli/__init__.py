@@ -79,8 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     from toolchain.errors import ExitCode
 
+    typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
     try:
-        typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
         nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -97,7 +97,7 @@ def _run(arguments: list[str] | None) -> int:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the edge, and a panic in a library written in Rust is no Exception
-        return _report(error, show_traceback="--traceback" in (sys.argv if arguments is None else arguments))
+        return _report(error, typed, show_traceback="--traceback" in typed)
     return ExitCode.DONE
 
 
@@ -112,11 +112,12 @@ def _end_tidily() -> None:
             signal.signal(getattr(signal, name), end)
 
 
-def _report(error: BaseException, *, show_traceback: bool) -> int:
+def _report(error: BaseException, typed: tuple[str, ...], *, show_traceback: bool) -> int:
+    from toolchain.cli import broken_models
     from toolchain.console import print_error
     from toolchain.errors import ExitCode, explain
 
-    known = explain(error)
+    known = explain(error) or broken_models.refused(typed)
     if known is None or show_traceback:
         sys.excepthook(type(error), error, error.__traceback__)
     if known is None:
