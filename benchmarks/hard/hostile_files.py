@@ -180,7 +180,7 @@ def _odd_members(path: Path, how: str, draw: random.Random) -> None:
         if how == "header":
             archive.writestr("x.npy", member)
         elif how == "members":
-            for name in draw.sample(["x.npy", "../x.npy", "x.npy/", "/x", "x", "", "n" * 60_000], 3):
+            for name in draw.sample(["x.npy", "../x.npy", "x.npy/", "/x", "x", ".", "n" * 60_000], 3):
                 archive.writestr(name, draw.choice([member, b"", b"text"]))
         else:
             archive.writestr("x.npy", member[:128] + bytes(draw.choice([0, 64 << 20])))
