@@ -74,6 +74,7 @@ class Trial:
                 f"Nothing in {self._src} was converted to {self._precision}{': ' * bool(why)}{why}.",
                 "Ship the original, or another precision.",
             )
+        file.release()  # its sessions need the memory
         ways = (True, False) if self._precision == "fp16" else (True,)
         inputs = self._samples.inputs
         return artifact, [running.calls_of(file, inputs, self._axes, as_hardware=way) for way in ways]
