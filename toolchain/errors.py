@@ -8,6 +8,7 @@ NnxError
 """
 
 import errno
+from collections.abc import Iterator
 from enum import IntEnum
 
 from exporters import errors as exporting
@@ -86,25 +87,31 @@ _SYSTEM_ERRORS = {
     errno.EISDIR: ("The path is a folder", "Name a file inside it", ExitCode.BAD_USAGE),
 }
 _OF_A_BUG = {errno.EBADF, errno.EINVAL, errno.EFAULT}
-_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory")
+_NO_MEMORY = (
+    "can't allocate memory", "out of memory", "bad_alloc", "Failed to allocate memory",  # PyTorch, ONNX Runtime
+    "Arena alloc failed",  # protobuf that reads
+    "cannot map zero-fill pages", "failed to map segment", "annot allocate memory",  # the loader of libraries
+)  # fmt: skip
+_NOT_ENOUGH = (
+    "There is not enough memory.",
+    "Use less data, a smaller batch or a larger machine.",
+    ExitCode.NOT_AVAILABLE,
+)
 
 
 def explain(error: BaseException) -> tuple[str, str, ExitCode] | None:
     """What happened, what to do, and the exit code; None for an error that is not a user's to fix, that is, a bug."""
     if isinstance(error, (NnxError, exporting.ExporterError, running.RuntimesError)):
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-        return error.what, error.do, code
+        wants_memory = code is not ExitCode.NOT_AVAILABLE and any(_wants_memory(each) for each in _causes(error))
+        return _NOT_ENOUGH if wants_memory else (error.what, error.do, code)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         install = f"pip install 'nnx-toolchain[{_EXTRAS[error.name]}]'"
         return f"This needs {error.name}, which is not installed.", f"{install}.", ExitCode.NOT_AVAILABLE
     if isinstance(error, OSError):
         return _explain_system(error)
-    if is_of_the_machine(error):
-        return (
-            "There is not enough memory.",
-            "Use less data, a smaller batch or a larger machine.",
-            ExitCode.NOT_AVAILABLE,
-        )
+    if any(_wants_memory(each) for each in (error, *_causes(error))):
+        return _NOT_ENOUGH
     if isinstance(error, RecursionError):
         return "Something in the input is nested too deeply.", "Make it flatter.", ExitCode.BAD_USAGE
     if isinstance(error, UnicodeError):
@@ -118,9 +125,33 @@ def is_of_the_machine(error: BaseException) -> bool:
     """Whether it is the machine that fails, and not what is read: then no file is to blame."""
     if isinstance(error, OSError):
         return error.errno in _SYSTEM_ERRORS
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(said in str(error)[:4_000] for said in _NO_MEMORY)
-    )
+    return _wants_memory(error)
+
+
+def _wants_memory(error: BaseException) -> bool:
+    """Whether a library did not get the memory that it asked for, which each says in its own way."""
+    if isinstance(error, (MemoryError, OSError)):
+        return isinstance(error, MemoryError) or error.errno == errno.ENOMEM
+    if (
+        type(error).__name__ == "EncodeError"
+    ):  # protobuf that writes says no more; a message above 2 GB is written apart
+        return _memory_is_limited()
+    return any(said in str(error)[:4_000] for said in _NO_MEMORY)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What an error was raised from, and so on: a boundary says what it was about, its cause why."""
+    while (cause := error.__cause__) is not None:
+        yield cause
+        error = cause
+
+
+def _memory_is_limited() -> bool:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
 def _explain_system(error: OSError) -> tuple[str, str, ExitCode] | None:

@@ -28,6 +28,7 @@ from toolchain.datasets.dataset import Dataset
 from toolchain.errors import CheckFailed, NnxError, Undecided
 from toolchain.inputs import samples, sources
 from toolchain.layers import explain
+from toolchain.machine import memory_limit
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
 from toolchain.steps import ModelStep, Said, TrainStep
@@ -293,15 +294,19 @@ def run(
     A precision that does not suit the model, or does not keep its accuracy, is left out and said, and the rest goes on:
     see :meth:`Pipeline.require_all`.
     """
-    train, models = pipeline.train(options), [pipeline.export(opset=opset)]
-    int8 = precisions.format_for()
-    for precision in (Fp16(), Int8Dynamic(int8=int8), Int8Static(int8=int8)):
-        try:
-            models.append(pipeline.convert(precision, requirement=requirement, calibration_samples=calibration_samples))
-        except (NotApplicable, WrongResult, CheckFailed, Undecided) as reason:
-            pipeline.leave_out(precision, reason)
-    if pipeline.path("int8-static").is_file():
-        pipeline.explain()
+    train = pipeline.train(options)
+    with memory_limit.held():
+        models = [pipeline.export(opset=opset)]
+        int8 = precisions.format_for()
+        for precision in (Fp16(), Int8Dynamic(int8=int8), Int8Static(int8=int8)):
+            try:
+                models.append(
+                    pipeline.convert(precision, requirement=requirement, calibration_samples=calibration_samples)
+                )
+            except (NotApplicable, WrongResult, CheckFailed, Undecided) as reason:
+                pipeline.leave_out(precision, reason)
+        if pipeline.path("int8-static").is_file():
+            pipeline.explain()
     measured = pipeline.bench(settings, effort or Effort())
     pipeline.report(train, models, measured)
     return measured

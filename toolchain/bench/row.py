@@ -17,6 +17,7 @@ from runtimes.base import Runtime, TensorSpec
 from runtimes.registry import provider_named
 from toolchain.bench import outputs_file, samples_file
 from toolchain.bench import profile as bench_profile
+from toolchain.machine import memory_limit
 
 Call = Callable[[], object]
 
@@ -54,6 +55,8 @@ class BenchRow:
         self._is_file, self._compiled = runtime == "ort", runtime == "compiled"
         self._batch, self._threads, self._options = batch, threads, tuple(options.items())
         self._provider = provider_named(provider)
+        if self._provider.name == "cpu" and not self._compiled:  # the others reserve more than they use
+            memory_limit.set_now()
         self._runtime = self._build(runtime, model, weights, output)
         started = time.perf_counter_ns()
         self._runtime.open()

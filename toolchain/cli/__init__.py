@@ -66,6 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.stdout, sys.stderr
     streams.ready()
     if arguments is None:
+        from toolchain.cli import crash_watch
+
+        crash_watch.in_a_process_of_ours = True
         _end_tidily()
     try:
         sys.exit(_run(arguments))
@@ -81,14 +84,14 @@ def _run(arguments: list[str] | None) -> int:
 
     typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
     try:
-        nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
+        ended = nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
         sys.stdout.flush()
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except click.ClickException as error:
         error.show()
         return ExitCode.BAD_USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
+        if ended_by := next((each for each in (stop, stop.__cause__) if isinstance(each, _Ended)), None):
+            return 128 + ended_by.number
         click.echo(
             "\nnnx: interrupted; what was written is kept.",
             err=True,
@@ -98,14 +101,22 @@ def _run(arguments: list[str] | None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 - the edge, and a panic in a library written in Rust is no Exception
         return _report(error, typed, show_traceback="--traceback" in typed)
-    return ExitCode.DONE
+    return int(ended or ExitCode.DONE)  # click returns the code of its Exit, and our commands nothing
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal that ends us; a user's code whose errors we take raises no KeyboardInterrupt, so nobody swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def _end_tidily() -> None:
     """Let what ends a process from outside, such as a CI that gives up, take its temporary files with it."""
 
     def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        raise _Ended(number)
 
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:

@@ -59,12 +59,13 @@ def command(
       nnx export digits
       nnx export net.py:make --weights best.pt --input image=float32[1,3,224,224] -o net.onnx
     """
-    from toolchain import pipeline
+    from toolchain import folder_lock, pipeline
     from toolchain.artifacts_folder import MODELS
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
     from toolchain.conversion import exporting
     from toolchain.inputs import sources
+    from toolchain.machine import memory_limit
     from toolchain.training import options as training_options
 
     progress = LiveProgress()
@@ -74,12 +75,16 @@ def command(
             raise click.UsageError("A recipe knows its inputs: leave --input, --samples and --output-name out.")
         recipe = sources.recipe_named(model)
         if weights is None:
-            road = pipeline.Pipeline(model, artifacts_folder(model, None), data_folder=data, progress=progress)
+            context, folder = click.get_current_context(), artifacts_folder(model, None)
+            context.with_resource(folder_lock.held(folder, context.obj or ()))  # it may train there
+            road = pipeline.Pipeline(model, folder, data_folder=data, progress=progress)
             weights = road.trained(training_options.resolve(recipe, progress=progress))
-        made = exporting.export_recipe(recipe, recipe.data(data).load(), weights, dst, opset=opset)
+        with memory_limit.held():
+            made = exporting.export_recipe(recipe, recipe.data(data).load(), weights, dst, opset=opset)
     else:
-        made = exporting.export_factory(
-            model, dst, weights=weights, input_specs=example.inputs, samples_file=example.samples,
-            output_names=example.output_names, opset=opset, progress=progress,
-        )  # fmt: skip
+        with memory_limit.held():
+            made = exporting.export_factory(
+                model, dst, weights=weights, input_specs=example.inputs, samples_file=example.samples,
+                output_names=example.output_names, opset=opset, progress=progress,
+            )  # fmt: skip
     show(made, as_json)

@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from toolchain import memory_budget, streams
-from toolchain.cli import time_limit, types
+from toolchain.cli import crash_watch, time_limit, types
 
 _TIME_LIMIT = "time_limit"
+_LIMITED = {"convert", "quantize", "explain", "tune"}
+"""What may take no more memory than there is; the others that convert see to it themselves, step by step."""
+_WATCHED = _LIMITED | {"run", "export"}
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Where torch.compile keeps what it made, by default below the folder for temporary files."""
 
@@ -30,7 +33,7 @@ def add_to(command: click.Command) -> click.Command:
     def run(*arguments: Any, **given: Any) -> Any:
         limit_s = given.pop(_TIME_LIMIT, None)
         context = click.get_current_context()
-        with _folder(), time_limit.within(limit_s, context), streams.results_alone(), _silent_libraries():
+        with _folder(), _watched(limit_s, context), streams.results_alone(), _silent_libraries(), _memory(context):
             from toolchain.cli import outputs
 
             outputs.look_at_all(context)
@@ -48,6 +51,19 @@ def _option() -> click.Option:
     return click.Option(
         ["--timeout", _TIME_LIMIT], type=types.Duration(), help="Give up after this long, whatever goes on."
     )
+
+
+def _watched(limit_s: float | None, context: click.Context) -> contextlib.AbstractContextManager[None]:
+    """Somebody who waits for the command's end, where it may not tell of it itself."""
+    if limit_s is None and context.info_name in _WATCHED:
+        return crash_watch.within(context)
+    return time_limit.within(limit_s, context)
+
+
+def _memory(context: click.Context) -> contextlib.AbstractContextManager[None]:
+    from toolchain.machine import memory_limit
+
+    return memory_limit.held() if context.info_name in _LIMITED else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -10,11 +10,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 import click
 
+from toolchain.cli import crash_watch
 from toolchain.errors import NotAvailable
 
 _LOOK_EVERY_S = 0.05
@@ -39,7 +39,7 @@ def within(limit_s: float | None, context: click.Context) -> Iterator[None]:
     parent, child = os.getpid(), os.fork()
     if not child:
         os.setpgid(0, 0)  # what it starts is ended with it, and Ctrl-C comes from the parent alone
-        _die_with(parent)
+        die_with(parent)
         yield
         return
     with contextlib.suppress(OSError):  # it may have done so itself, or be gone
@@ -48,15 +48,16 @@ def within(limit_s: float | None, context: click.Context) -> Iterator[None]:
         status = _waited(child, limit_s)
     if status is None:
         _end(child)
-        _tidy_up(context)
+        crash_watch.tidy_up(context)
         raise NotAvailable(
             f"It took longer than the {limit_s:g} s of --timeout, and was ended; nothing was half-written.",
             "Allow it more time.",
         )
-    raise click.exceptions.Exit(_exit_code(status))
+    raise click.exceptions.Exit(crash_watch.exit_code(status, context))
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """Be killed with the process that waits for this one."""
     from toolchain.processes.worker import die_with_parent
 
     die_with_parent()
@@ -84,25 +85,6 @@ def _end(child: int) -> None:
         os.killpg(child, signal.SIGKILL)
         if not ended:
             os.waitpid(child, 0)
-
-
-def _tidy_up(context: click.Context) -> None:
-    """Remove the half-written files of a child that could not do it itself."""
-    from exporters.atomic_file import remove_leftovers
-
-    named = [value for value in context.params.values() if isinstance(value, Path)]
-    folders = {path if path.is_dir() else path.parent for path in named} | set(Path("artifacts").glob("*/"))
-    for folder in folders:
-        remove_leftovers(folder)
-
-
-def _exit_code(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return code
-    if -code == signal.SIGKILL:
-        raise NotAvailable("It was killed, most likely for want of memory.", "Give it less data, or a smaller model.")
-    return 128 - code
 
 
 @contextlib.contextmanager

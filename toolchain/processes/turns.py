@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from toolchain.machine import memory_limit
 from toolchain.processes import own_packages
 
 _PACKAGES = ("toolchain", "exporters", "runtimes")
@@ -69,6 +70,7 @@ class Turn:
                 "ProviderUnavailable", f"{python} cannot be started: {os.strerror(error.errno or 0)}.",
                 "Give the path of a Python interpreter.",
             ) from error  # fmt: skip
+        memory_limit.lift_from(self._process.pid)
 
     def _packages_alone(self) -> Path:
         """A folder with nnx's packages and nothing else: where they are installed lie libraries for another Python."""
