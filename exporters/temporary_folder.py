@@ -14,7 +14,21 @@ from exporters import file_lock
 
 _MARK = ".nnx-temporary"
 _NAME = re.compile(r"nnx-\d+-[0-9a-f]{16}\.temporary")
+_given: list[tuple[str | None, Path | None]] = []
+"""What TMPDIR was, and the folder that was taken, before each block that goes on."""
 _SAID = b"nnx made this folder. Once nobody holds a lock on this file, the next nnx removes it.\n"
+
+
+def given() -> tuple[str, Path | None]:
+    """What the user's TMPDIR says, "" for nothing, and the folder that is used, None where there is none.
+
+    Python goes on to /tmp, /var/tmp and the working folder where it cannot write into the one that is named.
+    """
+    named, used = _given[0] if _given else (os.environ.get("TMPDIR"), None)
+    if used is None:
+        with contextlib.suppress(OSError):
+            used = Path(tempfile.gettempdir())
+    return named or "", used
 
 
 @contextlib.contextmanager
@@ -31,10 +45,12 @@ def own() -> Iterator[Path | None]:
         except OSError:
             yield None
             return
+        _given.append((named, folder.parent))
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
         try:
             yield folder
         finally:
+            _given.pop()
             tempfile.tempdir = before
             os.environ.pop("TMPDIR")
             if named is not None:

@@ -9,6 +9,7 @@ _HIDDEN = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _HIDDEN_IN_LINES = re.compile(_HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_MARKDOWN = re.compile(r"<|`|\[|&(?=#|\w+;)|\\(?=[!-/:-@\[-`{-~])")
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 MOST_IN_CELL = 200
 MOST_IN_SENTENCE = 2_000
@@ -24,6 +25,8 @@ def legible(text: str, *, most: int | None = None, lines: bool = False) -> str:
 
 
 def _named(found: "re.Match[str]") -> str:
+    if found[0] == "\x7f":  # the only one that JSON in ASCII holds as it is, and it knows no \x
+        return "\\u007f"
     return found[0].encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
@@ -38,13 +41,20 @@ def sentence(text: str) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """A line of markdown: no newline ends it, and no tag in it is one."""
-    return legible(text).replace("<", "&lt;")
+    """A line of markdown: no newline ends it, and no tag, entity, link or image in it is one."""
+    return _MARKDOWN.sub(lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", legible(text))
 
 
 def in_markdown_cell(text: str) -> str:
     """A cell of a markdown table, which no pipe ends either."""
     return in_markdown(text).replace("|", "\\|")
+
+
+def code_in_markdown(text: str) -> str:
+    """A code span, in which nothing is obeyed: its fence is longer than any that stands in it."""
+    shown = legible(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence} {shown} {fence}" if "`" in shown else f"{fence}{shown}{fence}"
 
 
 def in_csv(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from toolchain import machine
 from toolchain.bench import report
 from toolchain.bench.record import Benchmark
+from toolchain.legible import code_in_markdown, in_markdown
 from toolchain.steps import ModelStep, TrainStep
 
 
@@ -32,12 +33,12 @@ def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Ben
             for model in made
         ],
     )  # fmt: skip
-    return f"""# {name}
+    return f"""# {in_markdown(name)}
 
 ## Training
 
 Test accuracy {train.test_accuracy:.2%} (PyTorch, fp32), validation {train.validation_accuracy:.2%}, \
-{train.seconds:.0f} s of training with {", ".join(train.switched_on) or "nothing switched on"}.
+{train.seconds:.0f} s of training with {in_markdown(", ".join(train.switched_on)) or "nothing switched on"}.
 
 {curve}
 
@@ -47,14 +48,14 @@ Test accuracy {train.test_accuracy:.2%} (PyTorch, fp32), validation {train.valid
 
 ## Benchmark
 
-On {measured.data}; each row in a process of its own, in turns.
+On {in_markdown(measured.data)}; each row in a process of its own, in turns.
 
 {report.markdown(report.table(measured.rows), report.notes(measured))}
 ## Where and how
 
-- {_machine(measured)}
-- {", ".join(f"{library} {version}" for library, version in measured.machine["libraries"].items() if version != "-")}
-- {measured.created}{_command(measured)}
+- {in_markdown(str(_machine(measured)))}
+- {in_markdown(", ".join(f"{name} {version}" for name, version in _libraries(measured)))}
+- {in_markdown(measured.created)}{_command(measured)}
 - raw samples in `bench.json`, inputs and hashes of every step in `manifest.json`
 """
 
@@ -64,6 +65,10 @@ def _machine(measured: Benchmark) -> machine.Machine:
     return machine.Machine(**{each.name: measured.machine[each.name] for each in fields(machine.Machine)})
 
 
+def _libraries(measured: Benchmark) -> list[tuple[str, str]]:
+    return [(name, version) for name, version in measured.machine["libraries"].items() if version != "-"]
+
+
 def _command(measured: Benchmark) -> str:
     """What was typed, as a shell takes it."""
-    return f", `{shlex.join(measured.command)}`" if measured.command else ""
+    return f", {code_in_markdown(shlex.join(measured.command))}" if measured.command else ""

@@ -1,5 +1,7 @@
 import csv
 import io
+import json
+import re
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,8 @@ from toolchain import legible
         ("safe\u202egpj.exe", "safe\\u202egpj.exe"),
         ("\udcff", "\\udcff"),
         ("\x9b31m", "\\x9b31m"),
+        ("\x7f", "\\u007f"),
+        *((chr(code), f"\\u{code:04x}") for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)),
     ],
 )
 def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
@@ -37,6 +41,46 @@ def test_nothing_hidden_is_left_and_nothing_plain_is_changed(text: str) -> None:
     assert not any(character in shown for character in "\x00\x1b\n\r\u202e\u2028\ufeff")
     assert len(legible.in_markdown_cell(text).splitlines()) <= 1
     assert "|" not in legible.in_markdown_cell(text).replace("\\|", "")
+
+
+@given(st.text())
+def test_json_is_the_same_json_afterwards(text: str) -> None:
+    assert json.loads(legible.legible(json.dumps({text: text}, indent=1), lines=True)) == {text: text}
+
+
+@given(st.text(st.sampled_from("a\\|`<[]()&#;! \n\u202e")))
+def test_markdown_that_is_obeyed_is_always_escaped(text: str) -> None:
+    """By an odd number of backslashes, of which each pair is one."""
+    for shown, obeyed in ((legible.in_markdown(text), "[`<"), (legible.in_markdown_cell(text), "[`<|")):
+        for place, character in enumerate(shown):
+            before = len(shown[:place]) - len(shown[:place].rstrip("\\"))
+            assert character not in obeyed or before % 2 == 1
+
+
+@given(st.text(st.sampled_from("a` \n<|")))
+def test_a_code_span_ends_at_its_end(text: str) -> None:
+    shown = legible.code_in_markdown(text)
+    fence = re.match("`+", shown)
+    assert fence is not None
+    assert len(shown.splitlines()) == 1
+    if text.strip("`"):
+        assert [run for run in re.findall("`+", shown) if len(run) == len(fence[0])] == [fence[0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("a\\|b", "a\\\\\\|b"),
+        ("![](https://a.b/c.png)", "!\\[](https://a.b/c.png)"),
+        ("<script>", "&lt;script>"),
+        ("&#x202e;", "\\&#x202e;"),
+        ("fish & chips", "fish & chips"),
+        ("\x1b[0m", "\\x1b\\[0m"),
+    ],
+)
+def test_markdown(text: str, shown: str) -> None:
+    assert legible.in_markdown_cell(text) == shown
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])

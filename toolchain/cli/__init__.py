@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import io
 import signal
 import sys
 
@@ -87,7 +88,11 @@ def _run(arguments: list[str] | None) -> int:
         ended = nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        from toolchain.legible import sentence
+
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(sentence(shown.getvalue()), err=True, nl=False)
         return ExitCode.BAD_USAGE
     except (KeyboardInterrupt, click.Abort) as stop:
         if ended_by := next((each for each in (stop, stop.__cause__) if isinstance(each, _Ended)), None):
@@ -124,13 +129,16 @@ def _end_tidily() -> None:
 
 
 def _report(error: BaseException, typed: tuple[str, ...], *, show_traceback: bool) -> int:
+    import traceback
+
     from toolchain.cli import broken_models
     from toolchain.console import print_error
     from toolchain.errors import ExitCode, explain
+    from toolchain.legible import legible
 
     known = explain(error) or broken_models.refused(typed)
     if known is None or show_traceback:
-        sys.excepthook(type(error), error, error.__traceback__)
+        click.echo(legible("".join(traceback.format_exception(error)), lines=True), err=True, nl=False)
     if known is None:
         print_error("This is a fault of nnx, not of your input.", "Report it with the lines above.")
         return ExitCode.BUG

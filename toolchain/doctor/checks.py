@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from exporters.int8 import targets
 from runtimes.registry import PROVIDERS
-from toolchain.doctor.facts import Facts, Need, Trial
+from toolchain.doctor.facts import Facts, Need, Temporary, Trial
 from toolchain.machine.description import BF16_FLAGS
 
 _BUSY_SHARE, _STOLEN_SHARE = 0.1, 0.01
@@ -88,6 +88,7 @@ def _surroundings(facts: Facts) -> Iterator[Check]:
         found = ", ".join(f"{_gib(free)} free in {folder}" for folder, free in facts.free_disk_bytes.items())
         enough = min(facts.free_disk_bytes.values()) >= _LEAST_FREE_BYTES
         yield _judged("disk", enough, found, "Free some space.")
+    yield _temporary(facts.temporary)
     yield _clock(facts)
     if len(here.memory_nodes) > 1:
         found = f"{len(here.memory_nodes)} nodes ({'; '.join(here.memory_nodes)}): threads on two wait for each other"
@@ -109,6 +110,17 @@ def _cores(facts: Facts) -> Check:
         return Check("cores", OK, found)
     mend = f"Keep to --threads {facts.machine.cores}, or raise the container's limit: more threads are stopped in turn."
     return Check("cores", WARN, f"{found}, a control group grants the time of {here.quota:g}", mend)
+
+
+def _temporary(found: Temporary) -> Check:
+    name = "temporary folder"
+    named = f"TMPDIR is {found.named}, where no file can be made: {found.lacks}" if found.lacks else ""
+    if not found.used:
+        return Check(name, MISSING, named or "none can be used", "Set TMPDIR to a folder with space.")
+    if named:
+        mend = "Make it, free some space in it, or set TMPDIR to another folder."
+        return Check(name, WARN, f"{named}; {found.used} is used instead", mend)
+    return Check(name, OK, found.used)
 
 
 def _clock(facts: Facts) -> Check:

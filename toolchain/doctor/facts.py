@@ -19,6 +19,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from exporters import temporary_folder
 from runtimes import registry, torch_compiler
 from toolchain import machine
 from toolchain.machine import conditions
@@ -65,6 +66,15 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Temporary:
+    """The folder for temporary files that is ``used``, "" where none can be; and what ``named`` by TMPDIR lacks."""
+
+    used: str
+    named: str = ""
+    lacks: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """Everything that the checks look at.
 
@@ -76,6 +86,7 @@ class Facts:
     machine: Machine
     conditions: Conditions
     free_disk_bytes: Mapping[str, int]
+    temporary: Temporary
     gpus: Gpus = field(default_factory=Gpus)
     nvidia_on_bus: bool = False
     python_wanted: str = ""
@@ -103,12 +114,14 @@ def read() -> Facts:
     usable = bool(torch_cuda and (gpus.devices or gpus.problem or on_bus))
     trials, ort_cuda = _try_providers()
     wanted, needs = requirements()
+    temporary = _temporary()
     return Facts(
         machine=machine.describe(),
         conditions=here,
         gpus=gpus,
         nvidia_on_bus=on_bus,
-        free_disk_bytes=_free_disk_bytes(),
+        free_disk_bytes=_free_disk_bytes(temporary),
+        temporary=temporary,
         python_wanted=wanted,
         needs=needs,
         installed=_installed(needs),
@@ -171,14 +184,28 @@ def _installed(needs: tuple[Need, ...]) -> dict[str, str]:
     return found
 
 
-def _free_disk_bytes() -> dict[str, int]:
+def _free_disk_bytes(temporary: Temporary) -> dict[str, int]:
     """Of the working folder, which may be deleted by now, and of the temporary one, which may be nowhere."""
+    folders = [temporary.used] if temporary.used else []
+    with contextlib.suppress(OSError):
+        folders.insert(0, os.getcwd())  # noqa: PTH109 - as text
     found = {}
-    for find in (os.getcwd, tempfile.gettempdir):
+    for folder in folders:
         with contextlib.suppress(OSError):
-            folder = find()
             found[folder] = shutil.disk_usage(folder).free
     return found
+
+
+def _temporary() -> Temporary:
+    named, used = temporary_folder.given()
+    lacks = ""
+    if named:
+        try:
+            with tempfile.TemporaryFile(dir=named) as file:
+                file.write(b"x")
+        except OSError as error:
+            lacks = os.strerror(error.errno or 0)
+    return Temporary(used=str(used or ""), named=named, lacks=lacks)
 
 
 def _torch_cuda() -> str:

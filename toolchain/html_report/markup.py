@@ -4,17 +4,19 @@ import re
 
 from markupsafe import Markup, escape
 
+from toolchain.legible import legible as in_plain_text
+
 VOID = frozenset({"meta", "link", "br"})
 
 
 NOTHING = Markup()
-_ILLEGIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML does not allow, which ends the process that draws the charts, and halves of surrogate pairs."""
+_IN_NO_XML = re.compile("[\ufffe\uffff]")
+"""Characters that end the process that draws the charts, and that mean nothing."""
 
 
 def legible(text: str) -> str:
-    """``text`` with a replacement character for each that a page or a drawing cannot hold."""
-    return _ILLEGIBLE.sub("\ufffd", text)
+    """``text`` as on a terminal: what would not be seen but obeyed is named; newlines stay."""
+    return _IN_NO_XML.sub("\ufffd", in_plain_text(text, lines=True))
 
 
 def tag(name: str, *content: str, **attributes: str | int | None) -> Markup:

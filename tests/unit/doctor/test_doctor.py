@@ -19,7 +19,7 @@ from toolchain import machine
 from toolchain.doctor import diagnosis
 from toolchain.doctor import facts as doctor_facts
 from toolchain.doctor.checks import MISSING, OK, WARN, Check, judge
-from toolchain.doctor.facts import Facts, Need, Trial, last_words, parse_need
+from toolchain.doctor.facts import Facts, Need, Temporary, Trial, last_words, parse_need
 from toolchain.doctor.probe import RELU
 from toolchain.errors import NotAvailable
 from toolchain.machine import conditions
@@ -45,6 +45,7 @@ HEALTHY = Facts(
     machine=MACHINE,
     conditions=CONDITIONS,
     free_disk_bytes={"/home/me": 70 * GIB},
+    temporary=Temporary(used="/tmp"),
     python_wanted=">=3.11,<3.14",
     needs=NEEDS,
     installed={"torch": "2.13.0+cpu", "click": "8.1", "onnxruntime": "1.31.1", "pillow": "10.0.0"},
@@ -75,6 +76,7 @@ SICK = replace(
     installed={"click": "8.1.8"},
     wheels={},
     trials={},
+    temporary=Temporary(used="/var/tmp", named="/tmp", lacks="No space left on device"),
 )
 
 
@@ -117,7 +119,7 @@ def test_a_pipe_gets_a_line_a_check() -> None:
     lines = diagnosis.lines(checks)
     assert len(lines) == len(checks) + 2
     assert "✗ missing  onnxruntime" in "\n".join(lines)
-    assert lines[-1] == "15 checks: 2 missing, 8 warnings."
+    assert lines[-1] == "16 checks: 2 missing, 9 warnings."
 
 
 @given(st.integers(60, 200))
@@ -156,6 +158,11 @@ def test_a_terminal_breaks_lines_between_words(width: int) -> None:
         (of_conditions(busy=0.11), "load", WARN, "11%", "Stop"),
         (of_conditions(stolen=0.02), "steal", WARN, "2%", "not shared"),
         (replace(HEALTHY, free_disk_bytes={"/a": 9 * GIB, "/b": GIB}), "disk", WARN, "1.0 GiB free in /b", "Free"),
+        (replace(HEALTHY, temporary=Temporary(used="")), "temporary folder", MISSING, "none can be used", "Set TMPDIR"),
+        (
+            replace(HEALTHY, temporary=Temporary(used="/tmp", named="/gone", lacks="No such file or directory")),
+            "temporary folder", WARN, "TMPDIR is /gone, where no file can be made: No such", "Make it",
+        ),
         (replace(HEALTHY, compiler_lacks={"cpu": "no g++"}), "torch.compile cpu", WARN, "no g++", "apt-get install"),
         (replace(HEALTHY, python_wanted=""), "libraries", WARN, "not installed", "pip install -e"),
         (NOT_INSTALLED, "torch", MISSING, "not installed", "pip install 'torch'"),
