@@ -14,7 +14,7 @@ BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 
-.PHONY: demo test slow hard published check check-pythons format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard published check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -57,6 +57,9 @@ sbom: $(INSTALLED)  ## what .venv holds, as CycloneDX, into build/sbom.json
 
 check-pythons: $(INSTALLED)  ## the quick tests on each Python that is claimed and at hand, and on the newest libraries
 	$(BIN)/python .ci/check_pythons.py
+
+readme-install: $(INSTALLED)  ## the README's install lines in a fresh environment of each Python that is claimed and at hand
+	$(BIN)/python .ci/readme_install.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

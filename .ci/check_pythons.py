@@ -58,10 +58,10 @@ def _answers(python: str | Path, version: str) -> bool:
     return ended.returncode == 0 and ended.stdout.strip() == version
 
 
-def requirements() -> list[str]:
-    """What nnx and its tests want, but for PyTorch."""
+def requirements(extras: tuple[str, ...] = EXTRAS) -> list[str]:
+    """What nnx and its tests want, or nnx with other ``extras``, but for PyTorch."""
     optional = _PROJECT["optional-dependencies"]
-    wanted = [*_PROJECT["dependencies"], *(each for extra in EXTRAS for each in optional[extra])]
+    wanted = [*_PROJECT["dependencies"], *(each for extra in extras for each in optional[extra])]
     return [each for each in wanted if not re.match(r"torch\b", each)]
 
 

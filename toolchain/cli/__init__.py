@@ -81,13 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
-    from toolchain.errors import ExitCode
-
     typed = ("nnx", *(sys.argv[1:] if arguments is None else arguments))  # results say by what they were made
     try:
         ended = nnx.main(arguments, prog_name="nnx", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.ClickException as error:
+        from toolchain.errors import ExitCode
         from toolchain.legible import sentence
 
         shown = io.StringIO()
@@ -97,16 +96,15 @@ def _run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort) as stop:
         if ended_by := next((each for each in (stop, stop.__cause__) if isinstance(each, _Ended)), None):
             return 128 + ended_by.number
-        click.echo(
-            "\nnnx: interrupted; what was written is kept.",
-            err=True,
-        )
+        from toolchain.errors import ExitCode
+
+        click.echo("\nnnx: interrupted; what was written is kept.", err=True)
         return ExitCode.INTERRUPTED
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - the edge, and a panic in a library written in Rust is no Exception
         return _report(error, typed, show_traceback="--traceback" in typed)
-    return int(ended or ExitCode.DONE)  # click returns the code of its Exit, and our commands nothing
+    return int(ended or 0)  # click returns the code of its Exit, and our commands nothing
 
 
 class _Ended(KeyboardInterrupt):

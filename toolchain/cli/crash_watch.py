@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -91,6 +90,8 @@ def exit_code(status: int, context: click.Context, *, peak: int = 0, there_are: 
 
 def tidy_up(context: click.Context) -> None:
     """Remove the half-written files of a child that could not do it itself."""
+    from pathlib import Path  # here: every command, --help too, loads this file
+
     from exporters.atomic_file import remove_leftovers
 
     named = [value for value in context.params.values() if isinstance(value, Path)]

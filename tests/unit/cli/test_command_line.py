@@ -17,6 +17,14 @@ def test_help_loads_neither_torch_nor_onnxruntime(tmp_path: Path) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "click" in loaded
     assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "scipy", "rich", "jsonschema"}
+    ours = {name for name in loaded if name.partition(".")[0] in ("toolchain", "exporters", "runtimes")}
+    assert ours <= {
+        "toolchain",
+        "toolchain.cli",
+        "toolchain.cli.crash_watch",
+        "toolchain.streams",
+        "toolchain.__main__",
+    }
 
 
 @pytest.mark.parametrize("module", ["toolchain.html_report.gather", "toolchain.bench.compare_table"])
