@@ -42,13 +42,22 @@ def tried(version: str) -> Outcome:
         torch, why = torch_to_take(Path(folder) / "bin" / "python", PINNED, cuda=False)
         asked = ["nnx --version", *(["nnx doctor"] if torch else [])]
         for line in [*(lines() if torch else without_torch()), *asked]:
-            ended = subprocess.run(
-                ["sh", "-c", line], cwd=ROOT, env=_inside(Path(folder)), capture_output=True, text=True, check=False
-            )
+            ended = _typed(line, Path(folder))
             if ended.returncode:
                 return Outcome(version, f"FAILED: {line}\n{ended.stdout}{ended.stderr}", failed=True)
     seconds = time.monotonic() - started
     return Outcome(version, "; ".join(filter(None, [f"installed and started in {seconds:.0f} s", why])))
+
+
+def _typed(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Twice where it fails: pip goes on after no connection that breaks in the middle of a file."""
+    for last in (False, True):
+        ended = subprocess.run(
+            ["sh", "-c", line], cwd=ROOT, env=_inside(folder), capture_output=True, text=True, check=False
+        )
+        if last or not ended.returncode:
+            return ended
+    raise AssertionError("the last try returns")
 
 
 def _inside(folder: Path) -> dict[str, str]:
