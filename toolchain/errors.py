@@ -103,14 +103,14 @@ def explain(error: BaseException) -> tuple[str, str, ExitCode] | None:
     """What happened, what to do, and the exit code; None for an error that is not a user's to fix, that is, a bug."""
     if isinstance(error, (NnxError, exporting.ExporterError, running.RuntimesError)):
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-        wants_memory = code is not ExitCode.NOT_AVAILABLE and any(_wants_memory(each) for each in _causes(error))
+        wants_memory = code is not ExitCode.NOT_AVAILABLE and any(_wants_memory(each) for each in causes(error))
         return _NOT_ENOUGH if wants_memory else (error.what, error.do, code)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         install = f"pip install 'nnx-toolchain[{_EXTRAS[error.name]}]'"
         return f"This needs {error.name}, which is not installed.", f"{install}.", ExitCode.NOT_AVAILABLE
     if isinstance(error, OSError):
         return _explain_system(error)
-    if any(_wants_memory(each) for each in (error, *_causes(error))):
+    if any(_wants_memory(each) for each in (error, *causes(error))):
         return _NOT_ENOUGH
     if isinstance(error, RecursionError):
         return "Something in the input is nested too deeply.", "Make it flatter.", ExitCode.BAD_USAGE
@@ -132,26 +132,14 @@ def _wants_memory(error: BaseException) -> bool:
     """Whether a library did not get the memory that it asked for, which each says in its own way."""
     if isinstance(error, (MemoryError, OSError)):
         return isinstance(error, MemoryError) or error.errno == errno.ENOMEM
-    if (
-        type(error).__name__ == "EncodeError"
-    ):  # protobuf that writes says no more; a message above 2 GB is written apart
-        return _memory_is_limited()
     return any(said in str(error)[:4_000] for said in _NO_MEMORY)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """What an error was raised from, and so on: a boundary says what it was about, its cause why."""
     while (cause := error.__cause__) is not None:
         yield cause
         error = cause
-
-
-def _memory_is_limited() -> bool:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return False
-    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
 def _explain_system(error: OSError) -> tuple[str, str, ExitCode] | None:

@@ -98,6 +98,32 @@ def test_a_sick_machine_and_bad_input_have_codes_of_their_own(error: Exception, 
     assert known[2] is code
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        MemoryError(),
+        ValueError("Error parsing message with type 'onnx.ModelProto': Arena alloc failed"),
+        RuntimeError("std::bad_alloc"),
+        ImportError("libtorch_cpu.so: cannot map zero-fill pages"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize("boundary", [own.BadUsage, exporting.BadModelFile, ValueError])
+def test_want_of_memory_is_told_whatever_a_boundary_made_of_it(cause: Exception, boundary: type[Exception]) -> None:
+    error = boundary("m.onnx is no model", "Export it.") if boundary is not ValueError else ValueError("other")
+    error.__cause__ = cause
+    known = explain(error)
+    assert known is not None
+    assert known[0] == "There is not enough memory."
+    assert known[2] is ExitCode.NOT_AVAILABLE
+
+
+def test_what_is_not_of_memory_keeps_its_sentence() -> None:
+    error = own.BadUsage("m.onnx is no model.", "Export it.")
+    error.__cause__ = OSError(errno.EACCES, "Permission denied", "m.onnx")
+    assert explain(error) == ("m.onnx is no model.", "Export it.", ExitCode.BAD_USAGE)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EBADF, "Bad file descriptor"), OSError("x"), RuntimeError("x")])
 def test_what_nobody_can_mend_is_a_fault_of_ours(error: Exception) -> None:
     assert explain(error) is None

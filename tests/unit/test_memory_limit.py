@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf.message import EncodeError
 
 from tests.unit.test_control_groups import linux
 from toolchain.machine import memory_limit
@@ -84,3 +85,13 @@ def test_a_child_has_the_limits_that_were_there_before(monkeypatch: pytest.Monke
                 assert resource.prlimit(child.pid, resource.RLIMIT_DATA) == UNLIMITED
         finally:
             child.kill()
+
+
+@pytest.mark.parametrize(("left", "raised"), [(2**20, MemoryError), (2**32, EncodeError)])
+def test_what_protobuf_did_not_get_is_memory_where_there_is_none(
+    left: int, raised: type[Exception], monkeypatch: pytest.MonkeyPatch, limits: list[tuple[int, int]]
+) -> None:
+    """The message alone does not tell; where there is room for any it is another failure."""
+    monkeypatch.setattr(memory_limit, "bytes_there_are", lambda: 1024 * _own() + left)
+    with pytest.raises(raised), memory_limit.held():
+        raise EncodeError("Failed to serialize proto")

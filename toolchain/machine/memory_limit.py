@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporters.control_groups import PROC, SYS, text
+from toolchain.errors import causes
 from toolchain.machine.conditions import free_memory_bytes
 
 try:
@@ -16,6 +17,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+_LARGEST_MESSAGE = 2**31
 _given: tuple[int, int] | None = None
 """The limits that the process was started with, while it has one of ours."""
 
@@ -48,17 +50,33 @@ def set_now() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Have the limit in this block: it may ask for what there is when it begins."""
+    """Have the limit in this block: it may ask for what there is when it begins.
+
+    Raises MemoryError for what protobuf did not get to write a message: it says that it failed, and no more.
+    """
     global _given
     before = None if resource is None else resource.getrlimit(resource.RLIMIT_DATA)
     given = _given
     set_now()
     try:
         yield
+    except Exception as error:
+        if _is_full() and any(type(each).__name__ == "EncodeError" for each in (error, *causes(error))):
+            raise MemoryError("protobuf got none to write a message") from error
+        raise
     finally:
         if before is not None:
             resource.setrlimit(resource.RLIMIT_DATA, before)
         _given = given
+
+
+def _is_full() -> bool:
+    """Whether less is left than the largest message takes."""
+    own = _kilobytes("VmData", PROC / "self/status")
+    if resource is None or own is None:
+        return False
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return bool(limit != resource.RLIM_INFINITY and limit - 1024 * own < _LARGEST_MESSAGE)
 
 
 def lift_from(child: int) -> None:
