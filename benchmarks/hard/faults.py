@@ -34,7 +34,10 @@ COMMANDS = {
 _EVENTS = frozenset(
     {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree"}
 )
-_CODES = {"ENOSPC": {3}, "EIO": {3}, "SIGINT": {130}, "SIGTERM": {128 + signal.SIGTERM}, "SIGKILL": {-signal.SIGKILL}}
+_CODES = {
+    "ENOSPC": {3}, "EIO": {3}, "SIGINT": {130}, "SIGTERM": {128 + signal.SIGTERM},
+    "SIGKILL": {-signal.SIGKILL, 3},  # 3 where a parent is left to tell of it
+}  # fmt: skip
 _OLD = b"the file that was there before"
 _SECONDS = 60.0
 
