@@ -86,3 +86,18 @@ def test_a_signal_ends_both_once(number: int, tmp_path: Path) -> None:
     running.communicate(timeout=60)
     assert running.returncode == (130 if number == signal.SIGINT else 128 + number)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_no_child_outlives_a_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(WAITS)
+    running = start_nnx("export", "net.py:make", cwd=tmp_path)
+    while not (tmp_path / "there").exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    (child,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    running.kill()
+    running.communicate(timeout=60)
+    end = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)

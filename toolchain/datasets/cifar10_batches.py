@@ -23,11 +23,15 @@ _ALLOWED = {
 }
 
 
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+"""What makes an array of a pickle: numpy 2 has it in another module than numpy 1."""
+
+
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} has no place in a batch of images")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return _RECONSTRUCT if name == "_reconstruct" else super().find_class(module, name)
 
 
 def read(folder: Path, names: Sequence[str]) -> Split:
