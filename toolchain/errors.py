@@ -132,12 +132,18 @@ def _wants_memory(error: BaseException) -> bool:
     """Whether a library did not get the memory that it asked for, which each says in its own way."""
     if isinstance(error, (MemoryError, OSError)):
         return isinstance(error, MemoryError) or error.errno == errno.ENOMEM
-    return any(said in str(error)[:4_000] for said in _NO_MEMORY)
+    try:
+        told = str(error)[:4_000]
+    except Exception:  # noqa: BLE001 - a user's class, whose text raises in its turn
+        return False
+    return any(said in told for said in _NO_MEMORY)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """What an error was raised from, and so on: a boundary says what it was about, its cause why."""
-    while (cause := error.__cause__) is not None:
+    seen = {id(error)}
+    while (cause := error.__cause__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
         yield cause
         error = cause
 

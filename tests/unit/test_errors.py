@@ -118,6 +118,17 @@ def test_want_of_memory_is_told_whatever_a_boundary_made_of_it(cause: Exception,
     assert known[2] is ExitCode.NOT_AVAILABLE
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_a_cause_may_be_mute_and_lead_back_to_itself() -> None:
+    error, mute = own.BadUsage("It raised Mute.", "Mend it."), Mute()
+    error.__cause__, mute.__cause__ = mute, error
+    assert explain(error) == ("It raised Mute.", "Mend it.", ExitCode.BAD_USAGE)
+
+
 def test_what_is_not_of_memory_keeps_its_sentence() -> None:
     error = own.BadUsage("m.onnx is no model.", "Export it.")
     error.__cause__ = OSError(errno.EACCES, "Permission denied", "m.onnx")
