@@ -5,7 +5,7 @@ there is, by the rules of ONNX Runtime 1.31, before memory is taken for it.
 """
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +44,26 @@ def pieces(model: onnx.ModelProto, path: Path) -> list[Piece]:
     folder and that of the file which ``path`` links to; an offset or length that is no number, lies outside the file
     or does not fit the tensor's shape.
     """
-    outside = (tensor for tensor in all_tensors(model) if tensor.data_location == TensorProto.EXTERNAL)
-    sizes: dict[str, int] = {}
     found = []
-    for tensor in outside:
-        try:
-            found.append(_piece(tensor, path, sizes))
-        except ValueError as error:
-            raise unreadable(path, f"of '{tensor.name}', {error}") from error
-        except OSError as error:
-            raise unreadable(path, f"of '{tensor.name}', {error.strerror or error}") from error
+    for piece in pieces_or_faults(model, path):
+        if isinstance(piece, BadModelFile):
+            raise piece
+        found.append(piece)
     return found
+
+
+def pieces_or_faults(model: onnx.ModelProto, path: Path) -> Iterator[Piece | BadModelFile]:
+    """As :func:`pieces`, but what it would raise takes the place of the piece."""
+    sizes: dict[str, int] = {}
+    for tensor in all_tensors(model):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        try:
+            yield _piece(tensor, path, sizes)
+        except ValueError as error:
+            yield unreadable(path, f"of '{tensor.name}', {error}")
+        except OSError as error:
+            yield unreadable(path, f"of '{tensor.name}', {error.strerror or error}")
 
 
 def read(model: onnx.ModelProto, path: Path, *, stubs: bool = True) -> None:

@@ -3,6 +3,8 @@
 A mask of -inf, or NaN as a marker, is no weight: what is added, compared or selected stays as it is.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -26,13 +28,19 @@ _CHUNK = 1 << 20
 
 def require_finite(model: onnx.ModelProto, source: object) -> None:
     """Raise BadModelFile when a weight in ``model``, which errors call ``source``, is not finite."""
+    for fault in not_finite(model, source):
+        raise fault
+
+
+def not_finite(model: onnx.ModelProto, source: object) -> Iterator[BadModelFile]:
+    """An error, which calls ``model`` ``source``, for each weight that is not finite; those beside it are left out."""
     graphs = list(skeleton.graphs_of(model.graph))
     readers: dict[str, set[str]] = {}
     for node in (node for graph in graphs for node in graph.node):
         for name in node.input:
             readers.setdefault(name, set()).add(node.op_type)
     for tensor in (tensor for graph in graphs for tensor in graph.initializer):
-        if tensor.data_type not in _FLOATS:
+        if tensor.data_type not in _FLOATS or tensor.data_location == TensorProto.EXTERNAL:
             continue
         nans, infinities = _not_finite(tensor)
         operators = readers.get(tensor.name, set())
@@ -40,7 +48,7 @@ def require_finite(model: onnx.ModelProto, source: object) -> None:
         bad = (nans if many and operators - _SELECTING else 0) + (infinities if operators & _WEIGHED else 0)
         if bad:
             values = "a value that is" if bad == 1 else f"{bad:,} values that are"
-            raise BadModelFile(
+            yield BadModelFile(
                 f"The weight '{tensor.name}' in {source} has {values} NaN or infinite.",
                 "Give a model whose weights are numbers: the training of this one may have diverged.",
             )

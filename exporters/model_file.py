@@ -52,6 +52,11 @@ class ModelFile:
         return str(self.path)
 
     @property
+    def graph(self) -> onnx.ModelProto:
+        """The model, weights that lie beside it not necessarily read: to be read, not to be changed."""
+        return self._read()
+
+    @property
     def proto(self) -> onnx.ModelProto:
         """The model with all its weights, by :func:`large_weights.array_of`: to be read, not to be changed."""
         graph = self._read()
@@ -165,11 +170,11 @@ class ModelFile:
     def inputs(self) -> tuple[Value, ...]:
         """Weights that are listed as inputs apart."""
         names = set(onnx_file.interface_of(self._read())[0])
-        return tuple(_value(value) for value in self._read().graph.input if value.name in names)
+        return tuple(value_of(value) for value in self._read().graph.input if value.name in names)
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:
-        return tuple(_value(value) for value in self._read().graph.output)
+        return tuple(value_of(value) for value in self._read().graph.output)
 
     @cached_property
     def batch_axes(self) -> BatchAxes:
@@ -187,7 +192,8 @@ class ModelFile:
         return provenance.read(self._read())
 
 
-def _value(value: onnx.ValueInfoProto) -> Value:
+def value_of(value: onnx.ValueInfoProto) -> Value:
+    """An input or output as the graph states it."""
     tensor = value.type.tensor_type
     shape = tuple(
         axis.dim_value if axis.dim_value >= 0 and axis.HasField("dim_value") else axis.dim_param or "?"

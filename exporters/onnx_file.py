@@ -13,7 +13,7 @@ from onnx import TensorProto
 from exporters import endless_loops, external_data, large_weights, norms, skeleton
 from exporters.atomic_file import staged, unlock
 from exporters.errors import BadModelFile, BadOption, WrongResult
-from exporters.tensors import all_tensors, require_whole
+from exporters.tensors import all_tensors, damaged
 
 LARGEST_FILE = 2**31 - 1
 """What protobuf, and so one file, holds."""
@@ -32,6 +32,17 @@ def read(path: Path) -> onnx.ModelProto:
     Raises BadModelFile when ``path`` is missing, no regular file, truncated, not ONNX, or holds what no reader could
     take: constants that are not as large as their shape says, types that do not exist, names that are no text.
     """
+    model = parsed(path)
+    for fault in damages(model, path):
+        raise fault
+    return model
+
+
+def parsed(path: Path) -> onnx.ModelProto:
+    """What a file holds, as :func:`read` gives it, with its :func:`damages`.
+
+    Raises BadModelFile when ``path`` is missing, no regular file, truncated or not ONNX.
+    """
     try:
         size = _size_of(path)
         model = onnx.load(path, format="protobuf", load_external_data=False)
@@ -49,11 +60,18 @@ def read(path: Path) -> onnx.ModelProto:
         raise BadModelFile(f"{path} is damaged: it holds a name or text that is not UTF-8.", "Copy or export it again.")
     if not (model.graph.node or model.graph.output) or not model.opset_import:
         raise BadModelFile(f"{path} holds no ONNX graph.", "Copy or export it again.")
-    require_whole(model, path)
-    _require_types(model, path)
-    _require_makers(model, path)
-    endless_loops.refuse(model, path)
     return model
+
+
+def damages(model: onnx.ModelProto, path: Path) -> Iterator[BadModelFile]:
+    """An error for each thing in ``model``, read from ``path``, that no reader could take."""
+    yield from damaged(model, path)
+    yield from _unknown_types(model, path)
+    yield from _made_wrongly(model, path)
+    try:
+        endless_loops.refuse(model, path)
+    except BadModelFile as endless:
+        yield endless
 
 
 def _size_of(path: Path) -> int:
@@ -96,25 +114,25 @@ def _texts(model: onnx.ModelProto) -> Iterator[str]:
             yield from (place.key, place.value)
 
 
-def _require_types(model: onnx.ModelProto, path: Path) -> None:
+def _unknown_types(model: onnx.ModelProto, path: Path) -> Iterator[BadModelFile]:
     for graph in graphs_of(model):
         for value in (*graph.input, *graph.output, *graph.value_info):
             if (number := value.type.tensor_type.elem_type) not in TensorProto.DataType.values():
-                raise BadModelFile(
+                yield BadModelFile(
                     f"{path} is damaged: the type {number} of '{value.name}' does not exist.",
                     "Copy or export it again.",
                 )
 
 
-def _require_makers(model: onnx.ModelProto, path: Path) -> None:
+def _made_wrongly(model: onnx.ModelProto, path: Path) -> Iterator[BadModelFile]:
     """Each node makes something, and each tensor of a graph is made by one node."""
     for graph in graphs_of(model):
         if any(not node.op_type or not any(node.output) for node in graph.node):
-            raise BadModelFile(f"{path} is damaged: a node has no operator or no output.", "Export it again.")
+            yield BadModelFile(f"{path} is damaged: a node has no operator or no output.", "Export it again.")
         seen: set[str] = set()
         for name in (name for node in graph.node for name in node.output if name):
             if name in seen:
-                raise BadModelFile(f"In {path} two nodes make the tensor '{name}'.", "Export it again.")
+                yield BadModelFile(f"In {path} two nodes make the tensor '{name}'.", "Export it again.")
             seen.add(name)
 
 

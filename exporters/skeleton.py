@@ -15,7 +15,8 @@ from exporters.tensors import elements_of
 
 SMALL = 1024
 """Elements: constants that hold shapes, axes, scales and the like are read by shape inference."""
-_FOREIGN = "onnxruntime.in.onnx"
+FOREIGN = "onnxruntime.in.onnx"
+"""The domain that operators have here which ONNX Runtime keeps in ONNX's."""
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -110,9 +111,9 @@ def _rename_foreign(model: onnx.ModelProto) -> None:
     for graph in graphs_of(model.graph):
         for node in graph.node:
             if not node.domain and not operators.is_onnx(node, opsets) and operators.definition(node, opsets):
-                node.domain = _FOREIGN
-    if not any(entry.domain == _FOREIGN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(_FOREIGN, 1))
+                node.domain = FOREIGN
+    if not any(entry.domain == FOREIGN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(FOREIGN, 1))
 
 
 def _is_large(tensor: TensorProto) -> bool:

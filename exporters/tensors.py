@@ -77,16 +77,17 @@ def raw_bytes(tensor: TensorProto) -> bytes:
     )
 
 
-def require_whole(model: onnx.ModelProto, source: object) -> None:
-    """Raise BadModelFile, which calls the model ``source``, where a constant holds other than its dims and type say."""
+def damaged(model: onnx.ModelProto, source: object) -> Iterator[BadModelFile]:
+    """An error, which calls the model ``source``, for each constant that holds other than its dims and type say."""
     for tensor in all_tensors(model):
         try:
-            if why := _misfit(tensor):
-                raise ValueError(why)
+            why = _misfit(tensor)
         except ValueError as error:
-            raise BadModelFile(
-                f"The constant '{tensor.name}' in {source} is damaged: {error}.", "Copy or export the model again."
-            ) from error
+            why = str(error)
+        if why:
+            yield BadModelFile(
+                f"The constant '{tensor.name}' in {source} is damaged: {why}.", "Copy or export the model again."
+            )
 
 
 def _misfit(tensor: TensorProto) -> str | None:

@@ -24,11 +24,9 @@ class OptimizedGraph:
     """The saved graph at ``path``, whose nodes are handed out in the order in which they run."""
 
     def __init__(self, path: Path) -> None:
-        graph = onnx.load(path, load_external_data=False).graph
-        constants = {tensor.name for tensor in graph.initializer}
         self._left: defaultdict[tuple[str, str], deque[GraphNode]] = defaultdict(deque)
-        for node in graph.node:
-            self._left[node.name, node.op_type].append(_read(node, constants))
+        for node in nodes_in(path):
+            self._left[node.name, node.op_type].append(node)
 
     def take(self, name: str, op_type: str) -> GraphNode | None:
         """The next node that the profile calls ``name``, None where there is none.
@@ -37,6 +35,13 @@ class OptimizedGraph:
         """
         left = self._left[name, op_type] or self._left["", op_type]
         return left.popleft() if left else None
+
+
+def nodes_in(path: Path) -> list[GraphNode]:
+    """Those of the saved graph at ``path``, in the order in which they run."""
+    graph = onnx.load(path, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    return [_read(node, constants) for node in graph.node]
 
 
 def with_names(path: Path, folder: Path) -> Path:

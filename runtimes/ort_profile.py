@@ -101,6 +101,34 @@ def time_shares(
     return with_shares(list(_times(events, graph, WARM_UP_RUNS + runs)))
 
 
+def left_over(path: Path) -> list[Unfused]:
+    """:func:`unfused` of ``path`` as the CPU provider would run it, told by its optimized graph without a run.
+
+    Raises NotLoadable.
+    """
+    from runtimes.optimized_graph import nodes_in
+
+    settings = chosen_settings(path, CPU, None)
+    with tempfile.TemporaryDirectory(prefix="nnx-optimized-") as name:
+        session_options = settings.options(threads=1)
+        _save_optimized(session_options, Path(name) / "optimized.onnx")
+        start(path, session_options, settings=settings)
+        nodes = nodes_in(Path(name) / "optimized.onnx")
+    return unfused(
+        [
+            NodeTime(
+                name=node.name, op_type=node.op_type, provider=CPU, mean_us=0.0, share=0.0, inputs=node.inputs,
+                constants=node.constants, outputs=node.outputs, precision="int8" if _is_int8(node.op_type) else "fp32",
+            )
+            for node in nodes
+        ]
+    )  # fmt: skip
+
+
+def _is_int8(op_type: str) -> bool:
+    return op_type in _INT8_KERNELS or op_type.startswith("QLinear")
+
+
 def unfused(nodes: Sequence[NodeTime]) -> list[Unfused]:
     """The nodes of a QDQ model's profile that the int8 kernels left over, the slowest first.
 
@@ -211,9 +239,7 @@ def _precision(name: str, arguments: Mapping[str, Any], node: "GraphNode | None"
         return ""
     if op_type == "MatMulNBits":
         return f"int{node.bits or 4}" if node else "intN"
-    if op_type not in CONVERSIONS and (
-        op_type in _INT8_KERNELS or op_type.startswith("QLinear") or {"int8", "uint8"} & set(read)
-    ):
+    if op_type not in CONVERSIONS and (_is_int8(op_type) or {"int8", "uint8"} & set(read)):
         return "int8"
     kind = next((kind for kind in (*made, *read) if kind in _FLOATS), made[0] if made else "")
     return _FLOATS.get(kind, kind)

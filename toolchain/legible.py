@@ -1,6 +1,7 @@
 """Text from files, as it may be shown: nothing in it moves a cursor, ends a cell, or starts a formula."""
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 # control characters, what turns the direction of text, invisible ones, separators of lines, and lone surrogates
@@ -74,3 +75,14 @@ def _is_number(text: str) -> bool:
 def shapes_in_words(shapes: Mapping[str, Sequence[int]]) -> str:
     """``x 8x3x64x64, flag scalar``."""
     return ", ".join(f"{cell(name)} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())
+
+
+def hanging(start: str, texts: Sequence[str], width: int) -> list[str]:
+    """``texts`` one below the other, each in lines of at most ``width`` that begin under the end of ``start``."""
+    indent = " " * len(start)
+    folded = [
+        line
+        for text in texts
+        for line in textwrap.wrap(text, max(width - len(start), 20), break_long_words=False, break_on_hyphens=False)
+    ]
+    return [(start if index == 0 else indent) + line for index, line in enumerate(folded)]

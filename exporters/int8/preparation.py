@@ -7,7 +7,6 @@ from pathlib import Path
 import onnx
 import onnxruntime
 from onnx import TensorProto
-from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from exporters import cleaning, external_data, large_weights, onnx_file, skeleton
 from exporters.calibration import activations
@@ -15,6 +14,7 @@ from exporters.errors import BadModelFile, NotApplicable, NotConvertible
 from exporters.int8 import products
 from exporters.library_output import quiet
 from exporters.model_file import ModelFile
+from exporters.symbolic_shapes import with_symbolic_shapes as _with_symbolic_shapes
 from exporters.tensors import require_fp32
 
 _ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
@@ -117,20 +117,6 @@ def preprocess(given: Path, ready: Path) -> None:
 def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
     skeleton.take_shapes(model.graph, _with_symbolic_shapes(skeleton.skeleton(model)).graph)
     return model
-
-
-def _with_symbolic_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with the shapes that follow from its dynamic axes; as it is where an operator is not known.
-
-    ``SymbolicShapeInference.infer_shapes`` does the same, but leaves a file in the working folder when it gives up.
-    """
-    inference = SymbolicShapeInference(int_max=2**31 - 1, auto_merge=False, guess_output_rank=False, verbose=0)
-    inference._preprocess(model)
-    complete = True
-    while inference.run_:
-        complete = inference._infer_impl()
-    inference._update_output_from_vi()
-    return inference.out_mp_ if complete else model
 
 
 def successors(source: onnx.GraphProto, ready: onnx.GraphProto, names: Collection[str]) -> set[str]:

@@ -20,7 +20,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("pipeline",),
         ("run_report", "html_report"),
         ("steps",),
-        ("conversion", "ablation", "doctor"),
+        ("conversion", "ablation", "doctor", "inspection"),
         ("bench", "layers"),
         ("training", "inputs"),
         ("recipe",),
@@ -45,7 +45,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("external_data", "element_types"),
         ("large_weights",),
         ("tensors",),
-        ("atomic_file", "temporary_folder", "processors", "norms", "operators"),
+        ("atomic_file", "temporary_folder", "processors", "norms", "operators", "symbolic_shapes"),
         ("errors", "control_groups", "file_lock"),
     ),
 }

@@ -34,6 +34,13 @@ def as_json(function: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
+def fixed_lengths(function: Command) -> Command:
+    return click.option(
+        "--fix", "lengths", type=types.Length(), multiple=True,
+        help="The length of an open axis, by its name or as INPUT:NUMBER; may be repeated.  [default: what fits]",
+    )(function)  # fmt: skip
+
+
 def opset(function: Command) -> Command:
     return click.option("--opset", type=types.OPSET, default=20, show_default=True, help="ONNX operator set.")(function)
 

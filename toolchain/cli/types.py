@@ -77,6 +77,20 @@ class NumberList(click.ParamType):  # type: ignore[type-arg]  # not subscriptabl
         return numbers
 
 
+class Length(click.ParamType):  # type: ignore[type-arg]
+    """``batch=1``: an open axis by its name, or ``x:0``, and a length for it."""
+
+    name = "AXIS=N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        axis, _, length = str(value).rpartition("=")
+        if not axis or not length.isascii() or not length.isdigit() or not 0 < int(length) < 2**31:
+            self.fail(f"'{value}' is not something like batch=1.", param, ctx)
+        return axis, int(length)
+
+
 class Points(click.ParamType):  # type: ignore[type-arg]
     """Percentage points from 0 to 100, given as a share."""
 

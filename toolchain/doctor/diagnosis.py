@@ -1,7 +1,6 @@
 """``nnx doctor``: what is here, what could be better, what is missing; as lines and as JSON."""
 
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -9,6 +8,7 @@ from toolchain import __version__
 from toolchain.doctor import facts
 from toolchain.doctor.checks import MISSING, OK, WARN, Check, judge
 from toolchain.errors import NotAvailable
+from toolchain.legible import hanging
 
 SCHEMA_VERSION = 1
 GLYPHS = {OK: "✓", WARN: "!", MISSING: "✗"}
@@ -49,7 +49,7 @@ def lines(checks: Sequence[Check], width: int | None = None) -> list[str]:
         if width is None:
             drawn.append(start + " ".join([check.found, *mend]))
         else:
-            drawn += _broken(start, [check.found, *mend], width)
+            drawn += hanging(start, [check.found, *mend], width)
     return [*drawn, "", summary(checks)]
 
 
@@ -59,14 +59,3 @@ def summary(checks: Sequence[Check]) -> str:
     missing = sum(check.status == MISSING for check in checks)
     warned = f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else "no warning"
     return f"{len(checks)} checks: {f'{missing} missing' if missing else 'nothing is missing'}, {warned}."
-
-
-def _broken(start: str, texts: Sequence[str], width: int) -> list[str]:
-    """``texts`` one below the other, each in lines of at most ``width`` that begin under the end of ``start``."""
-    indent = " " * len(start)
-    folded = [
-        line
-        for text in texts
-        for line in textwrap.wrap(text, max(width - len(start), 20), break_long_words=False, break_on_hyphens=False)
-    ]
-    return [(start if index == 0 else indent) + line for index, line in enumerate(folded)]

@@ -27,7 +27,7 @@ def with_taps(wiring: Wiring, layers: Sequence[Layer]) -> onnx.ModelProto:
     """
     model = tapped(wiring, [])
     for index, layer in enumerate(layers):
-        nodes, output = _tap(wiring, layer, prefix=f"tap{index}/", rename=str)
+        nodes, output = tap(layer.output, layer.dtype, _quantizer(wiring, layer), prefix=f"tap{index}/")
         model.graph.node.extend(nodes)
         model.graph.output.append(onnx.ValueInfoProto(name=output))
     return model
@@ -70,18 +70,26 @@ def cut_apart(
             node.input[:] = [rename(name) for name in node.input]
             node.output[:] = [name and prefix + name for name in node.output]
             graph.node.append(node)
-        nodes, output = _tap(wiring, layer, prefix=prefix, rename=rename)
+        nodes, output = tap(layer.output, layer.dtype, _quantizer(wiring, layer), prefix=prefix, rename=rename)
         graph.node.extend(nodes)
         graph.output.append(onnx.ValueInfoProto(name=output))
     graph.initializer.extend(tensor for name, tensor in wiring.constants.items() if name in used)
     return model
 
 
-def _tap(wiring: Wiring, layer: Layer, *, prefix: str, rename: _Rename) -> tuple[list[onnx.NodeProto], str]:
-    """(Nodes that make an fp32 output of a layer's result, its name)."""
-    nodes, output = [], rename(layer.output)
-    if layer.quantizer is not None:
-        quantizer = wiring.nodes[layer.quantizer]
+def _quantizer(wiring: Wiring, layer: Layer) -> onnx.NodeProto | None:
+    return None if layer.quantizer is None else wiring.nodes[layer.quantizer]
+
+
+def tap(
+    tensor: str, dtype: str, quantizer: onnx.NodeProto | None, *, prefix: str, rename: _Rename = str
+) -> tuple[list[onnx.NodeProto], str]:
+    """(Nodes that make an fp32 output of ``tensor``, rounded as ``quantizer`` rounds it where there is one; its name).
+
+    ``dtype`` is the tensor's, as :data:`FLOAT_TYPES` has it; anything else than float32 is cast.
+    """
+    nodes, output = [], rename(tensor)
+    if quantizer is not None:
         kept = {each.name: helper.get_attribute_value(each) for each in quantizer.attribute}
         nodes.append(
             helper.make_node(
@@ -92,7 +100,7 @@ def _tap(wiring: Wiring, layer: Layer, *, prefix: str, rename: _Rename) -> tuple
                 **{name: kept[name] for name in ("axis", "block_size") if name in kept},
             )
         )
-    if layer.dtype != "float32":
+    if dtype != "float32":
         nodes.append(helper.make_node("Cast", [output], [f"{prefix}fp32"], to=TensorProto.FLOAT))
         output = f"{prefix}fp32"
     return nodes, output

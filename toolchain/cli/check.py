@@ -1,0 +1,48 @@
+"""``nnx check``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolchain.cli import options, types
+
+if TYPE_CHECKING:
+    from toolchain.inspection.faults import Verdict
+
+
+@click.command("check")
+@click.argument("model", type=types.FILE)
+@options.as_json
+def command(model: Path, as_json: bool) -> None:
+    """List every fault of MODEL at once, however broken it is.
+
+    Looked at: the file itself, weights beside it, versions, names, dead nodes, operators and shapes, operators that the
+    installed ONNX Runtime lacks, NaN and infinite weights, what overflows in fp16, Q/DQ pairs that cannot fuse. Each
+    has a line on what to do. Warnings are what a file may have and still do its work. Exits with 1 when there is a
+    fault.
+
+    \b
+    Example:
+      nnx check model.onnx
+      nnx check model.onnx --json
+    """
+    from toolchain.console import print_result
+    from toolchain.errors import CheckFailed
+    from toolchain.inspection.check import check
+
+    verdict = check(model)
+    if as_json:
+        print_result(verdict.to_json())
+    else:
+        show(verdict)
+    if not verdict.sound:
+        raise CheckFailed(f"{model} has faults.", "Mend what is marked, then check it again.")
+
+
+def show(verdict: "Verdict") -> None:
+    """A line a fault, for a person."""
+    from toolchain.console import print_result, results_width
+    from toolchain.inspection.check import lines
+
+    print_result("\n".join(lines(verdict, results_width())))

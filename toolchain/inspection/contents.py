@@ -1,0 +1,118 @@
+"""The constants of a model: how many, of which types, which are parameters of the network."""
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto
+
+from exporters.tensors import all_tensors, bytes_of, elements_of
+from toolchain.inspection.nodes import ONNX_DOMAINS, all_nodes, number
+from toolchain.inspection.record import OfKind, Stored
+
+_LARGEST = 10
+_NUMBERS = ("FLOAT", "DOUBLE", "BFLOAT16")
+_ROUNDED = ("INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2")
+_SCALES: dict[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7), "QGemm": (1, 2, 4, 5, 7, 8), "MatMulInteger": (2, 3), "ConvInteger": (2, 3),
+    "DynamicQuantizeMatMul": (2, 3), "MatMulIntegerToFloat": (2, 3, 4, 5), "MatMulNBits": (2, 3, 4),
+    "GatherBlockQuantized": (2, 3), "QLinearAdd": (1, 2, 4, 5, 6, 7), "QLinearMul": (1, 2, 4, 5, 6, 7),
+    "DynamicQuantizeLSTM": (8, 9, 10, 11), "QAttention": (3, 4, 6, 7),
+}  # fmt: skip
+"""Inputs that say how others were rounded, and are no parameters."""
+
+
+def kind_of(tensor: TensorProto) -> str:
+    """``float32``, ``int4``, ``float8e4m3fn``."""
+    if tensor.data_type not in TensorProto.DataType.values():
+        return f"type {tensor.data_type}"
+    name = TensorProto.DataType.Name(tensor.data_type).lower()
+    return str({"float": "float32", "double": "float64"}.get(name, name))
+
+
+def stored(tensor: TensorProto) -> Stored:
+    """One constant, its values unread."""
+    size = bytes_of(tensor)
+    if size is None:
+        size = sum(map(len, tensor.string_data)) or len(tensor.raw_data)
+    return Stored(
+        name=tensor.name or "(unnamed)", kind=kind_of(tensor), shape=tuple(tensor.dims),
+        elements=elements_of(tensor), size_bytes=size,
+    )  # fmt: skip
+
+
+def by_kind(model: onnx.ModelProto) -> tuple[OfKind, ...]:
+    """The constants of each type together, those that take most first."""
+    found: dict[str, list[Stored]] = {}
+    for each in map(stored, all_tensors(model)):
+        found.setdefault(each.kind, []).append(each)
+    kinds = (
+        OfKind(
+            kind=kind, constants=len(each), elements=sum(one.elements for one in each),
+            size_bytes=sum(one.size_bytes for one in each),
+        )
+        for kind, each in found.items()
+    )  # fmt: skip
+    return tuple(sorted(kinds, key=lambda each: -each.size_bytes))
+
+
+def largest(model: onnx.ModelProto, most: int = _LARGEST) -> tuple[Stored, ...]:
+    """The constants that take most bytes."""
+    found = [stored(tensor) for tensor in _named(model)]
+    return tuple(sorted(found, key=lambda each: -each.size_bytes)[:most])
+
+
+def parameters(model: onnx.ModelProto) -> dict[str, int]:
+    """The name of each constant that is a parameter, and how many numbers it stands for.
+
+    Those are the constants of floats with more than one value, and what is stored in 8 bits or fewer; not the scales
+    and zero points that go with it, nor shapes and other whole numbers.
+    """
+    about, rounded = _about_rounding(model)
+    packed = dict(_packed(model))
+    found: dict[str, int] = {}
+    for tensor in _named(model):
+        kind, count = TensorProto.DataType.Name(tensor.data_type), elements_of(tensor)
+        is_number = kind in _NUMBERS or kind.startswith("FLOAT")
+        if tensor.name in about or count < 2:
+            continue
+        if tensor.name in packed:
+            found[tensor.name] = packed[tensor.name]
+        elif is_number or kind in _ROUNDED or tensor.name in rounded:
+            found[tensor.name] = count
+    return found
+
+
+def _named(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Constants under the names by which nodes read them."""
+    yield from model.graph.initializer
+    for sparse in model.graph.sparse_initializer:
+        yield sparse.values
+    for placed in all_nodes(model):
+        for each in placed.node.attribute:
+            if each.HasField("t") and placed.node.op_type == "Constant" and placed.node.output:
+                copy = TensorProto(name=placed.node.output[0], data_type=each.t.data_type, dims=each.t.dims)
+                copy.data_location = TensorProto.EXTERNAL  # without its values
+                yield each.t if each.t.data_type == TensorProto.STRING else copy
+            for graph in (*([each.g] if each.HasField("g") else []), *each.graphs):
+                yield from graph.initializer
+
+
+def _about_rounding(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
+    """(Scales and zero points, what is dequantized)."""
+    about: set[str] = set()
+    rounded: set[str] = set()
+    for placed in all_nodes(model):
+        node = placed.node
+        about.update(node.input[index] for index in _SCALES.get(node.op_type, ()) if index < len(node.input))
+        if node.op_type == "DequantizeLinear":
+            rounded.add(node.input[0])
+    return about, rounded
+
+
+def _packed(model: onnx.ModelProto) -> Iterator[tuple[str, int]]:
+    """Weights of which several lie in one byte, and how many they are."""
+    for placed in all_nodes(model):
+        node = placed.node
+        if node.op_type == "MatMulNBits" and node.domain not in ONNX_DOMAINS and len(node.input) > 1:
+            yield node.input[1], number(node, "N", 0) * number(node, "K", 0)

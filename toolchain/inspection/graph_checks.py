@@ -1,0 +1,160 @@
+"""Names, makers and readers of a graph, operators, shapes: what onnx's checker looks at, which ends at the first."""
+
+import re
+from collections.abc import Iterator
+
+import onnx
+from onnx import checker
+
+from exporters import onnx_file, skeleton
+from exporters.operators import opsets_of
+from runtimes import ort_kernels
+from toolchain.inspection.faults import WARNING, Fault
+from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, all_nodes, name_of
+
+_AGAIN = "Export the model again, or mend the graph."
+_INFERENCE = re.compile(r"\(op_type:(\S+?), node name: (.*?)\): (.*)")
+_ERRORS = (checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError)
+
+
+def graph_faults(model: onnx.ModelProto) -> Iterator[Fault]:
+    """What is read and never made, made twice, made for nobody, out of order."""
+    yield from _of_graph(model.graph, set(), ())
+    yield from _dead(model)
+    for function in model.functions:
+        seen = set(function.input)
+        for node in function.node:
+            for name in set(filter(None, node.input)) - seen:
+                yield _fault(Placed(node, (f"function {function.name}",)).label, f"reads '{name}', which nothing makes")
+            seen.update(node.output)
+
+
+def _of_graph(graph: onnx.GraphProto, outer: set[str], inside: tuple[str, ...]) -> Iterator[Fault]:
+    given = [value.name for value in graph.input]
+    yield from _twice("inputs", given, inside)
+    weights = [tensor.name for tensor in graph.initializer]
+    weights += [sparse.values.name for sparse in graph.sparse_initializer]
+    yield from _twice("weights", weights, inside)
+    yield from _twice("outputs", [value.name for value in graph.output], inside)
+    seen = outer | set(given) | set(weights)
+    later = {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        label = Placed(node, inside).label
+        for name in sorted(set(filter(None, node.input)) - seen):
+            why = "which only a later node makes" if name in later else "which nothing makes"
+            do = "Sort the nodes, each after those that it reads." if name in later else _AGAIN
+            yield _fault(label, f"reads '{name}', {why}", do)
+        for each in node.attribute:
+            for inner in (*([each.g] if each.HasField("g") else []), *each.graphs):
+                yield from _of_graph(inner, seen, (*inside, name_of(node)))
+        for name in sorted(set(filter(None, node.output)) & (set(given) | set(weights))):
+            yield _fault(label, f"makes '{name}', which is an input or weight already")
+        seen.update(node.output)
+    for value in graph.output:
+        if value.name not in seen:
+            yield _fault(" / ".join(inside), f"the output '{value.name}' is made by nothing")
+        elif not value.name:
+            yield _fault(" / ".join(inside), "an output has no name")
+
+
+def _twice(what: str, names: list[str], inside: tuple[str, ...]) -> Iterator[Fault]:
+    for name in sorted({name for name in names if names.count(name) > 1} if len(names) > len(set(names)) else ()):
+        yield _fault(" / ".join(inside), f"two {what} are called '{name}'")
+
+
+def _fault(where: str, what: str, do: str = _AGAIN) -> Fault:
+    return Fault(kind="graph", where=where, what=what, do=do)
+
+
+def _dead(model: onnx.ModelProto) -> Iterator[Fault]:
+    """Nodes on which no output depends; weights and inputs that nobody reads."""
+    for depth, graph in enumerate(skeleton.graphs_of(model.graph)):
+        wanted = {value.name for value in graph.output}
+        dead = []
+        for node in reversed(graph.node):
+            if wanted & set(node.output):
+                wanted |= {*node.input, *onnx_file.outer_reads(node)}
+            else:
+                dead.append(node)
+        for node in reversed(dead):
+            yield Fault(
+                kind="dead node", where=name_of(node), what="no output depends on it",
+                do="Leave it out: onnx_ir's RemoveUnusedNodesPass does.",
+            )  # fmt: skip
+        read = wanted | {name for node in dead for name in (*node.input, *onnx_file.outer_reads(node))}
+        own = {value.name for value in graph.input}
+        for tensor in graph.initializer:
+            if tensor.name not in read and tensor.name not in own:
+                yield _unread(tensor.name, "no node reads this weight")
+        if depth == 0:
+            for value in graph.input:
+                if value.name not in read:
+                    yield _unread(value.name, "no node reads this input")
+
+
+def _unread(name: str, what: str) -> Fault:
+    return Fault(kind="unread", where=name, what=what, do="Leave it out.", severity=WARNING)
+
+
+def operator_faults(model: onnx.ModelProto) -> Iterator[Fault]:
+    """Nodes that ONNX's definition of their operator does not allow, and domains that are not imported."""
+    opsets = opsets_of(model)
+    imported = {entry.domain for entry in model.opset_import} | {""}
+    functions = {(function.domain, function.name) for function in model.functions}
+    context = checker.C.CheckerContext()
+    context.ir_version = min(max(model.ir_version, 3), int(onnx.IR_VERSION))
+    context.opset_imports = {domain: version for domain, version in opsets.items() if domain != "ai.onnx"}
+    missing: set[str] = set()
+    for placed in all_nodes(model):
+        node = placed.node
+        if node.domain not in ONNX_DOMAINS and node.domain not in imported:
+            missing.add(node.domain)
+        if (node.domain, node.op_type) in functions or node.domain not in ONNX_DOMAINS:
+            continue
+        try:
+            checker.check_node(_alone(node), context, checker.C.LexicalScopeContext())
+        except _ERRORS as error:
+            if not _is_the_runtimes(node, opsets):
+                yield Fault(kind="operator", where=placed.label, what=onnx_file.one_line(error), do=_AGAIN)
+    for domain in sorted(missing):
+        yield Fault(
+            kind="operator", where="", what=f"it uses operators of '{domain}' and does not import that",
+            do="Add the domain to opset_import.",
+        )  # fmt: skip
+
+
+def _alone(node: onnx.NodeProto) -> onnx.NodeProto:
+    """Without the graphs inside it, whose nodes are looked at one by one, and without values of constants."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.domain = "" if copy.domain in ONNX_DOMAINS else copy.domain
+    for each in copy.attribute:
+        if each.HasField("g"):
+            each.g.CopyFrom(onnx.GraphProto(name="inside"))
+        if each.HasField("t") and each.t.data_location == onnx.TensorProto.EXTERNAL:
+            each.t.CopyFrom(onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0]))
+    return copy
+
+
+def _is_the_runtimes(node: onnx.NodeProto, opsets: dict[str, int]) -> bool:
+    """Whether it is one of those that ONNX Runtime keeps in ONNX's domain."""
+    known = onnx.defs.has(node.op_type, opsets.get("", 1), "")
+    return not known and ort_kernels.since_version("", node.op_type, opsets.get("", 1)) is not None
+
+
+def shape_faults(model: onnx.ModelProto) -> Iterator[Fault]:
+    """Where the operators contradict each other's shapes and types, or what the file states of them."""
+    try:
+        skeleton.inferred(model, strict=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        yield from _told(str(error))
+
+
+def _told(said: str) -> Iterator[Fault]:
+    """A fault for each node that onnx's inference names."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for line in lines:
+        found = _INFERENCE.search(line)
+        what = (found[3] if found else line).replace("[ShapeInferenceError] ", "").replace("[TypeInferenceError] ", "")
+        where = f"{found[2] or found[1]}" if found else ""
+        yield Fault(kind="shape", where=where, what=what.rstrip(". "), do="Mend the shapes, or export it again.")

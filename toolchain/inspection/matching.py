@@ -1,0 +1,216 @@
+"""Which operation of one model is which of another, by what they do and where they stand, and not by name alone.
+
+Colours are refined as Weisfeiler and Leman do it: an operation's from its operator and what it reads, back to the
+inputs; and from who reads it, on to the outputs. What is unlike anything else in both models is matched first; from
+there matches spread along the edges; equal weights, equal surroundings, then names decide what is left.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from hashlib import sha256
+
+from onnx import TensorProto
+
+from exporters.tensors import raw_bytes
+from toolchain.inspection.operations import Operation, Operations, weights_read
+
+_ROUNDS = 3
+_CLASSES = {"Gemm": "product", "MatMul": "product"}
+_KEYS = Callable[[int], Hashable]
+_STEPS = (
+    ("exact", True), ("weights", False), ("whole", False), ("whole_named", False), ("whole", True), ("above", False),
+    ("below", False), ("near", False), ("named", False), ("nearest", True),
+)  # fmt: skip
+"""The keys to match by, the surest first, and whether as many alike on both sides are matched in their order."""
+
+
+class Matching:
+    """``pairs`` are positions in the operations of ``a`` and of ``b``; ``left`` and ``right`` those without a match."""
+
+    def __init__(self, a: Operations, b: Operations) -> None:
+        self.a, self.b = a, b
+        self.of: dict[int, int] = {}
+        self._back: dict[int, int] = {}
+        one, two = _Colours(a), _Colours(b)
+        for name, ordered in _STEPS:
+            self._unique(getattr(one, name), getattr(two, name), ordered=ordered)
+            self._spread()
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        return sorted(self.of.items())
+
+    @property
+    def left(self) -> list[int]:
+        return [each.index for each in self.a.all if each.index not in self.of]
+
+    @property
+    def right(self) -> list[int]:
+        return [each.index for each in self.b.all if each.index not in self._back]
+
+    def _unique(self, one: _KEYS, two: _KEYS, *, ordered: bool) -> None:
+        """Match those whose key nobody else has; ``ordered`` those too of which both models have as many."""
+        groups: defaultdict[Hashable, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for index in self.left:
+            groups[one(index)][0].append(index)
+        for index in self.right:
+            groups[two(index)][1].append(index)
+        for key, (left, right) in groups.items():
+            if key is not None and len(left) == len(right) and (len(left) == 1 or ordered):
+                for pair in zip(left, right, strict=True):
+                    self._match(*pair)
+
+    def _match(self, left: int, right: int) -> None:
+        self.of[left], self._back[right] = right, left
+
+    def _spread(self) -> None:
+        """From each match to what it reads in the same place, and to what reads it in the same way."""
+        pending = list(self.of.items())
+        while pending:
+            left, right = pending.pop()
+            for one, two in (*self._read(left, right), *self._reading(left, right)):
+                if one not in self.of and two not in self._back and self._alike(one, two):
+                    self._match(one, two)
+                    pending.append((one, two))
+
+    def _alike(self, one: int, two: int) -> bool:
+        return _class(self.a.all[one]) == _class(self.b.all[two])
+
+    def _read(self, left: int, right: int) -> Iterator[tuple[int, int]]:
+        for one, two in zip(self.a.all[left].sources, self.b.all[right].sources, strict=False):
+            if one is not None and two is not None and one.maker is not None and two.maker is not None:
+                yield one.maker, two.maker
+
+    def _reading(self, left: int, right: int) -> Iterator[tuple[int, int]]:
+        """Readers of whose kind, and place, there is one that is not matched yet on each side."""
+        one, two = (
+            _by_use((index, place, side.all[index]) for index, place in side.all[start].readers if index not in done)
+            for side, start, done in ((self.a, left, self.of), (self.b, right, self._back))
+        )
+        for use in one.keys() & two.keys():
+            if len(one[use]) == len(two[use]) == 1:
+                yield one[use][0], two[use][0]
+
+
+def _by_use(readers: Iterable[tuple[int, int, Operation]]) -> dict[tuple[str, int], list[int]]:
+    found: dict[tuple[str, int], list[int]] = {}
+    for index, place, operation in readers:
+        found.setdefault((_class(operation), place), []).append(index)
+    return found
+
+
+def _class(operation: Operation) -> str:
+    return _CLASSES.get(operation.kind, operation.kind)
+
+
+class _Colours:
+    """Several keys of the operations of a model; those of two models are alike where the operations are."""
+
+    def __init__(self, model: Operations) -> None:
+        self._model = model
+        self._digests = [self._weights(operation) for operation in model.all]
+        self._up = self._upwards(exact=False)
+        self._exact = self._upwards(exact=True)
+        self._down = self._downwards()
+        rounds = [[_hash(_class(each), *(self._shapes(each))) for each in model.all]]
+        for _ in range(_ROUNDS):
+            rounds.append(self._refined(rounds[-1]))
+        self._near, self._nearest = rounds[-1], rounds[1]
+
+    def exact(self, index: int) -> Hashable:
+        """All that it is computed from, weights and attributes included, and how it is used."""
+        return self._exact[index], self._down[index]
+
+    def whole(self, index: int) -> Hashable:
+        """The same without weights and attributes."""
+        return self._up[index], self._down[index]
+
+    def whole_named(self, index: int) -> Hashable:
+        return self._up[index], self._down[index], self._model.all[index].label
+
+    def named(self, index: int) -> Hashable:
+        """Operator and name, or first output."""
+        return _class(self._model.all[index]), self._model.all[index].label
+
+    def above(self, index: int) -> Hashable:
+        return self._up[index]
+
+    def below(self, index: int) -> Hashable:
+        return self._down[index]
+
+    def weights(self, index: int) -> Hashable:
+        """Its operator and its weights, None without any."""
+        digest = self._digests[index]
+        return (_class(self._model.all[index]), digest) if digest else None
+
+    def near(self, index: int) -> Hashable:
+        """What stands around it, some edges far."""
+        return self._near[index]
+
+    def nearest(self, index: int) -> Hashable:
+        return self._nearest[index]
+
+    def _upwards(self, *, exact: bool) -> list[str]:
+        found: list[str] = []
+        for operation in self._model.all:
+            parts: list[object] = [_class(operation)]
+            if exact:
+                parts += [self._digests[operation.index], sorted(operation.attributes.items(), key=str)]
+            for source in operation.sources:
+                if source is None or (source.weight and not exact):
+                    continue
+                if source.maker is not None and source.maker < len(found):
+                    parts.append((found[source.maker], source.output))
+                else:
+                    parts.append(("given", source.given))
+            found.append(_hash(*parts))
+        return found
+
+    def _downwards(self) -> list[str]:
+        found = [""] * len(self._model.all)
+        outputs: dict[int, list[int]] = {}
+        for place, name in enumerate(self._model.outputs):
+            source = self._model.origin(name)
+            if source.maker is not None:
+                outputs.setdefault(source.maker, []).append(place)
+        for operation in reversed(self._model.all):
+            used = sorted((_place(self._model.all[index], place), found[index]) for index, place in operation.readers)
+            found[operation.index] = _hash(_class(operation), used, outputs.get(operation.index, []))
+        return found
+
+    def _refined(self, before: list[str]) -> list[str]:
+        found = []
+        for operation in self._model.all:
+            read = [
+                "given" if source.maker is None else before[source.maker]
+                for source in operation.sources
+                if source is not None and not source.weight
+            ]
+            used = sorted((before[index], place) for index, place in operation.readers)
+            found.append(_hash(before[operation.index], read, used))
+        return found
+
+    def _weights(self, operation: Operation) -> str:
+        """Of the values as they lie in the file; shapes and axes are no weights."""
+        held = [self._model.base(source.tensor) for _, source in weights_read(operation)]
+        large = [tensor for tensor in held if tensor is not None and sum(tensor.dims) > 1]
+        return _hash(*(_content(tensor) for tensor in large)) if large else ""
+
+    def _shapes(self, operation: Operation) -> list[tuple[int, ...]]:
+        held = [self._model.base(source.tensor) for _, source in weights_read(operation)]
+        return [tuple(tensor.dims) for tensor in held if tensor is not None]
+
+
+def _place(operation: Operation, place: int) -> int:
+    """Which input: of an addition or multiplication it does not matter."""
+    return 0 if operation.kind in ("Add", "Mul", "Max", "Min", "Sum") else place
+
+
+def _content(tensor: TensorProto) -> str:
+    """Strings have no bytes of their own."""
+    held = b"".join(tensor.string_data) if tensor.data_type == TensorProto.STRING else raw_bytes(tensor)
+    return sha256(f"{tensor.data_type} {list(tensor.dims)}".encode() + held).hexdigest()
+
+
+def _hash(*parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()[:24]

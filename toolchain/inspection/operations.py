@@ -1,0 +1,308 @@
+"""A model as what it computes: the same operations whatever precision they are written in.
+
+Rounding nodes (Q, DQ, casts, what dynamic int8 puts around a product) are looked through, operators of integers take
+the name of those that they stand for, and what is computed from constants alone is a weight.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, inliner, numpy_helper
+
+from exporters import onnx_file
+from exporters.external_data import size_of
+from exporters.model_file import ModelFile
+from exporters.onnx_file import MAX_BYTES
+from toolchain.inspection import probing
+from toolchain.inspection.nodes import ONNX_DOMAINS, constants_of, name_of, operator_of
+
+Array = npt.NDArray[Any]
+_PASSING = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout", "CastLike"}
+_SAME: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "QLinearConv": ("Conv", (0, 3, 8)), "QLinearMatMul": ("MatMul", (0, 3)), "QGemm": ("Gemm", (0, 3, 6)),
+    "MatMulInteger": ("MatMul", (0, 1)), "ConvInteger": ("Conv", (0, 1)), "MatMulNBits": ("MatMul", (0, 1)),
+    "DynamicQuantizeMatMul": ("MatMul", (0, 1)), "MatMulIntegerToFloat": ("MatMul", (0, 1)),
+    "QLinearAdd": ("Add", (0, 3)), "QLinearMul": ("Mul", (0, 3)), "QLinearSigmoid": ("Sigmoid", (0,)),
+    "QLinearLeakyRelu": ("LeakyRelu", (0,)), "QLinearAveragePool": ("AveragePool", (0,)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)), "QLinearSoftmax": ("Softmax", (0,)),
+    "GatherBlockQuantized": ("Gather", (0, 1)), "FusedConv": ("Conv", (0, 1, 2)),
+    "FusedMatMul": ("MatMul", (0, 1)), "FusedGemm": ("Gemm", (0, 1, 2)), "DynamicQuantizeLSTM": ("LSTM", (0, 1, 2, 3)),
+}  # fmt: skip
+"""Operators that stand for another, and their inputs in that one's order."""
+_RESULT_SCALE = {
+    "QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QGemm": (7, 8), "QLinearAdd": (6, 7), "QLinearMul": (6, 7),
+    "QLinearSigmoid": (3, 4), "QLinearLeakyRelu": (3, 4), "QLinearAveragePool": (3, 4),
+    "QLinearGlobalAveragePool": (3, 4), "QLinearSoftmax": (3, 4),
+}  # fmt: skip
+"""Where an operator of integers reads the scale and zero point of its result."""
+_MOST_EVALUATED = 2**28
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an operation reads: an output of another (``maker`` and which), an input of the model, or a weight."""
+
+    tensor: str
+    maker: int | None = None
+    output: int = 0
+    given: int | None = None
+    weight: bool = False
+
+
+@dataclass(eq=False)
+class Operation:
+    """One node that computes; ``kind`` is the operator that it stands for, ``result`` the tensor that it makes of it.
+
+    ``quantizer`` rounds the result where it is rounded, in the form of a QuantizeLinear.
+    """
+
+    index: int
+    node: onnx.NodeProto
+    kind: str
+    sources: tuple[Source | None, ...]
+    results: tuple[str, ...]
+    quantizer: onnx.NodeProto | None = None
+    readers: list[tuple[int, int]] = field(default_factory=list)
+    """(Operation, which of its sources) that read it."""
+
+    @property
+    def label(self) -> str:
+        return name_of(self.node)
+
+    @property
+    def operator(self) -> str:
+        return operator_of(self.node)
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """As given, or ONNX's own where they are not; graphs as what they hold."""
+        found = {each.name: _plain(each) for each in self.node.attribute}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class Operations:
+    """The operations of the main graph of ``file``, in its order."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self.model = _inlined(file.proto)
+        graph = self.model.graph
+        self.constants = constants_of(graph)
+        self.inputs = [value.name for value in graph.input if value.name not in self.constants]
+        self.outputs = [value.name for value in graph.output]
+        self._nodes: Sequence[onnx.NodeProto] = graph.node
+        self._makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+        self._constant = set(self.constants)
+        self._scales: set[str] = set()
+        self.rounding: list[onnx.NodeProto] = []
+        self._evaluated: dict[str, Array | None] = {}
+        passing = [self._passes(node) for node in graph.node]
+        self._through = {
+            name: node.input[place]
+            for node, place in zip(graph.node, passing, strict=True) if place is not None
+            for name in node.output[:1]
+        }  # fmt: skip
+        self._number: dict[int, int] = {}
+        for index, node in enumerate(graph.node):
+            if passing[index] is None and not set(filter(None, node.output)) <= (self._constant | self._scales):
+                self._number[index] = len(self._number)
+        self.all: list[Operation] = [self._operation(self._nodes[index]) for index in self._number]
+        for operation in self.all:
+            for place, source in enumerate(operation.sources):
+                if source is not None and source.maker is not None:
+                    self.all[source.maker].readers.append((operation.index, place))
+        self._take_results()
+
+    def origin(self, name: str) -> Source:
+        """Where the values of a tensor come from, before they were rounded or cast."""
+        seen = name
+        while seen in self._through and seen not in self._constant:
+            seen = self._through[seen]
+        if seen in self._constant:
+            return Source(name, weight=True)
+        maker = self._makers.get(seen)
+        if maker is None or maker not in self._number:
+            given = self.inputs.index(seen) if seen in self.inputs else None
+            return Source(seen, given=given)
+        return Source(seen, maker=self._number[maker], output=list(self._nodes[maker].output).index(seen))
+
+    def base(self, name: str) -> TensorProto | None:
+        """The constant in the file that a weight is made of, None where it is made of none that is named."""
+        while name not in self.constants:
+            maker = self._makers.get(name)
+            if maker is None or not self._nodes[maker].input:
+                return None
+            name = self._nodes[maker].input[0]
+        return self.constants[name]
+
+    def value(self, name: str) -> Array | None:
+        """The values of a weight in float, None for what is too large to compute or cannot be."""
+        if name not in self._evaluated:
+            self._evaluated[name] = self._evaluate(name)
+        return self._evaluated[name]
+
+    def _passes(self, node: onnx.NodeProto) -> int | None:
+        """The input that ``node`` hands on, None for one that computes; notes constants and scales on the way."""
+        read = [name for name in node.input if name]
+        if read and all(name in self._constant for name in read) and not onnx_file.outer_reads(node):
+            self._constant.update(name for name in node.output if name)
+            return None
+        if node.op_type == "Constant":
+            self._constant.update(node.output)
+            return None
+        if node.op_type == "DynamicQuantizeLinear":
+            self._scales.update(node.output[1:])
+            self.rounding.append(node)
+            return 0
+        known = self._constant | self._scales
+        if node.op_type in ("Mul", "Cast") and read and all(name in known for name in read):
+            self._scales.update(node.output)
+            return None
+        if node.op_type == "Mul" and len(read) == 2 and sum(name in self._scales for name in read) == 1:
+            self.rounding.append(node)
+            return 1 if read[0] in self._scales else 0
+        if node.op_type in _PASSING and (node.domain in ONNX_DOMAINS or node.domain == "com.microsoft"):
+            if node.op_type != "Identity":
+                self.rounding.append(node)
+            return 0 if self._keeps_numbers(node) else None
+        return None
+
+    def _keeps_numbers(self, node: onnx.NodeProto) -> bool:
+        """A Cast to whole numbers computes: it cuts."""
+        if node.op_type != "Cast":
+            return True
+        to = next((each.i for each in node.attribute if each.name == "to"), 0)
+        return to in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+    def _operation(self, node: onnx.NodeProto) -> Operation:
+        kind, order = _SAME.get(node.op_type, (operator_of(node), tuple(range(len(node.input)))))
+        names = [node.input[place] if place < len(node.input) else "" for place in order]
+        if node.op_type not in _SAME:
+            names += sorted(onnx_file.outer_reads(node))
+        sources = [self.origin(name) if name else None for name in names]
+        while sources and sources[-1] is None:
+            sources.pop()
+        number = self._number[self._makers[next(name for name in node.output if name)]]
+        return Operation(number, node, kind, tuple(sources), tuple(node.output))
+
+    def _take_results(self) -> None:
+        """The tensor that stands for an operation: behind the scale of an integer product, before a Q."""
+        readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self._nodes:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        for operation in self.all:
+            node = operation.node
+            if node.op_type in ("MatMulInteger", "ConvInteger"):
+                operation.results = (self._scaled(node.output[0], readers),)
+            scale = _RESULT_SCALE.get(node.op_type)
+            if scale is not None and len(node.input) > scale[0]:
+                zero = [node.input[scale[1]]] if len(node.input) > scale[1] and node.input[scale[1]] else []
+                operation.quantizer = helper.make_node("QuantizeLinear", ["", node.input[scale[0]], *zero], node.output)
+            else:
+                found = readers.get(operation.results[0], []) if operation.results else []
+                operation.quantizer = next((each for each in found if each.op_type == "QuantizeLinear"), None)
+
+    def _scaled(self, name: str, readers: Mapping[str, list[onnx.NodeProto]]) -> str:
+        found = readers.get(name, [])
+        while len(found) == 1 and found[0].output[0] in self._through and self._through[found[0].output[0]] == name:
+            name = found[0].output[0]
+            found = readers.get(name, [])
+        return name
+
+    def _evaluate(self, name: str) -> Array | None:
+        if name in self.constants:
+            return _as_array(self.constants[name])
+        needed, pending = [], [name]
+        while pending:
+            maker = self._makers.get(pending.pop())
+            if maker is not None and maker not in needed:
+                needed.append(maker)
+                pending += list(self._nodes[maker].input)
+        nodes = [self._nodes[index] for index in sorted(needed)]
+        held = {each for node in nodes for each in node.input if each in self.constants}
+        if any(int(np.prod(self.constants[each].dims, dtype=object)) > _MOST_EVALUATED for each in held):
+            return None
+        return _run(nodes, [self.constants[each] for each in held], name, self.model)
+
+    def packed(self, operation: Operation) -> Array | None:
+        """The weight of a MatMulNBits as the matrix that it stands for."""
+        node = operation.node
+        size = {each.name: each.i for each in node.attribute}
+        if node.op_type != "MatMulNBits" or size.get("K", 0) * size.get("N", 0) > 2**24:
+            return None
+        held = [self.constants[name] for name in node.input[1:] if name in self.constants]
+        identity = numpy_helper.from_array(np.eye(size["K"], dtype=np.float32), node.input[0])
+        return _run([node], [identity, *held], node.output[0], self.model, runtime=True)
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    if not model.functions or size_of(model) > MAX_BYTES:
+        return model
+    try:
+        return inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError):
+        return model
+
+
+def _run(
+    nodes: Sequence[onnx.NodeProto], weights: Sequence[TensorProto], name: str, like: onnx.ModelProto, *,
+    runtime: bool = False,
+) -> Array | None:  # fmt: skip
+    """What ``nodes`` make of constants; None where nobody here computes it."""
+    graph = helper.make_graph(nodes, "constants", [], [onnx.ValueInfoProto(name=name)], weights)
+    model = helper.make_model(graph, opset_imports=like.opset_import, ir_version=max(like.ir_version, 4))
+    try:
+        if runtime:
+            return probing.results(model, {})[name]
+        from onnx.reference import ReferenceEvaluator
+
+        found: Any = ReferenceEvaluator(model).run(None, {})
+        return np.asarray(found[0])
+    except Exception:  # noqa: BLE001 - onnx's reference raises whatever Python does
+        return None
+
+
+def _as_array(tensor: TensorProto) -> Array | None:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return None
+    return numpy_helper.to_array(tensor)
+
+
+def _plain(attribute: onnx.AttributeProto) -> Any:
+    if attribute.HasField("g") or attribute.graphs:
+        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+        return tuple(_digest_of(graph) for graph in graphs)
+    if attribute.HasField("t") or attribute.HasField("sparse_tensor") or attribute.HasField("tp"):
+        return sha256(attribute.SerializeToString(deterministic=True)).hexdigest()[:16]
+    value = helper.get_attribute_value(attribute)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _digest_of(graph: onnx.GraphProto) -> str:
+    """What two graphs have in common that differ in names alone."""
+    names: dict[str, str] = {}
+
+    def number(name: str) -> str:
+        return names.setdefault(name, str(len(names))) if name else ""
+
+    parts: list[str] = [number(value.name) for value in graph.input]
+    parts += [number(tensor.name) + str(tensor.dims) for tensor in graph.initializer]
+    for node in graph.node:
+        parts.append(operator_of(node))
+        parts += [number(name) for name in (*node.input, *node.output)]
+        parts += [f"{each.name}={_plain(each)}" for each in node.attribute]
+    parts += [number(value.name) for value in graph.output]
+    return sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+def weights_read(operation: Operation) -> Iterator[tuple[int, Source]]:
+    """(Which of its sources, that weight)."""
+    for place, source in enumerate(operation.sources):
+        if source is not None and source.weight:
+            yield place, source

@@ -1,0 +1,75 @@
+"""What tensors inside a model are, on given inputs."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from exporters import onnx_file
+from runtimes.base import Arrays, TensorSpec, run
+from runtimes.ort import OrtRuntime
+from toolchain.layers import probes
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A tensor to look at: ``dtype`` as numpy or ONNX Runtime names it; ``quantizer`` the node that rounds it."""
+
+    tensor: str
+    dtype: str
+    quantizer: onnx.NodeProto | None = None
+
+
+_FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+_TAKEN_AS_THEY_ARE = frozenset({"tensor(bfloat16)", *_FLOATS})
+
+
+def tapped(model: onnx.ModelProto, taps: Sequence[Tap]) -> tuple[onnx.ModelProto, list[str]]:
+    """(``model`` with these outputs alone, floats in fp32 where rounded or of half the bits; their names)."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.graph.output[:]
+    names = []
+    for index, tap in enumerate(taps):
+        is_float = tap.dtype in _TAKEN_AS_THEY_ARE
+        nodes, name = (
+            probes.tap(tap.tensor, _FLOATS.get(tap.dtype, tap.dtype), tap.quantizer, prefix=f"nnx tap {index}/")
+            if is_float or tap.quantizer is not None
+            else ([], tap.tensor)
+        )
+        made.graph.node.extend(nodes)
+        if name not in names:
+            made.graph.output.append(onnx.ValueInfoProto(name=name))
+        names.append(name)
+    return made, names
+
+
+@contextlib.contextmanager
+def opened(model: onnx.ModelProto) -> Iterator[OrtRuntime]:
+    """``model`` in a session on the CPU, from a temporary file that is removed."""
+    with contextlib.ExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="nnx-probe-") as folder:
+            path = onnx_file.write(model, Path(folder) / "probe.onnx")
+            runtime = stack.enter_context(OrtRuntime(path, precise=True))
+        yield runtime
+
+
+def results(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> Arrays:
+    """The outputs of one run."""
+    with opened(model) as runtime:
+        return run(runtime, fitted(feeds, runtime.inputs))
+
+
+def fitted(feeds: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """Of ``feeds`` those that are taken, floats in the precision that is."""
+    return {
+        spec.name: feeds[spec.name].astype(spec.dtype)
+        if spec.dtype.startswith("float") and feeds[spec.name].dtype.kind == "f"
+        else feeds[spec.name]
+        for spec in specs
+        if spec.name in feeds
+    }
