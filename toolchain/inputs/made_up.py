@@ -125,7 +125,7 @@ class _Maker:
         for name, shape in self._shapes.items():
             shared = self._axes.inputs.get(name) is None and (self._axes.fixed or 1) > 1
             values = self._values(name, (1 if shared else count, *shape), random)
-            made[name] = values[0] if shared else values
+            made[name] = np.asarray(values[0]) if shared else values
         return made
 
     def _one(self, name: str, shape: Shape | None, lengths: Lengths) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def inputs(model: ModelFile, source: str | None, data: Path | None, progress: Pr
     """What both are run on: samples of ``source``, or made from a seed. Raises BadUsage where nothing fits."""
     if source is not None:
         return samples.named(source, data, split="test", count=_SAMPLES, model=model)
-    progress.warn("No real inputs given: values are compared on seeded random ones.")
+    progress.warn("No real inputs given: values are compared on seeded random ones, for which int8 has no ranges.")
     return made_up.samples_for(model, _SAMPLES // 2)
 
 
@@ -98,12 +98,12 @@ def head(found: Difference) -> Iterator[str]:
         yield f"Nothing but names differs: {found.matched} operations, {found.weights_equal} weights."
     more = f", {found.renamed} of them under another name" if found.renamed else ""
     yield (
-        f"{found.matched} operations are in both{more}; {len(found.only_a)} only in the first, "
+        f"Operations: {found.matched} in both{more}; {len(found.only_a)} only in the first, "
         f"{len(found.only_b)} only in the second."
     )
     if dict(found.rounding_a) != dict(found.rounding_b):
         yield f"Rounding and casts: {_counts(found.rounding_a)}; in the second {_counts(found.rounding_b)}."
-    yield f"{found.weights_equal} weights are equal, {len(found.weights)} differ."
+    yield f"Weights: {found.weights_equal} equal, {len(found.weights)} not."
     yield from _said(found)
 
 

@@ -51,13 +51,17 @@ class TensorChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """All tensors that were compared on ``samples``; ``differs`` is the first that is not bit for bit the same,
-    ``parts`` the first that is further off than ``limit_db``, ``outputs`` those of the model."""
+    """All tensors that were compared on ``samples``, but ``left_out``, which no output of a model can be.
+
+    ``differs`` is the first that is not bit for bit the same, ``parts`` the first that is further off than
+    ``limit_db``, ``outputs`` are those of the model.
+    """
 
     samples: str
     count: int
     limit_db: float
     tensors: tuple[TensorChange, ...]
+    left_out: int
     outputs: tuple[TensorChange, ...]
     differs: TensorChange | None
     parts: TensorChange | None

@@ -1,5 +1,6 @@
 """Where two matched models part: every tensor that both compute, on the same inputs, in the order of the first."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from exporters import feeds
 from exporters.model_file import ModelFile
 from runtimes.base import run
+from runtimes.errors import NotLoadable
 from toolchain.accuracy.comparison import MIN_SQNR_DB, ROUNDINGS
 from toolchain.inputs.samples import Samples
 from toolchain.inspection import probing
@@ -50,7 +52,8 @@ def values(
     groups = [compared[start : start + _GROUP] for start in range(0, len(compared), _GROUP)]
     with progress.bar("tensors", len(compared)) as bar:
         for group in groups:
-            found += _measured(matching, group, calls, inputs)
+            with contextlib.suppress(NotLoadable):  # of a type that no output has; the outputs say what is amiss
+                found += _measured(matching, group, calls, inputs)
             bar.advance(len(group))
     ends = list(_ends(matching, outputs))
     results = _measured(matching, ends, calls, inputs)
@@ -60,6 +63,7 @@ def values(
         count=len(given),
         limit_db=limit_db,
         tensors=tuple(found),
+        left_out=len(compared) - len(found),
         outputs=tuple(results),
         differs=next((each for each in every if each.equal < 1 or each.note), None),
         parts=next((each for each in every if _parts(each, limit_db)), None),
@@ -137,7 +141,8 @@ def _compared(matching: Matching) -> Iterator[_Pair]:
     """The results of matched operations."""
     types = of_main_graph(matching.a.model)[0], of_main_graph(matching.b.model)[0]
     for left, right in matching.pairs:
-        a, b = matching.a.all[left], matching.b.all[right]
+        a = matching.a.all[matching.rectified[0].get(left, left)]
+        b = matching.b.all[matching.rectified[1].get(right, right)]
         for place, (one, two) in enumerate(zip(a.results, b.results, strict=False)):
             if one and two:
                 taps = [
@@ -160,7 +165,7 @@ def _measured(
         return []
     one, names = probing.tapped(matching.a.model, [pair.one for pair in pairs])
     two, others = probing.tapped(matching.b.model, [pair.two for pair in pairs])
-    with probing.opened(one) as first, probing.opened(two) as second:
+    with probing.opened(one, "the first") as first, probing.opened(two, "the second") as second:
         for call in calls:
             wanted = run(first, probing.fitted(call, first.inputs))
             renamed = {inputs[name]: value for name, value in call.items() if name in inputs}

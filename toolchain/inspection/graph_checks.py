@@ -7,11 +7,18 @@ import onnx
 from onnx import checker
 
 from exporters import onnx_file, skeleton
+from exporters.element_types import inner_graphs
 from exporters.operators import opsets_of
 from runtimes import ort_kernels
 from toolchain.inspection.faults import WARNING, Fault
-from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, all_nodes, name_of
+from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, all_nodes, name_of, number
+from toolchain.inspection.shapes import Shapes
 
+_CHANNELS = {
+    "Conv": ((1, 1, True),), "ConvTranspose": ((1, 0, False),), "InstanceNormalization": ((1, 0, False),),
+    "BatchNormalization": tuple((place, 0, False) for place in (1, 2, 3, 4)),
+}  # fmt: skip
+"""Operator -> which weights, their axis, and whether a group has so many channels."""
 _AGAIN = "Export the model again, or mend the graph."
 _INFERENCE = re.compile(r"\(op_type:(\S+?), node name: (.*?)\): (.*)")
 _ERRORS = (checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError)
@@ -44,9 +51,8 @@ def _of_graph(graph: onnx.GraphProto, outer: set[str], inside: tuple[str, ...]) 
             why = "which only a later node makes" if name in later else "which nothing makes"
             do = "Sort the nodes, each after those that it reads." if name in later else _AGAIN
             yield _fault(label, f"reads '{name}', {why}", do)
-        for each in node.attribute:
-            for inner in (*([each.g] if each.HasField("g") else []), *each.graphs):
-                yield from _of_graph(inner, seen, (*inside, name_of(node)))
+        for inner in inner_graphs(node):
+            yield from _of_graph(inner, seen, (*inside, name_of(node)))
         for name in sorted(set(filter(None, node.output)) & (set(given) | set(weights))):
             yield _fault(label, f"makes '{name}', which is an input or weight already")
         seen.update(node.output)
@@ -145,9 +151,29 @@ def _is_the_runtimes(node: onnx.NodeProto, opsets: dict[str, int]) -> bool:
 def shape_faults(model: onnx.ModelProto) -> Iterator[Fault]:
     """Where the operators contradict each other's shapes and types, or what the file states of them."""
     try:
-        skeleton.inferred(model, strict=True)
+        told = skeleton.inferred(model, strict=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         yield from _told(str(error))
+        told = model
+    yield from _channels(told.graph, None, ())
+
+
+def _channels(graph: onnx.GraphProto, outer: Shapes | None, inside: tuple[str, ...]) -> Iterator[Fault]:
+    """Convolutions and norms whose weights are for another number of channels: onnx's inference does not look."""
+    known = Shapes(graph, outer)
+    for node in graph.node:
+        given = known.of(node.input[0]) if node.input else None
+        found = given[1] if given is not None and len(given) > 1 else None
+        for place, axis, times in _CHANNELS.get(node.op_type, ()) if node.domain in ONNX_DOMAINS else ():
+            shape = known.of(node.input[place]) if len(node.input) > place else None
+            length = shape[axis] if shape is not None and len(shape) > axis else None
+            wanted = None if length is None else length * (number(node, "group", 1) if times else 1)
+            if found is not None and wanted is not None and found != wanted:
+                what = f"'{node.input[place]}' is for {wanted} channels, and '{node.input[0]}' has {found}"
+                do = "Mend the shapes, or export it again."
+                yield Fault(kind="shape", where=Placed(node, inside).label, what=what, do=do)
+        for inner in inner_graphs(node):
+            yield from _channels(inner, known, (*inside, name_of(node)))
 
 
 def _told(said: str) -> Iterator[Fault]:

@@ -16,6 +16,8 @@ from toolchain.inspection.operations import Operation, Operations, weights_read
 
 _ROUNDS = 3
 _CLASSES = {"Gemm": "product", "MatMul": "product"}
+_RECTIFIERS = ("Relu", "Clip")
+_FUSED = ("FusedConv", "FusedGemm")
 _KEYS = Callable[[int], Hashable]
 _STEPS = (
     ("exact", True), ("weights", False), ("whole", False), ("whole_named", False), ("whole", True), ("above", False),
@@ -25,16 +27,21 @@ _STEPS = (
 
 
 class Matching:
-    """``pairs`` are positions in the operations of ``a`` and of ``b``; ``left`` and ``right`` those without a match."""
+    """``pairs`` are positions in the operations of ``a`` and of ``b``; ``left`` and ``right`` those without a match.
+
+    ``rectified`` names, for each model, operations whose Relu or Clip the other's rounding does, and that Relu or Clip.
+    """
 
     def __init__(self, a: Operations, b: Operations) -> None:
         self.a, self.b = a, b
         self.of: dict[int, int] = {}
+        self.rectified: tuple[dict[int, int], dict[int, int]] = {}, {}
         self._back: dict[int, int] = {}
         one, two = _Colours(a), _Colours(b)
         for name, ordered in _STEPS:
             self._unique(getattr(one, name), getattr(two, name), ordered=ordered)
             self._spread()
+        self.rectified = (dict(_done_by_rounding(a, self.of, b)), dict(_done_by_rounding(b, self._back, a)))
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -42,11 +49,14 @@ class Matching:
 
     @property
     def left(self) -> list[int]:
-        return [each.index for each in self.a.all if each.index not in self.of]
+        return [each.index for each in self.a.all if each.index not in self.of and not self._is_rounding(each, 0)]
 
     @property
     def right(self) -> list[int]:
-        return [each.index for each in self.b.all if each.index not in self._back]
+        return [each.index for each in self.b.all if each.index not in self._back and not self._is_rounding(each, 1)]
+
+    def _is_rounding(self, operation: Operation, side: int) -> bool:
+        return operation.index in self.rectified[side].values()
 
     def _unique(self, one: _KEYS, two: _KEYS, *, ordered: bool) -> None:
         """Match those whose key nobody else has; ``ordered`` those too of which both models have as many."""
@@ -90,6 +100,16 @@ class Matching:
         for use in one.keys() & two.keys():
             if len(one[use]) == len(two[use]) == 1:
                 yield one[use][0], two[use][0]
+
+
+def _done_by_rounding(one: Operations, of: dict[int, int], two: Operations) -> Iterator[tuple[int, int]]:
+    """(Operation, the Relu or Clip after it), both in ``one``, where ``two`` has a Q with the same end instead."""
+    for operation in one.all:
+        before = operation.sources[0] if operation.sources else None
+        if operation.kind not in _RECTIFIERS or operation.index in of or before is None or before.maker not in of:
+            continue
+        if two.all[of[before.maker]].quantizer is not None or two.all[of[before.maker]].node.op_type in _FUSED:
+            yield before.maker, operation.index
 
 
 def _by_use(readers: Iterable[tuple[int, int, Operation]]) -> dict[tuple[str, int], list[int]]:

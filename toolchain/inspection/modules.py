@@ -10,6 +10,7 @@ from toolchain.inspection.nodes import Placed, all_nodes
 from toolchain.inspection.record import Module
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
+_VIEWS = {"DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape"}
 _WRAPPER = "module"
 """What nnx exports a module inside; its own name is no part of the user's."""
 Path = tuple[tuple[str, str], ...]
@@ -32,16 +33,22 @@ def tree(
     ``parameters`` are numbers by the name of a weight, ``macs`` by that of a node of the main graph. A weight that
     several modules read counts in each, and once in what is around them.
     """
+    behind = dict(_behind(model, parameters))
+    parameters = {**parameters, **{name: parameters[weight] for name, weight in behind.items()}}
     nodes = [placed for placed in all_nodes(model) if not placed.inside or not placed.inside[0].startswith("function ")]
+    nodes = [placed for placed in nodes if placed.node.output and placed.node.output[0] not in behind]
     for read, source in _SOURCES:
         found = [(placed, path) for placed in nodes if (path := read(placed, parameters))]
         if any(path for _, path in found):
-            return _summed(found, parameters, macs), source
+            return _summed(found, parameters, macs, behind), source
     return (), ""
 
 
 def _summed(
-    found: Sequence[tuple[Placed, Path]], parameters: Mapping[str, int], macs: Mapping[str, int]
+    found: Sequence[tuple[Placed, Path]],
+    parameters: Mapping[str, int],
+    macs: Mapping[str, int],
+    behind: Mapping[str, str],
 ) -> tuple[Module, ...]:
     sums: dict[str, _Sum] = {}
     for placed, path in found:
@@ -50,11 +57,23 @@ def _summed(
             one.kind = one.kind or kind
             one.nodes += 1
             one.macs += 0 if placed.inside else macs.get(placed.label, 0)
-            one.weights.update({each: parameters[each] for each in placed.node.input if each in parameters})
+            read = [each for each in placed.node.input if each in parameters]
+            one.weights.update({behind.get(each, each): parameters[each] for each in read})
     return tuple(
         Module(path=name, kind=one.kind, nodes=one.nodes, parameters=sum(one.weights.values()), macs=one.macs)
         for name, one in sums.items()
     )
+
+
+def _behind(model: onnx.ModelProto, parameters: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """(What a weight is read as, behind nodes that only dequantize, cast or turn it; that weight)."""
+    found: dict[str, str] = {}
+    for placed in all_nodes(model):
+        node = placed.node
+        source = found.get(node.input[0], node.input[0]) if node.input else ""
+        if node.op_type in _VIEWS and source in parameters:
+            found[node.output[0]] = source
+            yield node.output[0], source
 
 
 def _of_metadata(placed: Placed, parameters: Mapping[str, int]) -> Path:
@@ -94,7 +113,8 @@ def _of_node_name(placed: Placed, parameters: Mapping[str, int]) -> Path:
 
 def _of_weight_names(placed: Placed, parameters: Mapping[str, int]) -> Path:
     """Exporters keep the names of weights, ``layer1.0.conv1.weight``: those of the module that they are in."""
-    name = next((each for each in placed.node.input if each in parameters and "." in each), "")
+    read = [*placed.node.input[1:2], *placed.node.input]
+    name = next((each for each in read if each in parameters and "." in each), "")
     parts = name.split(".")[:-1]
     return tuple((".".join(parts[: depth + 1]), "") for depth in range(len(parts)))
 

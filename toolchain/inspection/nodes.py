@@ -8,6 +8,7 @@ import onnx
 from exporters import skeleton
 from exporters.element_types import inner_graphs
 
+CONTRIB = "com.microsoft"
 ONNX_DOMAINS = ("", "ai.onnx", skeleton.FOREIGN)
 
 

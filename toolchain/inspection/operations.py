@@ -20,7 +20,7 @@ from exporters.external_data import size_of
 from exporters.model_file import ModelFile
 from exporters.onnx_file import MAX_BYTES
 from toolchain.inspection import probing
-from toolchain.inspection.nodes import ONNX_DOMAINS, constants_of, name_of, operator_of
+from toolchain.inspection.nodes import CONTRIB, ONNX_DOMAINS, constants_of, name_of, operator_of
 
 Array = npt.NDArray[Any]
 _PASSING = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout", "CastLike"}
@@ -68,6 +68,8 @@ class Operation:
     sources: tuple[Source | None, ...]
     results: tuple[str, ...]
     quantizer: onnx.NodeProto | None = None
+    weight_scale: str = ""
+    """The constant by which an integer weight is multiplied afterwards."""
     readers: list[tuple[int, int]] = field(default_factory=list)
     """(Operation, which of its sources) that read it."""
 
@@ -101,22 +103,23 @@ class Operations:
         self._scales: set[str] = set()
         self.rounding: list[onnx.NodeProto] = []
         self._evaluated: dict[str, Array | None] = {}
-        passing = [self._passes(node) for node in graph.node]
-        self._through = {
-            name: node.input[place]
-            for node, place in zip(graph.node, passing, strict=True) if place is not None
-            for name in node.output[:1]
-        }  # fmt: skip
-        self._number: dict[int, int] = {}
+        self._readers: dict[str, list[int]] = {}
         for index, node in enumerate(graph.node):
-            if passing[index] is None and not set(filter(None, node.output)) <= (self._constant | self._scales):
-                self._number[index] = len(self._number)
-        self.all: list[Operation] = [self._operation(self._nodes[index]) for index in self._number]
+            for name in (*node.input, *onnx_file.outer_reads(node)):
+                self._readers.setdefault(name, []).append(index)
+        self._through: dict[str, str] = {}
+        self._biases: dict[int, str] = {}
+        passing = [self._pass(index, node) for index, node in enumerate(graph.node)]
+        computing = [
+            index for index, node in enumerate(graph.node)
+            if not passing[index] and not set(filter(None, node.output)) <= (self._constant | self._scales)
+        ]  # fmt: skip
+        self._number = {index: number for number, index in enumerate(computing)}
+        self.all: list[Operation] = [self._operation(index) for index in computing]
         for operation in self.all:
             for place, source in enumerate(operation.sources):
                 if source is not None and source.maker is not None:
                     self.all[source.maker].readers.append((operation.index, place))
-        self._take_results()
 
     def origin(self, name: str) -> Source:
         """Where the values of a tensor come from, before they were rounded or cast."""
@@ -146,31 +149,62 @@ class Operations:
             self._evaluated[name] = self._evaluate(name)
         return self._evaluated[name]
 
+    def _pass(self, index: int, node: onnx.NodeProto) -> bool:
+        """Whether ``node`` hands on what it reads and computes nothing; notes that, constants and scales."""
+        place = self._passes(node)
+        if place is None and self._adds_bias(index, node):
+            place = next(at for at, name in enumerate(node.input) if name not in self._constant)
+        if place is not None:
+            self._through[node.output[0]] = node.input[place]
+        return place is not None
+
     def _passes(self, node: onnx.NodeProto) -> int | None:
-        """The input that ``node`` hands on, None for one that computes; notes constants and scales on the way."""
+        """The input that ``node`` hands on, None for one that computes."""
         read = [name for name in node.input if name]
-        if read and all(name in self._constant for name in read) and not onnx_file.outer_reads(node):
-            self._constant.update(name for name in node.output if name)
-            return None
-        if node.op_type == "Constant":
-            self._constant.update(node.output)
+        if (read or node.op_type == "Constant") and all(name in self._constant for name in read):
+            if not onnx_file.outer_reads(node):
+                self._constant.update(name for name in node.output if name)
             return None
         if node.op_type == "DynamicQuantizeLinear":
             self._scales.update(node.output[1:])
             self.rounding.append(node)
             return 0
         known = self._constant | self._scales
-        if node.op_type in ("Mul", "Cast") and read and all(name in known for name in read):
+        if node.op_type in ("Mul", "Cast") and all(name in known for name in read):
             self._scales.update(node.output)
             return None
-        if node.op_type == "Mul" and len(read) == 2 and sum(name in self._scales for name in read) == 1:
+        if node.op_type == "Mul" and sum(name in self._scales for name in read) == 1:
             self.rounding.append(node)
             return 1 if read[0] in self._scales else 0
-        if node.op_type in _PASSING and (node.domain in ONNX_DOMAINS or node.domain == "com.microsoft"):
+        if node.op_type in _PASSING and (node.domain in ONNX_DOMAINS or node.domain == CONTRIB):
+            if not self._keeps_numbers(node):
+                return None
             if node.op_type != "Identity":
                 self.rounding.append(node)
-            return 0 if self._keeps_numbers(node) else None
+            return 0
         return None
+
+    def _adds_bias(self, index: int, node: onnx.NodeProto) -> bool:
+        """Whether ``node`` adds a vector to a product or convolution that has none, and that nobody else reads."""
+        if node.op_type != "Add" or node.domain not in ONNX_DOMAINS:
+            return False
+        held = [name for name in node.input if name in self._constant]
+        bias = self.base(held[0]) if len(held) == 1 else None
+        if bias is None or sum(length != 1 for length in bias.dims) > 1 or not bias.dims:
+            return False
+        name = next(each for each in node.input if each not in self._constant)
+        while name in self._through and len(self._readers.get(name, [])) == 1:
+            name = self._through[name]
+        maker = self._makers.get(name)
+        if maker is None or maker in self._biases or len(self._readers.get(name, [])) > 1:
+            return False
+        product = self._nodes[maker]
+        kind, order = _SAME.get(product.op_type, (product.op_type, tuple(range(len(product.input)))))
+        has_bias = len(order) > 2 and len(product.input) > order[2] and bool(product.input[order[2]])
+        if kind not in ("MatMul", "Gemm", "Conv") or has_bias or name in self.outputs:
+            return False
+        self._biases[maker] = held[0]
+        return True
 
     def _keeps_numbers(self, node: onnx.NodeProto) -> bool:
         """A Cast to whole numbers computes: it cuts."""
@@ -179,41 +213,62 @@ class Operations:
         to = next((each.i for each in node.attribute if each.name == "to"), 0)
         return to in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
-    def _operation(self, node: onnx.NodeProto) -> Operation:
+    def _operation(self, index: int) -> Operation:
+        node = self._nodes[index]
         kind, order = _SAME.get(node.op_type, (operator_of(node), tuple(range(len(node.input)))))
         names = [node.input[place] if place < len(node.input) else "" for place in order]
         if node.op_type not in _SAME:
             names += sorted(onnx_file.outer_reads(node))
+        if index in self._biases:
+            names = [*[*names, "", ""][:2], self._biases[index]]
         sources = [self.origin(name) if name else None for name in names]
         while sources and sources[-1] is None:
             sources.pop()
-        number = self._number[self._makers[next(name for name in node.output if name)]]
-        return Operation(number, node, kind, tuple(sources), tuple(node.output))
+        end, scale = self._end(index)
+        return Operation(
+            self._number[index], node, kind, tuple(sources), (end, *node.output[1:]), self._quantizer(node, end), scale
+        )
 
-    def _take_results(self) -> None:
-        """The tensor that stands for an operation: behind the scale of an integer product, before a Q."""
-        readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self._nodes:
-            for name in node.input:
-                readers.setdefault(name, []).append(node)
-        for operation in self.all:
-            node = operation.node
-            if node.op_type in ("MatMulInteger", "ConvInteger"):
-                operation.results = (self._scaled(node.output[0], readers),)
-            scale = _RESULT_SCALE.get(node.op_type)
-            if scale is not None and len(node.input) > scale[0]:
-                zero = [node.input[scale[1]]] if len(node.input) > scale[1] and node.input[scale[1]] else []
-                operation.quantizer = helper.make_node("QuantizeLinear", ["", node.input[scale[0]], *zero], node.output)
-            else:
-                found = readers.get(operation.results[0], []) if operation.results else []
-                operation.quantizer = next((each for each in found if each.op_type == "QuantizeLinear"), None)
+    def _end(self, index: int) -> tuple[str, str]:
+        """(The tensor that stands for an operation: behind its bias and the scale of an integer product, before a Q;
+        the constant scale of its weight, empty without one)."""
+        node = self._nodes[index]
+        end, scale = node.output[0], ""
+        if node.op_type not in ("MatMulInteger", "ConvInteger") and index not in self._biases:
+            return end, scale
+        name = end
+        while len(self._readers.get(name, [])) == 1:
+            reader = self._nodes[self._readers[name][0]]
+            if self._through.get(reader.output[0]) != name or (reader.op_type == "QuantizeLinear" and (
+                index not in self._biases or end != node.output[0]
+            )):  # fmt: skip
+                break
+            if reader.op_type == "Mul":
+                scale = scale or self._constant_part(next(each for each in reader.input if each != name))
+            name = reader.output[0]
+            if reader.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity"):
+                end = name
+        return end, scale
 
-    def _scaled(self, name: str, readers: Mapping[str, list[onnx.NodeProto]]) -> str:
-        found = readers.get(name, [])
-        while len(found) == 1 and found[0].output[0] in self._through and self._through[found[0].output[0]] == name:
-            name = found[0].output[0]
-            found = readers.get(name, [])
-        return name
+    def _constant_part(self, name: str) -> str:
+        """The constant in a scale that is computed: that of the weight."""
+        pending = [name]
+        while pending:
+            each = pending.pop()
+            if each in self._constant:
+                return each
+            maker = self._makers.get(each)
+            if maker is not None and self._nodes[maker].op_type in ("Mul", "Cast"):
+                pending += list(self._nodes[maker].input)
+        return ""
+
+    def _quantizer(self, node: onnx.NodeProto, end: str) -> onnx.NodeProto | None:
+        scale = _RESULT_SCALE.get(node.op_type)
+        if scale is not None and len(node.input) > scale[0]:
+            zero = [node.input[scale[1]]] if len(node.input) > scale[1] and node.input[scale[1]] else []
+            return helper.make_node("QuantizeLinear", ["", node.input[scale[0]], *zero], node.output)
+        readers = [self._nodes[index] for index in self._readers.get(end, [])]
+        return next((each for each in readers if each.op_type == "QuantizeLinear"), None)
 
     def _evaluate(self, name: str) -> Array | None:
         if name in self.constants:

@@ -11,6 +11,7 @@ import onnx
 
 from exporters import onnx_file
 from runtimes.base import Arrays, TensorSpec, run
+from runtimes.errors import NotLoadable
 from runtimes.ort import OrtRuntime
 from toolchain.layers import probes
 
@@ -49,12 +50,15 @@ def tapped(model: onnx.ModelProto, taps: Sequence[Tap]) -> tuple[onnx.ModelProto
 
 
 @contextlib.contextmanager
-def opened(model: onnx.ModelProto) -> Iterator[OrtRuntime]:
-    """``model`` in a session on the CPU, from a temporary file that is removed."""
+def opened(model: onnx.ModelProto, source: str = "the model") -> Iterator[OrtRuntime]:
+    """``model``, which errors call ``source``, in a session on the CPU, from a temporary file that is removed."""
     with contextlib.ExitStack() as stack:
         with tempfile.TemporaryDirectory(prefix="nnx-probe-") as folder:
             path = onnx_file.write(model, Path(folder) / "probe.onnx")
-            runtime = stack.enter_context(OrtRuntime(path, precise=True))
+            try:
+                runtime = stack.enter_context(OrtRuntime(path, precise=True))
+            except NotLoadable as refused:
+                raise NotLoadable(refused.what.replace(str(path), source), refused.do) from refused
         yield runtime
 
 

@@ -61,7 +61,8 @@ def version_faults(model: onnx.ModelProto) -> Iterator[Fault]:
         what = f"opset {opset}: the installed ONNX Runtime knows up to {newest}"
         yield _version(what, "Export it with an older opset, or lower it with onnx.version_converter.")
     elif opset < 7 and any(node.domain in ONNX_DOMAINS for node in model.graph.node):
-        yield _version(f"opset {opset}: ONNX Runtime promises nothing below 7", "Raise it with onnx.version_converter.")
+        what, do = f"opset {opset}: ONNX Runtime promises nothing below 7", "Raise it with onnx.version_converter."
+        yield _version(what, do, severity=WARNING)
     if len({entry.domain for entry in model.opset_import}) < len(model.opset_import):
         yield _version("an operator set is imported twice", "Leave one of them out.")
     yield from _too_old(model, ir)
@@ -139,7 +140,8 @@ def unfused_pairs(model: ModelFile) -> Iterator[Fault]:
         yield Fault(
             kind="Q/DQ", where=node.name or node.op_type, severity="fault" if has_kernel else WARNING,
             what=f"{node.op_type} {node.why.removeprefix('it ')}: {why}",
-            do="Quantize it anew with `nnx quantize`, or take its Q/DQ nodes out.",
+            do="Quantize it anew with `nnx quantize`, or take its Q/DQ nodes out."
+            if has_kernel else "Take its Q/DQ nodes out if they cost more time than they save.",
         )  # fmt: skip
     for node in left:
         if node.op_type == "DequantizeLinear" and node.why.startswith("its weights"):
@@ -167,10 +169,6 @@ def _why(model: onnx.ModelProto, name: str) -> str:
             return f"its input '{read}' does not come from a DequantizeLinear"
         if len(readers.get(read, [])) > 1:
             return f"its input '{read}' is read by {len(readers[read])} nodes, and a pair fuses into one"
-    if len(node.input) > 2 and node.input[2]:
-        bias = makers.get(node.input[2])
-        if bias is None or bias.op_type != "DequantizeLinear":
-            return f"its bias '{node.input[2]}' is not stored in int32 behind a DequantizeLinear"
     users = readers.get(node.output[0], [])
     if node.output[0] in graph_outputs:
         return f"its result '{node.output[0]}' is an output of the model in float"

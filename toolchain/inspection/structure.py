@@ -14,7 +14,7 @@ from exporters.operators import opsets_of
 from toolchain.inspection.contents import kind_of
 from toolchain.inspection.difference import Change, WeightChange
 from toolchain.inspection.matching import Matching
-from toolchain.inspection.nodes import operator_of
+from toolchain.inspection.nodes import all_nodes, operator_of
 from toolchain.inspection.operations import Operation, Operations, weights_read
 from toolchain.inspection.tensor_types import contradict, of_main_graph
 from toolchain.layers.damage import Noise
@@ -51,7 +51,8 @@ def interface(a: ModelFile, b: ModelFile) -> Iterator[Change]:
         if [pairs.get(value.name) for value in one] != [value.name for value in two] and len(pairs) == len(one):
             yield Change(where=f"{what}s", what="order", a=_names(one), b=_names(two))
     versions = opsets_of(a.graph), opsets_of(b.graph)
-    for domain in sorted({*versions[0], *versions[1]} - {"ai.onnx"}):
+    used = {placed.node.domain for model in (a, b) for placed in all_nodes(model.graph)}
+    for domain in sorted(used - {"ai.onnx"}):
         old, new = (str(each.get(domain, "")) for each in versions)
         if old != new:
             yield Change(where=domain or "ai.onnx", what="opset", a=old, b=new)
@@ -146,9 +147,11 @@ def weights(matching: Matching) -> tuple[int, list[WeightChange]]:
         a, b = matching.a.all[left], matching.b.all[right]
         others = dict(weights_read(b))
         for place, source in weights_read(a):
-            if place not in others or (source.tensor, others[place].tensor) in {*same, *found}:
+            if place not in others or _is_hidden(a, b, place):
                 continue
             pair = source.tensor, others[place].tensor
+            if pair in same or pair in found:
+                continue
             change = _compared(matching, a, b, place, *pair)
             if change is None:
                 same.add(pair)
@@ -156,6 +159,11 @@ def weights(matching: Matching) -> tuple[int, list[WeightChange]]:
                 found[pair] = change
     changed = sorted(found.values(), key=lambda each: -1e9 if each.sqnr_db is None else each.sqnr_db)
     return len(same), changed
+
+
+def _is_hidden(a: Operation, b: Operation, place: int) -> bool:
+    """Whether a bias of integers is at a scale that the operator makes of two others."""
+    return place == 2 and any(each.node.op_type in ("QLinearConv", "QGemm") for each in (a, b))
 
 
 def _compared(matching: Matching, a: Operation, b: Operation, place: int, one: str, two: str) -> WeightChange | None:
@@ -190,6 +198,10 @@ def _values(model: Operations, operation: Operation, place: int, name: str) -> A
         return model.packed(operation)
     found = model.value(name)
     scale = _INTEGER_SCALES.get(operation.node.op_type)
+    if operation.weight_scale and place == 1 and found is not None:
+        node, by = operation.node, model.value(operation.weight_scale)
+        zero = model.value(node.input[3]) if len(node.input) > 3 and node.input[3] else None
+        return None if by is None else _dequantized(found, by, zero, operation.kind)
     if found is None or scale is None or scale[0] != place:
         return None if found is None else _readable(found)
     held = [model.value(operation.node.input[at]) if at < len(operation.node.input) else None for at in scale[1:]]

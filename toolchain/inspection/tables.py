@@ -21,14 +21,13 @@ class Table:
 def head(found: Description) -> Iterator[str]:
     """What the file is, in a few lines."""
     yield f"{found.model}: {found.precision}, {_bytes(found.size_bytes)}, SHA-256 {found.sha256[:16]}…"
-    opsets = ", ".join(f"{domain} {version}" for domain, version in found.opsets.items())
+    used = {"ai.onnx", *(each.name.rpartition(".")[0] for each in found.operators)}
+    opsets = ", ".join(f"{domain} {version}" for domain, version in found.opsets.items() if domain in used)
     made = f"; made by {found.producer}" if found.producer else ""
     yield f"Opset {opsets}; IR {found.ir_version}{made}."
     yield f"{found.parameters:,} parameters. {work(found.work)}"
     for each in found.formats:
         yield f"{each.name}: {each.detail}."
-    if found.lineage:
-        yield "Made by nnx: " + ", ".join(f"{name} {_short(fact)}" for name, fact in found.lineage.items()) + "."
     yield from found.notes
 
 
@@ -77,7 +76,7 @@ def notes(found: Description) -> Iterator[str]:
     yield from found.work.notes
     if found.functions:
         yield f"It has {len(found.functions)} functions of its own: {', '.join(found.functions[:5])}."
-    for name, text in found.metadata.items():
+    for name, text in {**{f"nnx.{name}": fact for name, fact in found.lineage.items()}, **found.metadata}.items():
         yield f"{name}: {_short(text)}"
 
 
@@ -115,4 +114,4 @@ def _kilo(size: int) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return text if len(text) <= 100 else f"{text[:97]}…"
