@@ -20,7 +20,7 @@ COMMANDS = {
     "inspect": ("toolchain.cli.inspect", "Say what a model file holds, what it costs and who runs it."),
     "check": ("toolchain.cli.check", "List every fault of a model file at once."),
     "diff": ("toolchain.cli.diff", "Compare two model files: interface, operators, weights, values."),
-    "lighten": ("toolchain.cli.lighten", "Take a model's weights out for a bug report, or put seeded ones in."),
+    "lighten": ("toolchain.cli.lighten", "Take a model's weights out, or put seeded ones in."),
     "explain": ("toolchain.cli.explain", "Show each layer's precision, error, size and time."),
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
     "tune": ("toolchain.cli.tune", "Find the session settings that run a model fastest."),
