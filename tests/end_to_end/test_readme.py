@@ -14,7 +14,10 @@ from toolchain.bench.report import HEADINGS
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 # in this order, in one folder: a page's lines take what those before have left
-PAGES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("how-to/quantize", "how-to/half", "how-to/inspect", "how-to/measure")))
+PAGES = (
+    README,
+    *(ROOT / "docs" / f"{name}.md" for name in ("how-to/quantize", "how-to/half", "how-to/inspect", "how-to/measure")),
+)
 WRITTEN = (README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 
 

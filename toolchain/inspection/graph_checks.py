@@ -19,6 +19,7 @@ _CHANNELS = {
     "BatchNormalization": tuple((place, 0, False) for place in (1, 2, 3, 4)),
 }  # fmt: skip
 """Operator -> which weights, their axis, and whether a group has so many channels."""
+_NOT_IMPORTED = "opset import for domain"
 _AGAIN = "Export the model again, or mend the graph."
 _INFERENCE = re.compile(r"\(op_type:(\S+?), node name: (.*?)\): (.*)")
 _ERRORS = (checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError)
@@ -82,12 +83,16 @@ def _dead(model: onnx.ModelProto) -> Iterator[Fault]:
                 wanted |= {*node.input, *onnx_file.outer_reads(node)}
             else:
                 dead.append(node)
+        read = wanted | {name for node in dead for name in (*node.input, *onnx_file.outer_reads(node))}
         for node in reversed(dead):
+            if node.op_type == "Constant":
+                if not read & set(node.output):
+                    yield _unread(name_of(node), "no node reads this constant")
+                continue
             yield Fault(
                 kind="dead node", where=name_of(node), what="no output depends on it",
                 do="Leave it out: onnx_ir's RemoveUnusedNodesPass does.",
             )  # fmt: skip
-        read = wanted | {name for node in dead for name in (*node.input, *onnx_file.outer_reads(node))}
         own = {value.name for value in graph.input}
         for tensor in graph.initializer:
             if tensor.name not in read and tensor.name not in own:
@@ -179,7 +184,7 @@ def _channels(graph: onnx.GraphProto, outer: Shapes | None, inside: tuple[str, .
 def _told(said: str) -> Iterator[Fault]:
     """A fault for each node that onnx's inference names."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    for line in lines:
+    for line in (line for line in lines if _NOT_IMPORTED not in line):
         found = _INFERENCE.search(line)
         what = (found[3] if found else line).replace("[ShapeInferenceError] ", "").replace("[TypeInferenceError] ", "")
         where = f"{found[2] or found[1]}" if found else ""

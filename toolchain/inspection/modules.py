@@ -11,6 +11,7 @@ from toolchain.inspection.record import Module
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 _VIEWS = {"DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape"}
+_WEIGHTS = ("weight", "bias")
 _WRAPPER = "module"
 """What nnx exports a module inside; its own name is no part of the user's."""
 Path = tuple[tuple[str, str], ...]
@@ -115,7 +116,9 @@ def _of_weight_names(placed: Placed, parameters: Mapping[str, int]) -> Path:
     """Exporters keep the names of weights, ``layer1.0.conv1.weight``: those of the module that they are in."""
     read = [*placed.node.input[1:2], *placed.node.input]
     name = next((each for each in read if each in parameters and "." in each), "")
-    parts = name.split(".")[:-1]
+    parts = name.split(".")
+    end = next((place for place, part in enumerate(parts) if place and part.startswith(_WEIGHTS)), len(parts) - 1)
+    parts = parts[:end]
     return tuple((".".join(parts[: depth + 1]), "") for depth in range(len(parts)))
 
 
