@@ -79,3 +79,9 @@ def test_a_sequence_has_no_batch_axis() -> None:
     model.graph.node.append(helper.make_node("SequenceConstruct", ["x"], ["parts"]))
     model.graph.output.append(helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None))
     assert dict(BatchAxes.of(model).outputs) == {"y": 0, "parts": None}
+
+
+def test_minus_one_is_an_open_axis() -> None:
+    model = model_of({"x": [-1, 3, -1, -1]}, {"y": ["a", "b", "c", "d"]})
+    result = BatchAxes.of(model)
+    assert (result.shapes["x"], result.inputs["x"], result.fixed) == (("?", 3, "?", "?"), 0, None)

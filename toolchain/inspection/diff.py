@@ -16,7 +16,7 @@ from toolchain.inspection.tables import Table
 from toolchain.layers.record import LIMIT_DB
 from toolchain.progress import Progress
 
-_SAMPLES = 16
+_SAMPLES, _SEEDED = 16, 4
 _SHOWN = 12
 _AROUND = 3
 
@@ -26,7 +26,7 @@ def inputs(model: ModelFile, source: str | None, data: Path | None, progress: Pr
     if source is not None:
         return samples.named(source, data, split="test", count=_SAMPLES, model=model)
     progress.warn("No real inputs given: values are compared on seeded random ones, for which int8 has no ranges.")
-    return made_up.samples_for(model, _SAMPLES // 2)
+    return made_up.samples_for(model, _SEEDED)
 
 
 def diff(

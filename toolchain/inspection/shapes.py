@@ -43,7 +43,7 @@ class Shapes:
             kind = value.type.tensor_type
             if value.type.HasField("tensor_type") and kind.HasField("shape"):
                 axes = kind.shape.dim
-                self._known[value.name] = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in axes)
+                self._known[value.name] = tuple(map(_length, axes))
         for tensor in graph.initializer:
             self._known[tensor.name] = tuple(tensor.dims)
 
@@ -52,6 +52,11 @@ class Shapes:
         if name in self._known:
             return self._known[name]
         return None if self._outer is None else self._outer.of(name)
+
+
+def _length(axis: onnx.TensorShapeProto.Dimension) -> int | None:
+    """Some write -1 for an open one."""
+    return int(axis.dim_value) if axis.HasField("dim_value") and axis.dim_value >= 0 else None
 
 
 def open_axes(model: onnx.ModelProto) -> dict[str, list[tuple[str, int]]]:

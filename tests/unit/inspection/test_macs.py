@@ -181,3 +181,10 @@ def test_local_functions_are_looked_into() -> None:
     made = tiny_graphs.model([node], {"x": [2, 4]}, {"y": [2, 3]}, {"w": drawn(4, 3)}, domains=["my.own"])
     made.functions.append(product)
     assert macs.counted(made, {})[0].macs == 24
+
+
+def test_minus_one_is_an_open_axis() -> None:
+    made = tiny_graphs.convolutional()
+    made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    assert list(open_axes(made)) == ["x:0"]
+    assert macs.counted(made, {})[0].macs == macs.counted(tiny_graphs.convolutional(), {})[0].macs
