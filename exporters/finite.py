@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from exporters import skeleton
 from exporters.errors import BadModelFile
-from exporters.large_weights import array_of
+from exporters.large_weights import array_of, is_there
 from exporters.tensors import elements_of
 
 _WEIGHED = {
@@ -40,7 +40,7 @@ def not_finite(model: onnx.ModelProto, source: object) -> Iterator[BadModelFile]
         for name in node.input:
             readers.setdefault(name, set()).add(node.op_type)
     for tensor in (tensor for graph in graphs for tensor in graph.initializer):
-        if tensor.data_type not in _FLOATS or tensor.data_location == TensorProto.EXTERNAL:
+        if tensor.data_type not in _FLOATS or not is_there(tensor):
             continue
         nans, infinities = _not_finite(tensor)
         operators = readers.get(tensor.name, set())

@@ -115,6 +115,11 @@ def is_stub(tensor: TensorProto) -> bool:
     )
 
 
+def is_there(tensor: TensorProto) -> bool:
+    """Whether :func:`array_of` has its values: in the graph, or as a stub; what lies beside it unread is not."""
+    return tensor.data_location != TensorProto.EXTERNAL or is_stub(tensor)
+
+
 def has_stubs(model: onnx.ModelProto) -> bool:
     """Whether weights of the main graph lie elsewhere."""
     return any(is_stub(tensor) for tensor in model.graph.initializer)

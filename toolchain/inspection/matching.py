@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from onnx import TensorProto
 
+from exporters import large_weights
 from exporters.tensors import raw_bytes
 from toolchain.inspection.operations import Operation, Operations, weights_read
 
@@ -227,9 +228,14 @@ def _place(operation: Operation, place: int) -> int:
 
 
 def _content(tensor: TensorProto) -> str:
-    """Strings have no bytes of their own."""
-    held = b"".join(tensor.string_data) if tensor.data_type == TensorProto.STRING else raw_bytes(tensor)
-    return sha256(f"{tensor.data_type} {list(tensor.dims)}".encode() + held).hexdigest()
+    """Of strings too, which have no bytes of their own, and of what stays in its file."""
+    digest = sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
+    if large_weights.is_stub(tensor):
+        for chunk in large_weights.chunks_of(tensor):
+            digest.update(chunk)
+    elif large_weights.is_there(tensor):
+        digest.update(b"".join(tensor.string_data) if tensor.data_type == TensorProto.STRING else raw_bytes(tensor))
+    return digest.hexdigest()
 
 
 def _hash(*parts: object) -> str:

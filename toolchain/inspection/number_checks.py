@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from exporters import finite, onnx_file
+from exporters.large_weights import array_of, is_there
 from toolchain.inspection.faults import WARNING, Fault
 from toolchain.inspection.nodes import all_nodes, constants_of, number
 
@@ -46,7 +47,7 @@ def _weights(model: onnx.ModelProto) -> dict[str, TensorProto]:
         name: tensor
         for graph in onnx_file.graphs_of(model)
         for name, tensor in constants_of(graph).items()
-        if tensor.data_location != TensorProto.EXTERNAL
+        if is_there(tensor)
     }
 
 
@@ -58,7 +59,7 @@ def _largest(tensor: TensorProto) -> float:
 
 def _floats(tensor: TensorProto) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
-        return numpy_helper.to_array(tensor).astype(np.float32)
+        return array_of(tensor).astype(np.float32)
 
 
 def _cast_too_large(model: onnx.ModelProto) -> Iterator[Fault]:

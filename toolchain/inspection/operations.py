@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
-from exporters import onnx_file
+from exporters import large_weights, onnx_file
 from exporters.external_data import size_of
 from exporters.model_file import ModelFile
 from exporters.onnx_file import MAX_BYTES
@@ -310,7 +310,11 @@ def _run(
     runtime: bool = False,
 ) -> Array | None:  # fmt: skip
     """What ``nodes`` make of constants; None where nobody here computes it."""
-    graph = helper.make_graph(nodes, "constants", [], [onnx.ValueInfoProto(name=name)], weights)
+    held = [
+        numpy_helper.from_array(large_weights.array_of(each), each.name) if large_weights.is_stub(each) else each
+        for each in weights
+    ]
+    graph = helper.make_graph(nodes, "constants", [], [onnx.ValueInfoProto(name=name)], held)
     model = helper.make_model(graph, opset_imports=like.opset_import, ir_version=max(like.ir_version, 4))
     try:
         if runtime:
@@ -324,9 +328,7 @@ def _run(
 
 
 def _as_array(tensor: TensorProto) -> Array | None:
-    if tensor.data_location == TensorProto.EXTERNAL:
-        return None
-    return numpy_helper.to_array(tensor)
+    return large_weights.array_of(tensor) if large_weights.is_there(tensor) else None
 
 
 def _plain(attribute: onnx.AttributeProto) -> Any:
