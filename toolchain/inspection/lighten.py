@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import external_data, onnx_file, provenance
+from exporters import external_data, large_weights, onnx_file, provenance
 from exporters.errors import BadModelFile
 from exporters.model_file import ModelFile
 from exporters.skeleton import SMALL
@@ -104,28 +104,39 @@ def fill(src: ModelFile, dst: Path, *, seed: int = 0) -> Light:
     made = onnx.ModelProto()
     made.CopyFrom(src.graph)
     found = _with_pieces(made, src)
-    missing = [tensor for tensor, piece in found if tensor.data_location == TensorProto.EXTERNAL and piece is None]
+    own = len(made.graph.initializer)  # which all_tensors gives first
+    missing = [index for index, (tensor, piece) in enumerate(found) if _is_beside(tensor) and piece is None]
     if not missing:
         raise BadUsage(f"{src} has all its weights.", "`nnx lighten` takes them out.")
     random = np.random.default_rng(seed)
-    size = 0
-    for tensor in missing:
-        values = _seeded(tensor, random)
-        filled = numpy_helper.from_array(values, tensor.name)
-        filled.doc_string = tensor.doc_string
-        size += len(filled.raw_data)
-        tensor.CopyFrom(filled)
-    for tensor, piece in found:
-        if piece is not None:
-            tensor.raw_data = _bytes(piece)
-            tensor.data_location = TensorProto.DEFAULT
-            del tensor.external_data[:]
-    provenance.write(made, {"filled": f"seed {seed}"})
-    onnx_file.save(made, dst)
+    size = sum(bytes_of(found[index][0]) or 0 for index in missing)
+    with large_weights.scratch(wanted=size >= large_weights.LARGE_BYTES):
+        for index in missing:
+            tensor = found[index][0]
+            values, note = _seeded(tensor, random), tensor.doc_string
+            make = large_weights.tensor_of if index < own else numpy_helper.from_array
+            tensor.CopyFrom(make(values, tensor.name))
+            tensor.doc_string = note
+        for index, (tensor, piece) in enumerate(found):
+            if piece is not None and index < own:
+                large_weights.leave(tensor, piece.file, piece.offset, piece.length)
+            elif piece is not None:
+                tensor.raw_data = _bytes(piece)
+                tensor.data_location = TensorProto.DEFAULT
+                del tensor.external_data[:]
+        provenance.write(made, {"filled": f"seed {seed}"})
+        onnx_file.save(made, dst)
+    written = dst.stat().st_size
+    if written < size:  # the weights lie beside it, else reading it again would take their size
+        written = ModelFile(dst).size_bytes
     return Light(
-        path=str(dst), size_bytes=ModelFile(dst).size_bytes, weights=len(missing), kept=len(found) - len(missing),
+        path=str(dst), size_bytes=written, weights=len(missing), kept=len(found) - len(missing),
         bytes_of_weights=size,
     )  # fmt: skip
+
+
+def _is_beside(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
 def _is_stub(tensor: TensorProto) -> bool:

@@ -145,6 +145,8 @@ class Operations:
 
     def value(self, name: str) -> Array | None:
         """The values of a weight in float, None for what is too large to compute or cannot be."""
+        if name in self.constants:
+            return _as_array(self.constants[name])  # read anew each time: together they are the size of the model
         if name not in self._evaluated:
             self._evaluated[name] = self._evaluate(name)
         return self._evaluated[name]
@@ -271,8 +273,6 @@ class Operations:
         return next((each for each in readers if each.op_type == "QuantizeLinear"), None)
 
     def _evaluate(self, name: str) -> Array | None:
-        if name in self.constants:
-            return _as_array(self.constants[name])
         needed, pending = [], [name]
         while pending:
             maker = self._makers.get(pending.pop())
