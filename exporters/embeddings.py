@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, helper
 
-from exporters.weights import Names, Scope, Weight, attributes_of, is_standard
+from exporters.operators import attributes_of
+from exporters.weights import Names, Scope, Weight, is_standard
 
 _NODE_BYTES = 250
 """What three nodes and two more initializers take, about."""

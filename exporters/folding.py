@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from exporters.element_types import inner_graphs
 from exporters.large_weights import array_of, tensor_of
+from exporters.operators import attributes_of
 
 Array = npt.NDArray[Any]
 _SMALL_BYTES = 4096
@@ -113,32 +114,28 @@ def _copy_tensor(tensor: TensorProto) -> TensorProto:
     return copy
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _axes(node: onnx.NodeProto, inputs: list[Array | None], rank: int) -> tuple[int, ...] | None:
     """Of Squeeze and Unsqueeze: an attribute before opset 13, an input since; None where none are given."""
-    given = inputs[1] if len(inputs) > 1 else _attributes(node).get("axes")
+    given = inputs[1] if len(inputs) > 1 else attributes_of(node).get("axes")
     return None if given is None else tuple(int(axis) % rank if rank else 0 for axis in np.ravel(given))
 
 
 def _transposed(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
-    return np.transpose(_first(inputs), _attributes(node).get("perm"))
+    return np.transpose(_first(inputs), attributes_of(node).get("perm"))
 
 
 def _reshaped(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
     values, shape = _first(inputs), inputs[1] if len(inputs) > 1 else None
     if shape is None:
         return None
-    zero_stays = not _attributes(node).get("allowzero", 0)
+    zero_stays = not attributes_of(node).get("allowzero", 0)
     return values.reshape(
         [values.shape[index] if axis == 0 and zero_stays else int(axis) for index, axis in enumerate(shape)]
     )
 
 
 def _flattened(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
-    values, axis = _first(inputs), _attributes(node).get("axis", 1)
+    values, axis = _first(inputs), attributes_of(node).get("axis", 1)
     rows = int(np.prod(values.shape[: axis if axis >= 0 else values.ndim + axis]))
     return values.reshape(rows, -1) if values.size else None
 
@@ -150,7 +147,7 @@ def _squeezed(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
 
 def _unsqueezed(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
     values = _first(inputs)
-    given = inputs[1] if len(inputs) > 1 else _attributes(node).get("axes")
+    given = inputs[1] if len(inputs) > 1 else attributes_of(node).get("axes")
     rank = values.ndim + (0 if given is None else np.size(given))
     axes = _axes(node, inputs, rank)
     return None if axes is None else np.expand_dims(values, axes)
@@ -159,16 +156,16 @@ def _unsqueezed(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | Non
 def _cast(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
     """To fp32 only, from what was stored in fewer bits or in more."""
     values = _first(inputs)
-    if _attributes(node).get("to") != TensorProto.FLOAT or values.dtype.kind not in "fV" or values.dtype == object:
+    if attributes_of(node).get("to") != TensorProto.FLOAT or values.dtype.kind not in "fV" or values.dtype == object:
         return None
     return values.astype(np.float32)
 
 
 def _dequantized(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
     values, scale = _first(inputs), inputs[1]
-    if scale is None or scale.dtype not in (np.float32, np.float16) or "output_dtype" in _attributes(node):
+    if scale is None or scale.dtype not in (np.float32, np.float16) or "output_dtype" in attributes_of(node):
         return None
-    given = _attributes(node)
+    given = attributes_of(node)
     axis, block = given.get("axis", 1), given.get("block_size", 0)
     zero = np.zeros_like(scale, np.float32) if len(inputs) < 3 or inputs[2] is None else inputs[2].astype(np.float32)
     if scale.ndim == values.ndim and block:

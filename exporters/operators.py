@@ -1,4 +1,4 @@
-"""The definitions of operators, ONNX's and ONNX Runtime's own: what they take and give, and in which types.
+"""Operators, ONNX's and ONNX Runtime's own: what a node says of its own, what they take and give, in which types.
 
 ONNX Runtime publishes those of its own (com.microsoft, and a few that it keeps in ONNX's domain) with the type
 parameters that tie an output to an input.
@@ -10,6 +10,18 @@ from functools import cache
 from typing import Any
 
 import onnx
+from onnx import helper
+
+
+def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
+    """The value of an attribute, ``default`` where it is not given."""
+    found = next((each for each in node.attribute if each.name == name), None)
+    return default if found is None else helper.get_attribute_value(found)
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes that ``node`` states."""
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
 @dataclass(frozen=True)

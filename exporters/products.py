@@ -7,7 +7,8 @@ import onnx
 from onnx import helper
 
 from exporters import skeleton
-from exporters.weights import CONTRIB, Array, Names, Scope, Weight, attributes_of, is_standard
+from exporters.operators import attributes_of
+from exporters.weights import CONTRIB, Array, Names, Scope, Weight, is_standard
 
 
 @dataclass(frozen=True, kw_only=True)

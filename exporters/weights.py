@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import onnx_file
 from exporters.errors import BadModelFile
 from exporters.large_weights import array_of, tensor_of
+from exporters.operators import attributes_of
 
 Array = npt.NDArray[Any]
 CONTRIB = "com.microsoft"
@@ -156,11 +157,6 @@ def import_contrib(model: onnx.ModelProto) -> None:
     used = any(node.domain == CONTRIB for graph in onnx_file.graphs_of(model) for node in graph.node)
     if used and not any(entry.domain == CONTRIB for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """The attributes that ``node`` states."""
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _swaps(node: onnx.NodeProto) -> bool:

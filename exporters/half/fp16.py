@@ -94,7 +94,7 @@ def _crashing(graph: onnx.GraphProto) -> set[str]:
 
 
 def _moves_batch(transpose: onnx.NodeProto) -> bool:
-    perm = next((list(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"), [])
+    perm = operators.attributes_of(transpose).get("perm", [])
     return len(perm) > 2 and perm[0] != 0 and (perm[-1] == len(perm) - 1 or perm[-2] == len(perm) - 1)
 
 

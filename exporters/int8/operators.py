@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from exporters.large_weights import array_of
+from exporters.operators import attribute
 
 PRODUCTS = ("MatMul", "Gemm")
 """Products of matrices, whose int8 kernels can also give a float result."""
@@ -31,12 +32,6 @@ EXPONENTIALS = frozenset({"Softmax", "LogSoftmax", "Exp", "ReduceLogSumExp", "Re
 def is_known(node: onnx.NodeProto) -> bool:
     """Whether int8 has a place for ``node``."""
     return node.op_type in KNOWN and node.domain in ("", "ai.onnx")
-
-
-def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
-    """The value of an attribute, ``default`` where it is not given."""
-    found = next((item for item in node.attribute if item.name == name), None)
-    return default if found is None else helper.get_attribute_value(found)
 
 
 def weight_axis(node: onnx.NodeProto, dims: int) -> int | None:

@@ -18,6 +18,7 @@ from exporters.calibration.thresholds import Range
 from exporters.int8 import operators
 from exporters.int8.targets import Int8Format
 from exporters.large_weights import array_of
+from exporters.operators import attribute
 
 _AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 _MIXING = ("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", *operators.SHAPES)
@@ -263,7 +264,7 @@ def _has_constant_weights(node: onnx.NodeProto, constants: Mapping[str, TensorPr
 
 def attributes_are(node: onnx.NodeProto, **values: float) -> bool:
     """Whether the attributes of ``node`` have these values or are not given, ``values`` being their defaults."""
-    return all(operators.attribute(node, name, value) == value for name, value in values.items())
+    return all(attribute(node, name, value) == value for name, value in values.items())
 
 
 def _loses_channels(tensor: TensorProto) -> bool:

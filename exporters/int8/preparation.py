@@ -14,7 +14,7 @@ from exporters.errors import BadModelFile, NotApplicable, NotConvertible
 from exporters.int8 import products
 from exporters.library_output import quiet
 from exporters.model_file import ModelFile
-from exporters.symbolic_shapes import with_symbolic_shapes as _with_symbolic_shapes
+from exporters.symbolic_shapes import with_symbolic_shapes
 from exporters.tensors import require_fp32
 
 _ONNX_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
@@ -115,7 +115,7 @@ def preprocess(given: Path, ready: Path) -> None:
 
 
 def _shaped(model: onnx.ModelProto) -> onnx.ModelProto:
-    skeleton.take_shapes(model.graph, _with_symbolic_shapes(skeleton.skeleton(model)).graph)
+    skeleton.take_shapes(model.graph, with_symbolic_shapes(skeleton.skeleton(model)).graph)
     return model
 
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from exporters import cleaning, skeleton
 from exporters.int8 import operators
 from exporters.large_weights import array_of, tensor_of
+from exporters.operators import attribute
 from exporters.weights import Names
 
 _BIAS = 2
@@ -97,7 +98,7 @@ class _Rewriter:
 
     def _outputs_of(self, gemm: onnx.NodeProto) -> int:
         dims = self._constants[gemm.input[1]].dims
-        return int(dims[0] if operators.attribute(gemm, "transB", 0) else dims[1])
+        return int(dims[0] if attribute(gemm, "transB", 0) else dims[1])
 
     def _flatten_stack(self, product: onnx.NodeProto) -> None:
         weight = self._float(product.input[1])
@@ -124,6 +125,6 @@ class _Rewriter:
 
 
 def _factor(gemm: onnx.NodeProto, name: str) -> float:
-    value = operators.attribute(gemm, name, 1.0)
+    value = attribute(gemm, name, 1.0)
     assert isinstance(value, float | int)
     return float(value)

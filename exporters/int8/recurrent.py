@@ -5,8 +5,9 @@ import onnx
 from onnx import helper
 
 from exporters.int8.targets import Int8Format
+from exporters.operators import attributes_of
 from exporters.rounding import FULL, REDUCED, rounded
-from exporters.weights import CONTRIB, Array, Names, Scope, Weight, attributes_of, is_standard
+from exporters.weights import CONTRIB, Array, Names, Scope, Weight, is_standard
 
 OPERATORS = ("LSTM", "GRU", "RNN")
 WEIGHTS = (1, 2)

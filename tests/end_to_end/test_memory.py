@@ -74,14 +74,20 @@ def test_a_child_s_exit_code_is_the_command_s(timeout: list[str], tmp_path: Path
     assert "net.py:make() returned a int." in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_both_once(number: int, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(WAITS)
-    running = start_nnx("export", "net.py:make", cwd=tmp_path)
-    while not (tmp_path / "there").exists():
+def waiting(place: Path) -> tuple["subprocess.Popen[str]", str]:
+    """A command whose child waits in a user's code, and that child's number."""
+    (place / "net.py").write_text(WAITS)
+    running = start_nnx("export", "net.py:make", cwd=place)
+    while not (place / "there").exists():
         assert running.poll() is None
         time.sleep(0.05)
     (child,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    return running, child
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_once(number: int, tmp_path: Path) -> None:
+    running, child = waiting(tmp_path)
     running.send_signal(number)
     running.communicate(timeout=60)
     assert running.returncode == (130 if number == signal.SIGINT else 128 + number)
@@ -89,12 +95,7 @@ def test_a_signal_ends_both_once(number: int, tmp_path: Path) -> None:
 
 
 def test_no_child_outlives_a_killed_parent(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(WAITS)
-    running = start_nnx("export", "net.py:make", cwd=tmp_path)
-    while not (tmp_path / "there").exists():
-        assert running.poll() is None
-        time.sleep(0.05)
-    (child,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    running, child = waiting(tmp_path)
     running.kill()
     running.communicate(timeout=60)
     end = time.monotonic() + 30

@@ -1,15 +1,15 @@
 """What a graph does with its inputs, as far as it tells which values they can have: an index, a mask, a logarithm's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from exporters import onnx_file
+from exporters.operators import attributes_of
 
 
 class Kind(StrEnum):
@@ -123,7 +123,7 @@ class _Graph:
         if node.op_type in ("DequantizeLinear", "Cast", "Identity"):
             self._shapes[node.output[0]] = source
         elif node.op_type == "Transpose":
-            order = _attributes(node).get("perm", list(reversed(range(len(source)))))
+            order = attributes_of(node).get("perm", list(reversed(range(len(source)))))
             self._shapes[node.output[0]] = tuple(source[axis] for axis in order)
 
     def _int_kinds(self, name: str) -> Iterator[tuple[Kind, int | None]]:
@@ -179,7 +179,7 @@ class _Graph:
         if node.op_type in _TAKE_PARTS and place:
             return None
         if node.op_type == "Cast":
-            floating = _attributes(node).get("to") in _FLOATS
+            floating = attributes_of(node).get("to") in _FLOATS
             return replace(step, cast=step.cast or floating)
         if node.op_type in ("Add", "Sub"):
             other = self._value(node.input[1 - place])
@@ -199,7 +199,7 @@ class _Graph:
         shape = self._shapes.get(source)
         if not shape:
             return None
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         axis = attributes.get("gather_axis", attributes.get("axis", 0))
         return min(shape) if node.op_type == "GatherND" else shape[axis]
 
@@ -223,13 +223,13 @@ class _Graph:
             if not weight:
                 continue
             if node.op_type == "Conv" and len(weight) > 2:
-                yield 1 - len(weight), weight[1] * int(_attributes(node).get("group", 1))
+                yield 1 - len(weight), weight[1] * int(attributes_of(node).get("group", 1))
             elif node.op_type == "ConvTranspose" and len(weight) > 2:
                 yield 1 - len(weight), weight[0]
             elif node.op_type == "MatMul" and len(weight) > 1:
                 yield -1, weight[-2]
-            elif node.op_type == "Gemm" and not _attributes(node).get("transA"):
-                yield -1, weight[1 if _attributes(node).get("transB") else 0]
+            elif node.op_type == "Gemm" and not attributes_of(node).get("transA"):
+                yield -1, weight[1 if attributes_of(node).get("transB") else 0]
             elif node.op_type in ("LSTM", "GRU", "RNN"):
                 yield -1, weight[2]
 
@@ -237,7 +237,3 @@ class _Graph:
 _FLOATS = {
     onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE,
 }  # fmt: skip
-
-
-def _attributes(node: onnx.NodeProto) -> Mapping[str, Any]:
-    return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute if not each.HasField("g")}

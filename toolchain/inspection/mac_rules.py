@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from toolchain.inspection.nodes import ONNX_DOMAINS, attribute, number
+from exporters.operators import attribute
+from toolchain.inspection.nodes import ONNX_DOMAINS, number
 from toolchain.inspection.shapes import Shape, Shapes
 
 

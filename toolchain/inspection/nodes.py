@@ -7,6 +7,7 @@ import onnx
 
 from exporters import skeleton
 from exporters.element_types import inner_graphs
+from exporters.operators import attribute
 
 CONTRIB = "com.microsoft"
 ONNX_DOMAINS = ("", "ai.onnx", skeleton.FOREIGN)
@@ -54,12 +55,6 @@ def _with_inner(placed: Placed) -> Iterator[Placed]:
     yield placed
     for graph in inner_graphs(placed.node):
         yield from nodes_of(graph, (*placed.inside, name_of(placed.node)))
-
-
-def attribute(node: onnx.NodeProto, name: str, otherwise: object = None) -> object:
-    """The value of an attribute, ``otherwise`` where it is not given."""
-    found = next((each for each in node.attribute if each.name == name), None)
-    return otherwise if found is None else onnx.helper.get_attribute_value(found)
 
 
 def number(node: onnx.NodeProto, name: str, otherwise: int) -> int:

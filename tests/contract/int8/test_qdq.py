@@ -230,7 +230,7 @@ def test_a_state_that_never_moved_stays_in_float_and_is_named(tmp_path: Path) ->
     assert np.square(right - found).sum() < np.square(right).sum() / 1000
 
 
-@pytest.mark.parametrize("step", ["_with_symbolic_shapes", "_optimized"])
+@pytest.mark.parametrize("step", ["with_symbolic_shapes", "_optimized"])
 @pytest.mark.parametrize("error", [AttributeError, IndexError, TypeError, AssertionError, RuntimeError])
 def test_a_library_step_that_fails_is_left_out(
     step: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

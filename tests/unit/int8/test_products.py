@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from exporters.int8 import operators, products
+from exporters.operators import attribute
 
 RANDOM = np.random.default_rng(0)
 
@@ -45,7 +46,7 @@ def test_a_gemm_stays_the_same_function(
     assert output(made, x) == pytest.approx(output(given_model, x), abs=1e-5)
     gemm = next(each for each in made.graph.node if each.op_type == "Gemm")
     assert gemm.name == "gemm"
-    assert [operators.attribute(gemm, name, 1.0) for name in ("alpha", "beta")] == [1.0, 1.0] or not bias
+    assert [attribute(gemm, name, 1.0) for name in ("alpha", "beta")] == [1.0, 1.0] or not bias
     dims = {tensor.name: tuple(tensor.dims) for tensor in made.graph.initializer}
     assert dims.get(operators.bias_of(gemm), (6,)) == (6,)
 
