@@ -41,9 +41,18 @@ def sentence(text: str) -> str:
     return legible(text, most=MOST_IN_SENTENCE, lines=True)
 
 
-def in_markdown(text: str) -> str:
-    """A line of markdown: no newline ends it, and no tag, entity, link or image in it is one."""
-    return _MARKDOWN.sub(lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", legible(text))
+def in_markdown(text: str, *, code: bool = False) -> str:
+    """A line of markdown: no newline ends it, and no tag, entity, link or image in it is one.
+
+    ``code`` is for sentences of ours, in which commands stand between backticks: those stay.
+    """
+
+    def shown(found: "re.Match[str]") -> str:
+        if found[0] == "`" and code:
+            return "`"
+        return "&lt;" if found[0] == "<" else f"\\{found[0]}"
+
+    return _MARKDOWN.sub(shown, legible(text))
 
 
 def in_markdown_cell(text: str) -> str:

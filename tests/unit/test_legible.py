@@ -51,7 +51,8 @@ def test_json_is_the_same_json_afterwards(text: str) -> None:
 @given(st.text(st.sampled_from("a\\|`<[]()&#;! \n\u202e")))
 def test_markdown_that_is_obeyed_is_always_escaped(text: str) -> None:
     """By an odd number of backslashes, of which each pair is one."""
-    for shown, obeyed in ((legible.in_markdown(text), "[`<"), (legible.in_markdown_cell(text), "[`<|")):
+    ways = ((legible.in_markdown(text), "[`<"), (legible.in_markdown(text, code=True), "[<"))
+    for shown, obeyed in (*ways, (legible.in_markdown_cell(text), "[`<|")):
         for place, character in enumerate(shown):
             before = len(shown[:place]) - len(shown[:place].rstrip("\\"))
             assert character not in obeyed or before % 2 == 1

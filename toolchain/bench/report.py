@@ -129,7 +129,7 @@ def markdown(found: Table, under: Sequence[str]) -> str:
         [f"~~{cell}~~" if index in found.struck and cell != NOTHING else cell for cell in line]
         for index, line in enumerate(found.lines)
     ]
-    bullets = "\n".join(f"- {in_markdown(line)}" for line in under)
+    bullets = "\n".join(f"- {in_markdown(line, code=True)}" for line in under)
     return f"{markdown_table(found.headings, lines)}\n\n{bullets}\n"
 
 
