@@ -58,6 +58,7 @@ def rows_of(answer: tuple[int, str, str]) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_combination_is_measured(place: Path, nnx: Nnx) -> None:
     sweep = ["--batch", "1,4", "--threads", "1,2", "--concurrency", "1,3", "--max-time", "1ms"]
     rows = rows_of(nnx("bench", "model.onnx", *sweep, "--json"))
@@ -180,6 +181,7 @@ def test_tuning_takes_one_file_and_one_number_each(typed: list[str], sentence: s
     assert sentence.lower() in err.lower()
 
 
+@pytest.mark.slow
 def test_tuning_ends_in_a_recommendation(place: Path, nnx: Nnx) -> None:
     code, out, err = nnx("tune", "wide.onnx", *BRIEF, "--json")
     assert code == 0, err
@@ -191,6 +193,7 @@ def test_tuning_ends_in_a_recommendation(place: Path, nnx: Nnx) -> None:
     assert (stored is None) == (found["speedup"] is None)
 
 
+@pytest.mark.slow
 def test_a_killed_bench_leaves_its_rows_and_no_process(place: Path) -> None:
     bench = start_nnx(
         "bench", "wide.onnx", "model.onnx", "--batch", "1", "--max-time", "60s", "-o", "b.json", cwd=place
@@ -211,6 +214,7 @@ def test_a_killed_bench_leaves_its_rows_and_no_process(place: Path) -> None:
     assert not list(place.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_an_ended_bench_leaves_no_temporary_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(place / "temporary"))
     (place / "temporary").mkdir()

@@ -54,6 +54,7 @@ def test_convert_to_fp16(place: Path, nnx: Nnx) -> None:
     assert made["proven_on"] == "the test split of digits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "mode"),
     [
@@ -74,6 +75,7 @@ def test_quantize_chooses_its_mode_and_says_which(given: list[str], mode: str, p
         assert facts["calibration_samples"] == ("256" if "digits" in given else "4")
 
 
+@pytest.mark.slow
 def test_calibration_comes_from_the_training_split(place: Path, nnx: Nnx) -> None:
     code, _, err = nnx("quantize", "artifacts/digits/model.onnx", "--int8", "--calibration", "digits", "-o", "q.onnx")
     assert code == 0

@@ -67,6 +67,7 @@ def test_wrong_input_is_one_clear_sentence(files: Path, arguments: list[str], se
     assert ended.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_gate_fails_a_slower_row_and_refuses_another_machine(
     digits: Path, now: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_the_gate_fails_a_slower_row_and_refuses_another_machine(
     assert "another machine: processor Another" in elsewhere.stderr
 
 
+@pytest.mark.slow
 def test_the_gate_says_that_it_passed_and_warns_of_another_machine(
     digits: Path, now: dict[str, Any], tmp_path: Path
 ) -> None:

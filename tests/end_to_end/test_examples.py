@@ -41,6 +41,7 @@ def test_a_factory_is_exported(
     assert {value.name for value in onnx.load("made.onnx").graph.input} == inputs
 
 
+@pytest.mark.slow
 def test_the_library_is_called_from_python(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(EXAMPLES / "library.py"), str(tmp_path)]

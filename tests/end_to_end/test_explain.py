@@ -29,6 +29,7 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_in_a_process_of_its_own(digits: Path, tmp_path: Path) -> None:
     ended = run_nnx(
         "explain", digits / "model.int8-static.onnx", "--reference", digits / "model.onnx", "--samples", "digits",

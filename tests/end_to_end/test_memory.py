@@ -13,6 +13,8 @@ import pytest
 from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 CRASHES = "import os, signal\ndef make():\n    os.kill(os.getpid(), signal.{name})\n"
 WAITS = "import pathlib, time\ndef make():\n    pathlib.Path('there').touch()\n    time.sleep(60)\n"
 QUANTIZE = ("quantize", "model.onnx", "--int8", "--calibration", "calib.npz", "--no-time", "--no-cache")

@@ -51,6 +51,7 @@ def test_the_report_tells_the_whole_story(digits: Path) -> None:
     assert "int8-static" in text
 
 
+@pytest.mark.slow
 def test_a_second_run_reuses_every_step_and_says_so(work: Path, digits: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in digits.iterdir() if path.suffix in (".onnx", ".pt")}
     ended = run_nnx("run", "digits", *QUICK, cwd=work)
@@ -100,6 +101,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(tmp_path: Path) -> Non
     assert not list((tmp_path / "killed").glob(".*.partial"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130_and_keeps_what_was_finished(tmp_path: Path) -> None:
     process = start_nnx("run", "digits", *QUICK, "--epochs", "500", cwd=tmp_path)
     resume = tmp_path / "artifacts" / "digits" / "resume.pt"
@@ -114,6 +116,7 @@ def test_ctrl_c_exits_130_and_keeps_what_was_finished(tmp_path: Path) -> None:
     assert resume.exists()
 
 
+@pytest.mark.slow
 def test_a_copied_recipe_runs_from_its_file(tmp_path: Path) -> None:
     import toolchain.recipes.digits as original
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.end_to_end import small_model
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 NNX = [sys.executable, "-m", "toolchain"]
 QUANTIZE = [*NNX, "quantize", "model.onnx", "--int8", "--no-time", "-o", "out.onnx"]
 WITH_CACHE = [*NNX, "quantize", "model.onnx", "--int8", "--calibration", "calib.npz", "--no-time", "-o", "out.onnx"]

@@ -90,6 +90,7 @@ def loud_export(folder: Path) -> list[str]:
     return ["export", "loud.py:make", "-o", str(folder / "loud.onnx"), "--json"]
 
 
+@pytest.mark.slow
 def test_stdout_carries_results_alone_whatever_a_module_prints(tmp_path: Path) -> None:
     ended = run_nnx(*loud_export(tmp_path), cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
@@ -119,6 +120,7 @@ def test_a_reader_of_stderr_that_leaves_changes_nothing(
     assert out.startswith("a.json → a.json\n" if code == 0 else "")
 
 
+@pytest.mark.slow
 def test_nor_does_it_end_a_job_that_tells_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAY_IT_IN_PYTHON", "1")
     ended, out = without_reader_of_stderr(*loud_export(tmp_path)[:-1], cwd=tmp_path)

@@ -62,6 +62,7 @@ def test_what_is_no_file_is_refused_at_once(place: Path, arguments: list[str], s
     assert said in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_never_ends_is_ended(place: Path) -> None:
     body = helper.make_graph(
         [helper.make_node("Or", ["go", "go"], ["on"]), helper.make_node("Identity", ["s"], ["t"])],

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import ExporterError, WrongResult
@@ -91,6 +92,7 @@ def faults(right: Any, found: Any) -> Iterator[str]:
         yield f"off by {error}"
 
 
+@pytest.mark.slow
 def test_every_operator_is_right_or_refused(tmp_path: Path) -> None:
     failed: dict[str, str] = {}
     proven = 0
