@@ -29,7 +29,8 @@ from toolchain.accuracy import metrics
 from toolchain.bench.report import markdown_table
 from toolchain.inputs.sources import recipe_named
 from toolchain.stats import sqnr_db
-from toolchain.training import checkpoint
+from toolchain.training import given_weights
+from toolchain.training.given_weights import Weights
 
 Array = npt.NDArray[np.generic]
 
@@ -170,7 +171,7 @@ def trained_task(name: str, checkpoint_path: Path, data: Path, folder: Path, cou
     """A recipe's net from its checkpoint, on its own data: ``counts`` training images, test images (None: all)."""
     recipe = recipe_named(TRAINED[name])
     module, images = recipe.model(), recipe.data(data).load()
-    checkpoint.load_weights(module, checkpoint_path)
+    given_weights.load(module, Weights(file=checkpoint_path))
     rows = np.random.default_rng(_SEED).permutation(len(images.train))[: counts[0]]
     tests = images.model_inputs(images.test)
     chosen = np.random.default_rng(_SEED).permutation(len(tests))[: counts[1]]

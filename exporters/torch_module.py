@@ -3,25 +3,16 @@
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from exporters.errors import BadOption, NotExportable, in_words
+from exporters.input_tree import Tree, filled, grown, leaves
 
-Tree = Any
-"""What forward() takes for one parameter: an input's name (an :class:`Input`), a list, tuple or dict of such trees, or
-a constant."""
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-
-
-@dataclasses.dataclass(frozen=True)
-class Input:
-    """A place in a tree that a tensor takes."""
-
-    name: str
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
@@ -83,8 +74,8 @@ class Flat(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         given = dict(zip(self.names, tensors, strict=True))
-        positional = [_filled(tree, given) for tree in self._positional]
-        result = self.module(*positional, **{name: _filled(tree, given) for name, tree in self._keywords.items()})
+        positional = [filled(tree, given) for tree in self._positional]
+        result = self.module(*positional, **{name: filled(tree, given) for name, tree in self._keywords.items()})
         found = dict(_flattened(result, ""))
         self.outputs = tuple(_named(name, found, self.names) for name in found)
         return tuple(found.values())
@@ -99,6 +90,7 @@ def bound(module: torch.nn.Module, takes: Mapping[str, Tree]) -> tuple[list[Tree
         )
     parameters = inspect.signature(module.forward).parameters
     own = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
+    takes = grown(takes, set(own))
     kinds = {parameter.kind for parameter in parameters.values()}
     open_ended, any_keyword = inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds
     by_position = [name for name, parameter in own.items() if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
@@ -126,49 +118,6 @@ def bound(module: torch.nn.Module, takes: Mapping[str, Tree]) -> tuple[list[Tree
             f"Give an example of {missing[0]} too, or a default value.",
         )
     return positional, keywords
-
-
-def leaves(tree: Tree) -> Iterator[str]:
-    """The names of the inputs in a tree, in order."""
-    if isinstance(tree, Input):
-        yield tree.name
-    elif isinstance(tree, Mapping):
-        for inner in tree.values():
-            yield from leaves(inner)
-    elif isinstance(tree, (list, tuple)):
-        for inner in tree:
-            yield from leaves(inner)
-
-
-def planted(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
-    """``tree`` of tensors as one of names, ``name`` and below; the tensors go to ``tensors``."""
-    if isinstance(tree, torch.Tensor):
-        tensors[name] = tree
-        return Input(name)
-    if isinstance(tree, Mapping):
-        return {key: planted(inner, f"{name}.{key}", tensors) for key, inner in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return _like(tree, [planted(inner, f"{name}.{place}", tensors) for place, inner in enumerate(tree)])
-    if tree is None or isinstance(tree, (bool, int, float, str)):
-        return tree
-    raise BadOption(
-        f"The example '{name}' is a {type(tree).__name__}.", "Give a tensor, or a list, tuple or dict of tensors."
-    )
-
-
-def _filled(tree: Tree, tensors: Mapping[str, torch.Tensor]) -> Any:
-    if isinstance(tree, Input):
-        return tensors[tree.name]
-    if isinstance(tree, Mapping):
-        return {key: _filled(inner, tensors) for key, inner in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return _like(tree, [_filled(inner, tensors) for inner in tree])
-    return tree
-
-
-def _like(sequence: Sequence[Any], items: list[Any]) -> Any:
-    make: Callable[..., Any] = type(sequence)
-    return make(*items) if hasattr(sequence, "_fields") else make(items)
 
 
 def _flattened(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:

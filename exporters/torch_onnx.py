@@ -14,9 +14,10 @@ import torch
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.errors import BadOption, ExporterError, NotExportable, WrongResult
+from exporters.input_tree import Input
 from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard, rename
-from exporters.torch_module import Flat, Input, isolated, unwrapped
+from exporters.torch_module import Flat, isolated, unwrapped
 
 OPSETS = range(18, 27)
 """What torch.onnx honours: lower numbers it raises to 18 in silence, so they are refused here."""

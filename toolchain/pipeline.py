@@ -32,7 +32,7 @@ from toolchain.machine import memory_limit
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
 from toolchain.steps import ModelStep, Said, TrainStep
-from toolchain.training import checkpoint, loop
+from toolchain.training import checkpoint, given_weights, loop
 from toolchain.training.options import TrainingOptions
 
 CALIBRATION_SAMPLES = 256
@@ -99,7 +99,7 @@ class Pipeline:
                 progress=self._progress,
             )
             model = self.recipe.model()
-            checkpoint.load_weights(model, result.checkpoint)
+            given_weights.load(model, given_weights.Weights(file=result.checkpoint))
             trained = TrainStep(
                 epochs=result.epochs,
                 seconds=result.seconds,
@@ -127,7 +127,9 @@ class Pipeline:
         return self._model_step(
             "export",
             inputs,
-            lambda: exporting.export_recipe(self.recipe, self.data, weights, self.path("fp32"), opset=opset),
+            lambda: exporting.export_recipe(
+                self.recipe, self.data, given_weights.Weights(file=weights), self.path("fp32"), opset=opset
+            ),
         )
 
     def convert(

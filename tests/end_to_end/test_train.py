@@ -12,7 +12,7 @@ from toolchain.errors import BadUsage
 from toolchain.inputs import sources
 from toolchain.progress import SILENT, Progress
 from toolchain.recipe import Recipe
-from toolchain.training import checkpoint, loop
+from toolchain.training import checkpoint, given_weights, loop
 from toolchain.training import options as training_options
 from toolchain.training.options import TrainingOptions
 
@@ -75,7 +75,7 @@ def test_the_checkpoint_is_the_best_epochs(tmp_path: Path) -> None:
     kept = checkpoint.load(result.checkpoint)
     assert kept["validation_accuracy"] == max(epoch.validation_accuracy for epoch in result.epochs)
     module = recipe.model()
-    checkpoint.load_weights(module, result.checkpoint)
+    given_weights.load(module, given_weights.Weights(file=result.checkpoint))
     assert loop.accuracy_of(module, data, data.validation, "cpu") == pytest.approx(kept["validation_accuracy"])
 
 

@@ -25,7 +25,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("training", "inputs"),
         ("recipe",),
         ("recipes",),
-        ("datasets", "accuracy", "processes"),
+        ("datasets", "accuracy", "processes", "user_code"),
         ("records",),
         ("manifest", "folder_lock", "console", "stats"),
         ("machine", "artifacts_folder", "strict_json", "progress", "streams", "legible", "regular_file"),
@@ -46,6 +46,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("large_weights",),
         ("tensors",),
         ("atomic_file", "temporary_folder", "processors", "norms", "operators", "symbolic_shapes"),
+        ("input_tree",),
         ("errors", "control_groups", "file_lock"),
     ),
 }

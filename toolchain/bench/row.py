@@ -156,11 +156,11 @@ class BenchRow:
         from runtimes.torch_compiled import TorchCompiled
         from runtimes.torch_eager import TorchEager
         from toolchain.inputs.sources import recipe_named
-        from toolchain.training.checkpoint import load_weights
+        from toolchain.training import given_weights
 
         module = recipe_named(model).model()
         if weights is not None:
-            load_weights(module, Path(weights))
+            given_weights.load(module, given_weights.Weights(file=Path(weights)))
         inputs = [
             TensorSpec(name, str(first.dtype), ("batch", *first.shape))
             for name, samples in self._samples.items()

@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolchain.cli import options, types
 from toolchain.cli.option_groups import group, option
 from toolchain.cli.outputs import artifacts_folder, writable
+
+if TYPE_CHECKING:
+    from toolchain.conversion.proof import Proven
+    from toolchain.training import given_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +32,34 @@ class Example:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Which weights the model gets."""
+
+    file: Path | None = option("--weights", type=types.FILE, help="Weights to load: .pt, .pth, .ckpt or .safetensors.")
+    key: str | None = option(
+        "--key", metavar="KEY", help="Where in the file they are, such as ema or state.net.  [default: what fits]"
+    )
+    strip_prefix: str | None = option(
+        "--strip-prefix", metavar="TEXT", help="Taken off their names; names without it are left out.  "
+        "[default: what they share]"
+    )  # fmt: skip
+    strict: bool = option("--strict/--no-strict", default=True, help="Leave out what does not fit, and say it.")
+
+
 @click.command("export")
 @click.argument("model")
 @click.option(
     "-o", "--output", type=types.Output(".onnx"), help="The .onnx file.  [default: artifacts/NAME/model.onnx]"
 )
-@click.option("--weights", type=types.FILE, help="Checkpoint or state_dict to load into the model.")
+@click.option(
+    "--arg",
+    "arguments",
+    multiple=True,
+    metavar="NAME=JSON",
+    help="An argument of what makes MODEL, such as width=64; may be repeated.",
+)
+@group("weights", Weights)
 @group("example", Example)
 @options.opset
 @options.data
@@ -40,7 +67,8 @@ class Example:
 def command(
     model: str,
     output: Path | None,
-    weights: Path | None,
+    arguments: tuple[str, ...],
+    weights: Weights,
     example: Example,
     opset: int,
     data: Path | None,
@@ -48,43 +76,81 @@ def command(
 ) -> None:
     """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2, 7 and a large one.
 
-    MODEL is a recipe (trained first where it was not), or file.py:factory, a function that returns a torch.nn.Module,
-    or a module and its example inputs as a dict. Its outputs are named by forward()'s own keys and fields. A file
-    keeps no state: a module whose answer depends on what it remembers is refused. --weights takes a .safetensors, or
-    a checkpoint in which one set of weights fits, whatever prefix its names share. Nothing appears under the final
-    name unless it agrees with PyTorch.
+    MODEL is a recipe (trained first where it was not); file.py:NAME or package.module:NAME, where NAME is a module, a
+    class of them, or what returns one, with or without its example inputs as a dict; or a .pt2 file. Its outputs are
+    named by forward()'s own keys and fields. A file keeps no state: a module whose answer depends on what it remembers
+    is refused. --weights takes a .safetensors, or a checkpoint in which one set of weights fits, whatever prefix its
+    names share. Nothing appears under the final name unless it agrees with PyTorch.
 
     \b
     Example:
       nnx export digits
-      nnx export net.py:make --weights best.pt --input image=float32[1,3,224,224] -o net.onnx
+      nnx export net.py:Net --arg width=64 --weights best.pt --input image=float32[1,3,224,224] -o net.onnx
     """
-    from toolchain import folder_lock, pipeline
     from toolchain.artifacts_folder import MODELS
     from toolchain.cli.made import show
+    from toolchain.inputs import sources
+
+    dst = writable(output or artifacts_folder(model, None) / MODELS["fp32"])
+    if sources.is_recipe(model):
+        made = _recipe(model, dst, arguments=arguments, weights=weights, example=example, opset=opset, data=data)
+    else:
+        made = _named(model, dst, arguments=arguments, weights=weights, example=example, opset=opset)
+    show(made, as_json)
+
+
+def _recipe(
+    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, opset: int,
+    data: Path | None,
+) -> "Proven":  # fmt: skip
+    """Of a recipe, trained now where it was not."""
+    from toolchain import folder_lock, pipeline
     from toolchain.console import LiveProgress
     from toolchain.conversion import exporting
     from toolchain.inputs import sources
     from toolchain.machine import memory_limit
+    from toolchain.training import given_weights
     from toolchain.training import options as training_options
 
-    progress = LiveProgress()
-    dst = writable(output or artifacts_folder(model, None) / MODELS["fp32"])
-    if sources.is_recipe(model):
-        if example.inputs or example.samples or example.output_names:
-            raise click.UsageError("A recipe knows its inputs: leave --input, --samples and --output-name out.")
-        recipe = sources.recipe_named(model)
-        if weights is None:
-            context, folder = click.get_current_context(), artifacts_folder(model, None)
-            context.with_resource(folder_lock.held(folder, context.obj or ()))  # it may train there
-            road = pipeline.Pipeline(model, folder, data_folder=data, progress=progress)
-            weights = road.trained(training_options.resolve(recipe, progress=progress))
-        with memory_limit.held():
-            made = exporting.export_recipe(recipe, recipe.data(data).load(), weights, dst, opset=opset)
-    else:
-        with memory_limit.held():
-            made = exporting.export_factory(
-                model, dst, weights=weights, input_specs=example.inputs, samples_file=example.samples,
-                output_names=example.output_names, opset=opset, progress=progress,
-            )  # fmt: skip
-    show(made, as_json)
+    if arguments or example.inputs or example.samples or example.output_names:
+        raise click.UsageError("A recipe knows its model and inputs: give --weights alone, or leave it out.")
+    recipe = sources.recipe_named(model)
+    given = _given(weights)
+    if given is None:
+        progress = LiveProgress()
+        context, folder = click.get_current_context(), artifacts_folder(model, None)
+        context.with_resource(folder_lock.held(folder, context.obj or ()))  # it may train there
+        road = pipeline.Pipeline(model, folder, data_folder=data, progress=progress)
+        trained = road.trained(training_options.resolve(recipe, progress=progress))
+        given = given_weights.Weights(file=trained)
+    with memory_limit.held():
+        return exporting.export_recipe(recipe, recipe.data(data).load(), given, dst, opset=opset)
+
+
+def _named(
+    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, opset: int
+) -> "Proven":
+    """Of a model that is no recipe."""
+    from toolchain.console import LiveProgress
+    from toolchain.conversion import exporting
+    from toolchain.inputs import factories
+    from toolchain.machine import memory_limit
+
+    with memory_limit.held():
+        return exporting.export_named(
+            model, dst, arguments=factories.arguments(arguments), weights=_given(weights),
+            input_specs=example.inputs, samples_file=example.samples, output_names=example.output_names, opset=opset,
+            progress=LiveProgress(),
+        )  # fmt: skip
+
+
+def _given(weights: Weights) -> "given_weights.Weights | None":
+    from toolchain.training import given_weights
+
+    if weights.file is None:
+        if weights.key or weights.strip_prefix or not weights.strict:
+            raise click.UsageError("--key, --strip-prefix and --no-strict are about the file of --weights.")
+        return None
+    return given_weights.Weights(
+        file=weights.file, key=weights.key, strip_prefix=weights.strip_prefix, strict=weights.strict
+    )

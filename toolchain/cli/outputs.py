@@ -149,8 +149,12 @@ def _is_read(output: Path) -> BadUsage:
 
 def artifacts_folder(recipe: str, out: Path | None) -> Path:
     """``--out``, or ``artifacts/<recipe>``; what stands in a file is called by the file's name and its own."""
-    file, colon, attribute = recipe.rpartition(":")
-    name = recipe if not colon else Path(file).stem + ("" if attribute == "recipe" else f"-{attribute}")
+    place, colon, attribute = recipe.rpartition(":")
+    if colon:
+        last = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
+        name = last if attribute == "recipe" else f"{last}-{attribute}"
+    else:
+        name = Path(recipe).stem
     folder = out or Path("artifacts") / name
     writable(folder / "manifest.json")
     return folder

@@ -11,8 +11,8 @@ import onnx
 import torch
 
 from exporters.errors import NotExportable
+from exporters.input_tree import Input
 from exporters.torch_guards import Guard
-from exporters.torch_module import Input
 from runtimes.base import run
 from runtimes.errors import NotLoadable, RunFailed
 from runtimes.ort import OrtRuntime
@@ -23,7 +23,8 @@ from toolchain.conversion.reference import Arrays, DoesNotRun, Reference
 from toolchain.conversion.settling import Settled, settle
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
 from toolchain.inputs import examples
-from toolchain.inputs.examples import BATCH, Kept
+from toolchain.inputs.examples import Kept
+from toolchain.inputs.input_specs import BATCH
 
 PROVEN_BATCHES = (1, 2, 7)
 """Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,42 +20,44 @@ from toolchain.inputs import examples, models, samples
 from toolchain.inputs.examples import Example
 from toolchain.progress import Progress
 from toolchain.recipes.recipe import Recipe
-from toolchain.training import checkpoint
+from toolchain.training import given_weights
+from toolchain.training.given_weights import Weights
 
 
-def export_factory(
+def export_named(
     model: str,
     dst: Path,
     *,
-    weights: Path | None,
+    arguments: Mapping[str, Any],
+    weights: Weights | None,
     input_specs: Sequence[str],
     samples_file: Path | None,
     output_names: Sequence[str],
     opset: int,
     progress: Progress,
 ) -> Proven:
-    """Export what the function ``model`` (``file.py:factory``) returns to ``dst``, proven on the inputs given."""
-    module, given = models.built(model)
+    """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
+    made = models.named(model, arguments)
     if weights is not None:
-        for note in checkpoint.load_weights(module, weights):
+        for note in given_weights.load(made.module, weights):
             progress.note(note)
-    else:
-        progress.warn("No --weights: the model is exported as the factory made it.")
-    example = models.example_of(given, input_specs, samples_file, model)
+    elif made.is_untrained:
+        progress.warn("No --weights: the model is exported as it was made.")
+    example = models.example_of(made, input_specs, samples_file)
     return _proven(
-        module,
+        made.module,
         dst,
         example,
         output_names=output_names,
         opset=opset,
-        facts={"factory": Path(model).name},
+        facts={"factory": Path(model).name, **made.facts},
     )
 
 
-def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, opset: int) -> Proven:
+def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *, opset: int) -> Proven:
     """Export a trained recipe to ``dst``, proven on its test split."""
     module = recipe.model()
-    checkpoint.load_weights(module, weights)
+    given_weights.load(module, weights)
     test = samples.of_test_split(recipe, data, running.SAMPLES)
     arrays = {name: np.asarray(array) for name, array in test.inputs.items()}
     example = examples.of_arrays(arrays, test.source)
@@ -64,7 +67,7 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Path, dst: Path, *, op
         example,
         output_names=[recipe.output_name],
         opset=opset,
-        facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights)},
+        facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights.file)},
     )
 
 

@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporters.errors import ExporterError, NotExportable, in_words
-from exporters.torch_module import Flat, Tree, isolated, require_values, unwrapped
+from exporters.input_tree import Tree
+from exporters.torch_module import Flat, isolated, require_values, unwrapped
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
 
 Arrays = dict[str, npt.NDArray[np.generic]]

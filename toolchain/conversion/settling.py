@@ -9,7 +9,8 @@ import torch
 
 from toolchain.conversion.reference import Arrays, DoesNotRun, Reference
 from toolchain.errors import BadUsage, NotAvailable
-from toolchain.inputs.examples import BATCH, Example, Kept, MadeUp
+from toolchain.inputs.examples import Example, Kept, MadeUp
+from toolchain.inputs.input_specs import BATCH
 
 _TRACED_BATCH = 2
 _SCALES = (16, 32, 64, 224)

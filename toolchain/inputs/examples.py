@@ -1,6 +1,5 @@
 """The inputs on which an export is traced and proven, at any length of their dynamic axes: made up, or a user's own."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
@@ -8,15 +7,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from exporters.torch_module import Input, Tree
+from exporters.input_tree import Input, Tree
 from runtimes.base import FEEDABLE, MEND_TYPE
 from toolchain import machine
 from toolchain.errors import BadUsage, NotAvailable
+from toolchain.inputs import input_specs
+from toolchain.inputs.input_specs import BATCH, Spec
 
-BATCH = "batch"
 Arrays = dict[str, npt.NDArray[np.generic]]
 Axes = dict[str, dict[int, str]]
-_SPEC = re.compile(r"(?P<name>[\w.]+)=(?P<dtype>\w+)\[(?P<shape>(\w+(,\w+)*)?)\]")
 
 
 class Example(Protocol):
@@ -47,50 +46,21 @@ class Example(Protocol):
         """The same inputs' length of axis 1, where that is none of the dynamic ones."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    """One ``--input``: ``shape`` holds numbers and names; ``first`` is the number that stood where the batch is now."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    first: int | None
-
-    @staticmethod
-    def parsed(text: str) -> "Spec":
-        """``image=float32[1,3,h,w]``: names are dynamic axes, and "batch" or "N" or else axis 0 is the batch."""
-        match = _SPEC.fullmatch(text.replace(" ", ""))
-        try:
-            if match is None:
-                raise TypeError(text)
-            dtype = np.dtype(match["dtype"]).name
-            words = match["shape"].split(",") if match["shape"] else []
-            shape = [int(word) if word.isdecimal() else BATCH if word in ("N", "n") else word for word in words]
-            if any(isinstance(axis, str) and not axis.isidentifier() for axis in shape):
-                raise TypeError(text)
-        except TypeError as error:
-            example = "Write it as image=float32[1,3,224,224], or image=float32[1,3,h,w] for a dynamic h and w."
-            raise BadUsage(f"--input '{text}' cannot be read.", example) from error
-        if any(axis == 0 for axis in shape):
-            raise BadUsage(f"--input '{text}' has an axis of length 0.", "Every axis must be at least 1.")
-        if dtype not in FEEDABLE:
-            raise BadUsage(f"--input '{text}' has a type that nnx cannot feed.", MEND_TYPE)
-        first = shape[0] if shape and isinstance(shape[0], int) and BATCH not in shape else None
-        return Spec(match["name"], dtype, tuple([BATCH, *shape[1:]] if first else shape), first)
-
-
 @dataclass(frozen=True, kw_only=True)
 class MadeUp:
-    """Seeded noise in the shape of ``specs``; whole numbers are ``fill``, or below ``below``, 2 where it is silent."""
+    """Seeded noise as ``specs`` describe it; where they give whole numbers no range those are ``fill``, or below
+    ``below``, 2 where it is silent. ``constants`` are what else forward() is given.
+    """
 
     specs: tuple[Spec, ...]
+    constants: Mapping[str, Tree] = field(default_factory=dict)
     fill: int | None = None
     below: Mapping[str, int] = field(default_factory=dict)
     source: str = "seeded random values"
 
     @property
     def takes(self) -> Mapping[str, Tree]:
-        return {spec.name: Input(spec.name) for spec in self.specs}
+        return {**{spec.name: Input(spec.name) for spec in self.specs}, **self.constants}
 
     @property
     def axes(self) -> Axes:
@@ -106,8 +76,8 @@ class MadeUp:
         made: Arrays = {}
         for spec in self.specs:
             shape = shapes[spec.name]
-            if np.issubdtype(np.dtype(spec.dtype), np.floating):
-                values: npt.NDArray[Any] = np.asarray(random.standard_normal(shape))
+            if spec.has_range or np.issubdtype(np.dtype(spec.dtype), np.floating):
+                values: npt.NDArray[Any] = spec.drawn(random, shape)
             elif self.fill is not None:
                 values = np.full(shape, self.fill)
             else:
@@ -192,10 +162,8 @@ class Kept:
 
 def of_specs(texts: Sequence[str]) -> MadeUp:
     """What ``--input`` describes."""
-    specs = tuple(Spec.parsed(text) for text in texts)
-    if len({spec.name for spec in specs}) != len(specs):
-        raise BadUsage("Two inputs have one name.", "Name each --input as forward() does.")
-    return MadeUp(specs=specs)
+    specs, constants = input_specs.parsed(texts)
+    return MadeUp(specs=specs, constants=constants)
 
 
 def of_arrays(
@@ -204,9 +172,11 @@ def of_arrays(
     *,
     takes: Mapping[str, Tree] | None = None,
     specs: Sequence[str] = (),
+    axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> Kept:
-    """A user's own inputs; ``specs``, where there are some, name their dynamic axes, else axis 0 is the batch."""
-    described = {spec.name: spec for spec in map(Spec.parsed, specs)}
+    """A user's own inputs; ``specs``, or else ``axes``, name their dynamic axes, without either axis 0 is the batch."""
+    tensors, constants = input_specs.parsed(specs)
+    described = {spec.name: spec for spec in tensors}
     if described and set(described) != set(arrays):
         raise BadUsage(
             f"{source} has the inputs {', '.join(arrays)}, --input names {', '.join(described)}.", "Give both the same."
@@ -221,12 +191,15 @@ def of_arrays(
     if empty := next((name for name, array in arrays.items() if not array.size), None):
         raise BadUsage(f"The input '{empty}' of {source} is empty.", "Give at least one value.")
     order = list(described) or list(arrays)
-    axes: Axes = {
-        name: _names(described[name].shape) if described else ({0: BATCH} if arrays[name].ndim else {})
+    known: Axes = {
+        name: _names(described[name].shape) if described
+        else dict(axes[name]) if axes is not None
+        else {0: BATCH} if arrays[name].ndim
+        else {}
         for name in order
-    }
-    takes = takes or {name: Input(name) for name in order}
-    return Kept(takes=takes, arrays={name: arrays[name] for name in order}, axes=axes, source=source)
+    }  # fmt: skip
+    takes = {**(takes or {name: Input(name) for name in order}), **constants}
+    return Kept(takes=takes, arrays={name: arrays[name] for name in order}, axes=known, source=source)
 
 
 def _names(shape: tuple[int | str, ...]) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""How a user names a model that is code: the function that makes it, its inputs, the names of its outputs."""
+"""How a user names a model that PyTorch runs: what makes it, its inputs, the names of its outputs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,46 +8,31 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exporters.errors import in_words
-from exporters.torch_module import planted
+from exporters.input_tree import planted
 from toolchain.errors import BadUsage
-from toolchain.inputs import examples, samples, sources
-
-_SEED = 0
-
-
-def built(name: str) -> tuple[torch.nn.Module, Mapping[str, Any] | None]:
-    """Call the factory; it returns a module, or (module, {name: example tensor}). Weights that it draws are seeded."""
-    if ":" not in name:
-        raise BadUsage(
-            f"There is no recipe '{name}'.",
-            f"Choose from {', '.join(sources.RECIPES)}, or name a function that makes the model as file.py:factory.",
-        )
-    factory = sources.attribute_named(name)
-    if not callable(factory):
-        raise BadUsage(
-            f"{name} is a {type(factory).__name__}, not a function.", "Name a function that returns a module."
-        )
-    torch.manual_seed(_SEED)
-    try:
-        made: Any = factory()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise BadUsage(f"{name}() raised {in_words(error)}.", "Make it run without arguments.") from error
-    module, examples = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(module, torch.nn.Module):
-        raise BadUsage(f"{name}() returned a {type(module).__name__}.", "Return a torch.nn.Module.")
-    if examples is not None and not isinstance(examples, Mapping):
-        raise BadUsage(f"The examples of {name}() are a {type(examples).__name__}.", "Return (module, {name: tensor}).")
-    return module, examples
+from toolchain.inputs import examples, factories, programs, samples, sources
+from toolchain.inputs.factories import Made
 
 
-def example_of(
-    given: Mapping[str, Any] | None, specs: Sequence[str], file: Path | None, model: str
-) -> examples.Example:
-    """The inputs on which the export is traced and proven: ``file``'s, those of ``specs``, or the factory's own."""
+def named(model: str, arguments: Mapping[str, Any]) -> Made:
+    """The module that ``model`` stands for, a ``.pt2`` file or what stands in code; ``arguments`` make it there."""
+    if model.endswith(".pt2"):
+        if arguments:
+            raise BadUsage(f"{model} is a finished program: it takes no --arg.", "Leave --arg out.")
+        return programs.load(Path(model))
+    if sources.is_code(model):
+        return factories.made(model, arguments)
+    raise BadUsage(
+        f"There is no recipe '{model}'.",
+        f"Choose from {', '.join(sources.RECIPES)}, or name what makes the model as file.py:NAME, package.module:NAME, "
+        "or a .pt2 file.",
+    )
+
+
+def example_of(made: Made, specs: Sequence[str], file: Path | None) -> examples.Example:
+    """The inputs on which the export is traced and proven: ``file``'s, those of ``specs``, or the model's own."""
     tensors: dict[str, torch.Tensor] = {}
+    given = made.examples
     takes = {name: planted(tree, str(name), tensors) for name, tree in (given or {}).items()}
     if file is not None:
         given_arrays = samples.named(str(file), None, split="test").inputs
@@ -57,9 +42,9 @@ def example_of(
         return examples.of_specs(specs)
     if tensors:
         arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
-        return examples.of_arrays(arrays, "the factory's examples", takes=takes, specs=specs)
+        return examples.of_arrays(arrays, "the model's own examples", takes=takes, specs=specs, axes=made.axes)
     raise BadUsage(
-        f"It is not known what {model} takes.",
+        f"It is not known what {made.name} takes.",
         "Add --input NAME=DTYPE[N,...] or --samples FILE.npz, or return (module, {name: example}) from the factory.",
     )
 

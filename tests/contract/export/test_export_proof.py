@@ -17,6 +17,7 @@ from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
 from toolchain.errors import BadUsage, CheckFailed, NnxError
 from toolchain.inputs import examples, models
+from toolchain.inputs.factories import Made
 
 
 class Does(nn.Module):
@@ -225,7 +226,7 @@ class Bags(nn.Module):
 
 def test_the_batch_of_a_state_is_its_second_axis(tmp_path: Path) -> None:
     given = {"x": torch.randn(2, 5, 4), "state": (torch.randn(1, 2, 3), torch.randn(1, 2, 3))}
-    example = models.example_of(given, (), None, "factory")
+    example = models.example_of(Made(name="made", module=nn.Identity(), examples=given), (), None)
     exporting._proven(Recurrent(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
     state = [1, "batch", 3]
     assert shapes(tmp_path / "m.onnx") == [["batch", 5, 4], state, state, ["batch", 5, 3], state, state]
@@ -233,7 +234,7 @@ def test_the_batch_of_a_state_is_its_second_axis(tmp_path: Path) -> None:
 
 def test_what_reaches_into_a_batch_keeps_it_as_long_as_it_was_given(tmp_path: Path) -> None:
     given = {"ids": torch.arange(10), "starts": torch.tensor([0, 4, 7])}
-    example = models.example_of(given, (), None, "factory")
+    example = models.example_of(Made(name="made", module=nn.Identity(), examples=given), (), None)
     done = exporting._proven(Bags(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
     assert shapes(tmp_path / "m.onnx") == [["batch"], [3], [3, 4]]
     assert "forward() itself does not run with batch 1." in done.artifact.notes

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from exporters.errors import BadOption, NotExportable
-from exporters.torch_module import Flat, Input, bound, isolated, planted, require_values, unwrapped
+from exporters.input_tree import Input, planted
+from exporters.torch_module import Flat, bound, isolated, require_values, unwrapped
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([4.0])
 
