@@ -1,6 +1,8 @@
-"""What forward() takes for one parameter: tensors by name in lists, tuples and dicts, and constants."""
+"""What forward() takes for one parameter: tensors in lists, tuples, dicts and dataclasses, and constants."""
 
+import copy
 import dataclasses
+import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +11,8 @@ import torch
 from exporters.errors import BadOption
 
 Tree = Any
-"""What forward() takes for one parameter: an input's name (an :class:`Input`), a list, tuple or dict of such trees, or
-a constant."""
+"""What forward() takes for one parameter: an input's name (an :class:`Input`), a list, tuple, dict or dataclass of such
+trees, or a constant."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ def leaves(tree: Tree) -> Iterator[str]:
     elif isinstance(tree, (list, tuple)):
         for inner in tree:
             yield from leaves(inner)
+    elif dataclasses.is_dataclass(tree):
+        for inner in _fields(tree).values():
+            yield from leaves(inner)
 
 
 def planted(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
@@ -40,11 +45,18 @@ def planted(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
     if isinstance(tree, Mapping):
         return {key: planted(inner, f"{name}.{key}", tensors) for key, inner in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return _like(tree, [planted(inner, f"{name}.{place}", tensors) for place, inner in enumerate(tree)])
-    if tree is None or isinstance(tree, (bool, int, float, str)):
+        places = getattr(tree, "_fields", range(len(tree)))
+        return _like(
+            tree, [planted(inner, f"{name}.{place}", tensors) for place, inner in zip(places, tree, strict=True)]
+        )
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        fields = {key: planted(inner, f"{name}.{key}", tensors) for key, inner in _fields(tree).items()}
+        return _with_fields(tree, fields)
+    if tree is None or isinstance(tree, (bool, int, float, str, enum.Enum, torch.dtype)):
         return tree
     raise BadOption(
-        f"The example '{name}' is a {type(tree).__name__}.", "Give a tensor, or a list, tuple or dict of tensors."
+        f"The example '{name}' is a {type(tree).__name__}.",
+        "Give a tensor, or a list, tuple, dict or dataclass of tensors.",
     )
 
 
@@ -86,7 +98,21 @@ def filled(tree: Tree, tensors: Mapping[str, torch.Tensor]) -> Any:
         return {key: filled(inner, tensors) for key, inner in tree.items()}
     if isinstance(tree, (list, tuple)):
         return _like(tree, [filled(inner, tensors) for inner in tree])
+    if dataclasses.is_dataclass(tree):
+        return _with_fields(tree, {key: filled(inner, tensors) for key, inner in _fields(tree).items()})
     return tree
+
+
+def _fields(tree: Any) -> dict[str, Any]:
+    return {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+
+
+def _with_fields(tree: Any, fields: Mapping[str, Any]) -> Any:
+    """A copy with these values, whatever its class does when one is made."""
+    made = copy.copy(tree)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _like(sequence: Sequence[Any], items: list[Any]) -> Any:

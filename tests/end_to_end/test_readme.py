@@ -16,7 +16,10 @@ README = ROOT / "README.md"
 # in this order, in one folder: a page's lines take what those before have left
 PAGES = (
     README,
-    *(ROOT / "docs" / f"{name}.md" for name in ("how-to/quantize", "how-to/half", "how-to/inspect", "how-to/measure")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("how-to/export", "how-to/quantize", "how-to/half", "how-to/inspect", "how-to/measure")
+    ),
 )
 WRITTEN = (README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 
@@ -27,6 +30,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def run_blocks(page: Path, folder: Path) -> None:
     assert blocks(page, "sh")
+    for block in blocks(page, "python"):
+        if named := re.match(r"# (\w+\.py)\n", block):
+            (folder / named[1]).write_text(block, encoding="utf-8")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for block in blocks(page, "sh"):
         for line in block.splitlines():

@@ -24,9 +24,11 @@ class Example:
         help="An input of forward(), by its name there, such as image=float32[1,3,h,w]: axis 0, or the one named batch "
         "or N, is the batch, names are dynamic too, numbers fixed; may be repeated.",
     )  # fmt: skip
-    samples: Path | None = option(
-        "--samples", type=types.FILE, help="Real inputs for the proof: an .npz with one array per input."
-    )
+    input_data: str | None = option(
+        "--input-data", "--samples", metavar="DATA",
+        help="Real inputs for the proof: an .npz with one array per input, or file.py:calls, several calls of the "
+        "model, whose changing lengths are its dynamic axes.",
+    )  # fmt: skip
     output_names: tuple[str, ...] = option(
         "--output-name", multiple=True, metavar="NAME", help="Name of an output; may be repeated."
     )
@@ -44,7 +46,7 @@ class Weights:
         "--strip-prefix", metavar="TEXT", help="Taken off their names; names without it are left out.  "
         "[default: what they share]"
     )  # fmt: skip
-    strict: bool = option("--strict/--no-strict", default=True, help="Leave out what does not fit, and say it.")
+    no_strict: bool = option("--no-strict", is_flag=True, help="Leave out what does not fit, and say so.")
 
 
 @click.command("export")
@@ -112,7 +114,7 @@ def _recipe(
     from toolchain.training import given_weights
     from toolchain.training import options as training_options
 
-    if arguments or example.inputs or example.samples or example.output_names:
+    if arguments or example.inputs or example.input_data or example.output_names:
         raise click.UsageError("A recipe knows its model and inputs: give --weights alone, or leave it out.")
     recipe = sources.recipe_named(model)
     given = _given(weights)
@@ -139,7 +141,7 @@ def _named(
     with memory_limit.held():
         return exporting.export_named(
             model, dst, arguments=factories.arguments(arguments), weights=_given(weights),
-            input_specs=example.inputs, samples_file=example.samples, output_names=example.output_names, opset=opset,
+            input_specs=example.inputs, input_data=example.input_data, output_names=example.output_names, opset=opset,
             progress=LiveProgress(),
         )  # fmt: skip
 
@@ -148,9 +150,9 @@ def _given(weights: Weights) -> "given_weights.Weights | None":
     from toolchain.training import given_weights
 
     if weights.file is None:
-        if weights.key or weights.strip_prefix or not weights.strict:
+        if weights.key or weights.strip_prefix or weights.no_strict:
             raise click.UsageError("--key, --strip-prefix and --no-strict are about the file of --weights.")
         return None
     return given_weights.Weights(
-        file=weights.file, key=weights.key, strip_prefix=weights.strip_prefix, strict=weights.strict
+        file=weights.file, key=weights.key, strip_prefix=weights.strip_prefix, strict=not weights.no_strict
     )

@@ -84,6 +84,8 @@ def _calls(found: Settled) -> Iterator[tuple[dict[str, int], Arrays]]:
     for lengths in _sizes(found):
         yield lengths, example.at(lengths)
     if isinstance(example, Kept):
+        for arrays in example.others:
+            yield example.lengths_of(arrays), arrays
         count = min(max(example.first_lengths().values(), default=0), running.SAMPLES)
         for start in range(0, count, _LARGE.stop - 1):
             part = example.rows(start, min(start + _LARGE.stop - 1, count))

@@ -31,7 +31,7 @@ def export_named(
     arguments: Mapping[str, Any],
     weights: Weights | None,
     input_specs: Sequence[str],
-    samples_file: Path | None,
+    input_data: str | None,
     output_names: Sequence[str],
     opset: int,
     progress: Progress,
@@ -43,7 +43,7 @@ def export_named(
             progress.note(note)
     elif made.is_untrained:
         progress.warn("No --weights: the model is exported as it was made.")
-    example = models.example_of(made, input_specs, samples_file)
+    example = models.example_of(made, input_specs, input_data)
     return _proven(
         made.module,
         dst,

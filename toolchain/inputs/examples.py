@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from exporters.input_tree import Input, Tree
 from runtimes.base import FEEDABLE, MEND_TYPE
@@ -112,12 +113,16 @@ class MadeUp:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """``arrays`` that somebody gave; another length of a dynamic axis repeats or cuts what is there."""
+    """``arrays`` that somebody gave; another length of a dynamic axis repeats or cuts what is there.
+
+    ``others`` are whole calls, as they were given.
+    """
 
     takes: Mapping[str, Tree]
     arrays: Mapping[str, npt.NDArray[np.generic]]
     axes: Axes
     source: str
+    others: tuple[Arrays, ...] = ()
 
     def at(self, lengths: Mapping[str, int]) -> Arrays:
         made: Arrays = {}
@@ -126,6 +131,10 @@ class Kept:
                 array = np.take(array, np.arange(lengths[word]), axis=axis, mode="wrap")
             made[name] = np.array(array, order="C")
         return made
+
+    def lengths_of(self, arrays: Arrays) -> dict[str, int]:
+        """The lengths of the dynamic axes in another call."""
+        return {word: arrays[name].shape[axis] for name, words in self.axes.items() for axis, word in words.items()}
 
     def rows(self, start: int, stop: int) -> Arrays:
         """These samples, as they were given."""
@@ -200,6 +209,23 @@ def of_arrays(
     }  # fmt: skip
     takes = {**(takes or {name: Input(name) for name in order}), **constants}
     return Kept(takes=takes, arrays={name: arrays[name] for name in order}, axes=known, source=source)
+
+
+def arrays_of(tensors: Mapping[str, torch.Tensor]) -> Arrays:
+    """Tensors as ONNX Runtime is fed; BadUsage for a kind that it is not."""
+    return {name: _array(name, tensor) for name, tensor in tensors.items()}
+
+
+def _array(name: str, tensor: torch.Tensor) -> npt.NDArray[np.generic]:
+    try:
+        array: npt.NDArray[np.generic] = tensor.detach().cpu().numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # bfloat16, sparse, quantized, without values
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise BadUsage(
+            f"The example '{name}' is a {kind} tensor, which ONNX Runtime cannot be fed.",
+            "Give a dense float32 one.",
+        ) from error
+    return array
 
 
 def _names(shape: tuple[int | str, ...]) -> dict[int, str]:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from exporters.input_tree import planted
 from toolchain.errors import BadUsage
-from toolchain.inputs import examples, factories, programs, samples, sources
+from toolchain.inputs import calls, examples, factories, programs, samples, sources
 from toolchain.inputs.factories import Made
 
 
@@ -29,33 +28,28 @@ def named(model: str, arguments: Mapping[str, Any]) -> Made:
     )
 
 
-def example_of(made: Made, specs: Sequence[str], file: Path | None) -> examples.Example:
-    """The inputs on which the export is traced and proven: ``file``'s, those of ``specs``, or the model's own."""
+def example_of(made: Made, specs: Sequence[str], data: str | None) -> examples.Example:
+    """The inputs on which the export is traced and proven: those of ``data``, of ``specs``, or the model's own.
+
+    ``data`` is an ``.npz`` file, or the calls under ``file.py:calls``.
+    """
+    if data is not None and sources.is_code(data):
+        if specs:
+            raise BadUsage("The calls say what the inputs are.", "Leave --input out, or give an .npz file.")
+        return calls.of_calls(data, made.module)
     tensors: dict[str, torch.Tensor] = {}
     given = made.examples
     takes = {name: planted(tree, str(name), tensors) for name, tree in (given or {}).items()}
-    if file is not None:
-        given_arrays = samples.named(str(file), None, split="test").inputs
+    if data is not None:
+        given_arrays = samples.named(data, None, split="test").inputs
         arrays = {name: np.asarray(array) for name, array in given_arrays.items()}
-        return examples.of_arrays(arrays, str(file), takes=takes if set(tensors) == set(arrays) else None, specs=specs)
+        return examples.of_arrays(arrays, data, takes=takes if set(tensors) == set(arrays) else None, specs=specs)
     if specs and not given:
         return examples.of_specs(specs)
     if tensors:
-        arrays = {name: _array(name, tensor) for name, tensor in tensors.items()}
+        arrays = examples.arrays_of(tensors)
         return examples.of_arrays(arrays, "the model's own examples", takes=takes, specs=specs, axes=made.axes)
     raise BadUsage(
         f"It is not known what {made.name} takes.",
-        "Add --input NAME=DTYPE[N,...] or --samples FILE.npz, or return (module, {name: example}) from the factory.",
+        "Add --input NAME=DTYPE[N,...] or --input-data FILE.npz, or return (module, {name: example}) from the factory.",
     )
-
-
-def _array(name: str, tensor: torch.Tensor) -> npt.NDArray[np.generic]:
-    try:
-        array: npt.NDArray[np.generic] = tensor.detach().cpu().numpy()
-    except (TypeError, RuntimeError, NotImplementedError) as error:  # bfloat16, sparse, quantized, without values
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise BadUsage(
-            f"The example '{name}' is a {kind} tensor, which ONNX Runtime cannot be fed.",
-            "Give a dense float32 one.",
-        ) from error
-    return array

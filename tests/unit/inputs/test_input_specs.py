@@ -72,12 +72,12 @@ def test_a_name_stands_once() -> None:
 )
 def test_values_lie_in_their_range_and_reach_its_ends(text: str, low: float, high: float) -> None:
     example = examples.of_specs([text])
-    values = example.at({"batch": 1000})["x"]
+    values = example.at({"batch": 1000})["x"].astype(np.float64)
     assert np.all(values >= low)
     assert np.all(values <= high)
     assert float(np.min(values)) == pytest.approx(low, abs=0.02 * (high - low))
     assert float(np.max(values)) == pytest.approx(high, abs=0.02 * (high - low))
-    assert np.array_equal(values, example.at({"batch": 1000})["x"])
+    assert np.array_equal(values, example.at({"batch": 1000})["x"].astype(np.float64))
 
 
 def test_a_constant_is_given_and_is_no_input_of_the_file() -> None:
