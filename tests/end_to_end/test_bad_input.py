@@ -39,6 +39,7 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     Path("text.onnx").write_text("this is not a model\n")
     Path("empty.onnx").touch()
     Path("factories.py").write_text(FACTORIES)
+    Path("broken.pt2").write_bytes(b"PK\3\4 and no more")
     Path("broken.py").write_text("import nowhere_to_be_found\n")
     Path("folder").mkdir()
     random = np.random.default_rng(0)
@@ -94,8 +95,20 @@ CASES = [
     (["export", "factories.py:make", "--input", "x=float32[1,4]", "--weights", "no.pt"], 2, "no checkpoint no.pt"),
     (["export", "factories.py:make", "--input", "x=float32[1,4]", "--opset", "30"], 2, "18<=x<=26"),
     (["export", "factories.py:raises"], 2, "no such size"),
-    (["export", "factories.py:not_a_module"], 2, "returned a int"),
-    (["export", "factories.py:value"], 2, "not a function"),
+    (["export", "factories.py:make", "--arg", "width=3"], 2, "make() takes nothing, and no width"),
+    (["export", "factories.py:make", "--arg", "width"], 2, "cannot be read"),
+    (["export", "factories.py:make", "--arg", "width=[1"], 2, "is not JSON"),
+    (["export", "factories.py:make", "--arg", "deep=True"], 2, "Write deep=true"),
+    (["export", "factories.py:make", "--key", "ema"], 2, "about the file of --weights"),
+    (["export", "factories.py:make", "--weights", "unfit.pt", "--key", "ema"], 2, "no dict under 'ema'"),
+    (["export", "factories.py:make", "--input-data", "factories.py:value"], 2, "not a list of calls"),
+    (["export", "factories.py:make", "--input-data", "no.npz"], 2, "no.npz"),
+    (["export", "no.pt2"], 2, "There is no file no.pt2"),
+    (["export", "broken.pt2"], 2, "no .pt2 archive"),
+    (["export", "digits", "--arg", "width=3"], 2, "knows its model"),
+    (["export", "no_such_module:make"], 2, "No module named 'no_such_module'"),
+    (["export", "factories.py:not_a_module"], 2, "not_a_module() is a int, not a module"),
+    (["export", "factories.py:value"], 2, "value is a int, not a module"),
     (["export", "factories.py:branches"], 2, "could not be exported"),
     (["export", "factories.py:random"], 1, "Parity failed"),
     (["export", "factories.py:with_examples", "-o", "factories.py/x.onnx"], 2, "cannot be written"),

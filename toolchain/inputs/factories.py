@@ -36,7 +36,7 @@ def made(name: str, arguments: Mapping[str, Any]) -> Made:
 
     It is, or returns, a module, or (module, {input: example}).
     """
-    found = sources.attribute_named(name)
+    found, shown = sources.attribute_named(name), name
     if isinstance(found, (torch.nn.Module, tuple)) or not callable(found):
         if arguments and isinstance(found, (torch.nn.Module, tuple)):
             raise BadUsage(
@@ -44,16 +44,16 @@ def made(name: str, arguments: Mapping[str, Any]) -> Made:
             )
     else:
         found = _called(name, found, arguments)
-        name = f"{name}()"
+        shown = f"{name}()"
     module, examples = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if not isinstance(module, torch.nn.Module):
         raise BadUsage(
-            f"{name} is a {type(module).__name__}, not a module.",
+            f"{shown} is a {type(module).__name__}, not a module.",
             "Name a torch.nn.Module, a class of them, or a function that returns one.",
         )
     if examples is not None and not isinstance(examples, Mapping):
         raise BadUsage(
-            f"The examples of {name} are a {type(examples).__name__}.", "Let it be (module, {name: tensor})."
+            f"The examples of {shown} are a {type(examples).__name__}.", "Let it be (module, {name: tensor})."
         )
     facts = {"arguments": json.dumps(arguments, sort_keys=True)} if arguments else {}
     return Made(name=name, module=module, examples=examples, facts=facts)

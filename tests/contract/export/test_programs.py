@@ -1,0 +1,102 @@
+"""A .pt2 file: its own examples and dynamic axes are taken, and nothing in it is run."""
+
+import contextlib
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from toolchain.conversion import exporting
+from toolchain.errors import BadUsage
+from toolchain.inputs import models, programs
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("shift", torch.ones(3))
+
+    def forward(self, x: torch.Tensor, parts: dict[str, torch.Tensor], *, times: int = 1) -> Any:
+        return {"y": self.layer(x) * times + self.shift, "z": parts["a"] - parts["b"]}
+
+
+def saved(path: Path, shapes: Any) -> Path:
+    x, a = torch.randn(2, 5, 4), torch.randn(2, 6)
+    program = torch.export.export(Net().eval(), (x, {"a": a, "b": a}), {"times": 3}, dynamic_shapes=shapes)
+    torch.export.save(program, path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batch", [Dim("n"), Dim.AUTO])
+def test_a_program_is_exported_with_its_own_axes(batch: Any, tmp_path: Path) -> None:
+    shapes = {"x": {0: batch, 1: Dim.AUTO}, "parts": {"a": {0: batch}, "b": {0: batch}}, "times": None}
+    made = programs.load(saved(tmp_path / "net.pt2", shapes))
+    assert made.axes is not None
+    assert made.axes["x"][0] == "batch"
+    example = models.example_of(made, (), None)
+    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    model = onnx.load(tmp_path / "m.onnx")
+    taken = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in model.graph.input
+    }
+    assert taken["x"] == ["batch", "x_1", 4]
+    assert set(taken) == {"x", "parts.a", "parts.b"}
+    assert "layer.bias" in {tensor.name for tensor in model.graph.initializer}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_fixed_stays_fixed(tmp_path: Path) -> None:
+    made = programs.load(saved(tmp_path / "net.pt2", None))
+    example = models.example_of(made, (), None)
+    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    x = onnx.load(tmp_path / "m.onnx").graph.input[0]
+    assert [axis.dim_value for axis in x.type.tensor_type.shape.dim] == [2, 5, 4]
+
+
+class Trap:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entry", ["sample_inputs", "weights", "constants", "opaque"])
+def test_nothing_in_a_program_runs(entry: str, tmp_path: Path) -> None:
+    """Whatever entry of the archive is a pickle that runs code."""
+    whole = saved(tmp_path / "net.pt2", None)
+    trap = pickle.dumps(Trap(tmp_path / "ran"))
+    replaced = []
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as target:
+        for name in source.namelist():
+            is_meant = entry in name and not name.endswith(".json")
+            replaced += [name] if is_meant else []
+            target.writestr(name, trap if is_meant else source.read(name))
+        if entry == "opaque":
+            target.writestr(f"{source.namelist()[0].partition('/')[0]}/data/constants/opaque_obj_0", trap)
+            replaced.append(entry)
+    if not replaced:
+        pytest.skip(f"this torch writes no {entry}")
+    with contextlib.suppress(BadUsage):
+        programs.load(tmp_path / "bad.pt2")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\3\4"])
+def test_what_is_no_program(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.pt2").write_bytes(content)
+    with pytest.raises(BadUsage):
+        programs.load(tmp_path / "net.pt2")
+    torch.save({}, tmp_path / "net.pt2")
+    with pytest.raises(BadUsage):
+        programs.load(tmp_path / "net.pt2")
