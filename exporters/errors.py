@@ -6,8 +6,10 @@ ExporterError
 ├── BadCalibrationData   the samples are missing or do not fit the model's inputs
 ├── BadOption            an option is outside what the step can honour (an opset, a target)
 ├── NotExportable        the module could not be captured or translated
+│   └── AnotherRoad      it takes another road at another length
 ├── NotConvertible       a library below us could not convert this graph
 └── WrongResult          a post-condition failed: what was made is not what was asked for
+    └── UnlikeLengths    two axes that were given two names are one length
 """
 
 _LONGEST = 300
@@ -42,12 +44,20 @@ class NotExportable(ExporterError):
     """The module could not be captured by torch.export or translated to ONNX."""
 
 
+class AnotherRoad(NotExportable):
+    """forward() takes another road at another length: no file would be right at all of them."""
+
+
 class NotConvertible(ExporterError):
     """A library below us could not convert this graph."""
 
 
 class WrongResult(ExporterError):
     """A post-condition failed: what was made is not what was asked for."""
+
+
+class UnlikeLengths(WrongResult):
+    """Two axes that were given two names are one length to forward()."""
 
 
 def in_words(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from exporters import onnx_file
-from exporters.errors import WrongResult
+from exporters.errors import UnlikeLengths, WrongResult
 
 _LENGTHS = (*range(1, 130), 192, 224, 255, 256, 257, 384, 512, 1000, 1023, 1024, 1025, 2048, 4096, 10_000, 100_000)
 """Lengths at which an assumption is looked at: round ones and their neighbours, where people branch."""
@@ -46,7 +46,7 @@ def rename(
                 )
             symbol = str(length.node.expr)
             if symbols.setdefault(symbol, (asked, length))[0] != asked:
-                raise WrongResult(
+                raise UnlikeLengths(
                     f"forward() wants {symbols[symbol][0]} and {asked} (axis {axis} of '{name}') to be equal.",
                     "Give both the same name.",
                 )

@@ -1,10 +1,6 @@
 """torch.nn.Module -> fp32 .onnx, through torch.export."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +9,12 @@ import torch
 
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
-from exporters.errors import BadOption, ExporterError, NotExportable, WrongResult
+from exporters.errors import BadOption, NotExportable, WrongResult
 from exporters.input_tree import Input
 from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard, rename
 from exporters.torch_module import Flat, isolated, unwrapped
+from exporters.torch_rungs import Capture, Rung, captured
 
 OPSETS = range(18, 27)
 """What torch.onnx honours: lower numbers it raises to 18 in silence, so they are refused here."""
@@ -74,91 +71,34 @@ def capture(
     output_axes: Mapping[str, Mapping[int, str]],
     opset: int = DEFAULT_OPSET,
     facts: Mapping[str, str] | None = None,
+    rung: Rung = Rung.NON_STRICT,
 ) -> Captured:
     """:func:`export` of a module whose inputs have the dynamic ``axes`` named there, and no others.
 
-    ``output_axes`` are those of the outputs, by their names, that are known to change with them.
+    ``output_axes`` are those of the outputs, by their names, that are known to change with them; ``rung`` is the way
+    in which the module is captured.
     """
     if opset not in OPSETS:
         raise BadOption(f"Opset {opset} cannot be exported.", f"Choose one from {OPSETS.start} to {OPSETS.stop - 1}.")
-    program = _translate(flat, example_inputs, axes, tuple(output_axes), opset)
-    model: onnx.ModelProto = program.model_proto
-    _strip_traces(model)
-    _unprefix(model)
-    assert program.exported_program is not None
-    guards = rename(model, program.exported_program, axes)
-    _free(model, output_axes)
-    provenance.write(
-        model,
-        {**(facts or {}), "precision": "fp32", "source": _name(flat.module), "tools": provenance.tool_versions()},
-    )
-    _verify(model, axes, tuple(output_axes), opset)
-    onnx_file.check(model, step="export")
-    onnx_file.save(model, dst)
-    return Captured(artifact=Artifact.of(ModelFile.of(model, dst), precision="fp32"), guards=guards)
-
-
-def _translate(
-    flat: Flat,
-    example_inputs: Mapping[str, torch.Tensor],
-    axes: Mapping[str, Mapping[int, str]],
-    output_names: tuple[str, ...],
-    opset: int,
-) -> torch.onnx.ONNXProgram:
     if any(".quantized." in type(layer).__module__ for layer in flat.modules()):
         raise NotExportable(
             "The module was quantized by torch, whose int8 layers have no ONNX form.",
             "Export the fp32 module, then quantize the file with `nnx quantize`.",
         )
-    # AUTO, not named Dims: from those torch.onnx takes its own "suggested fixes", which make an axis static or cut its
-    # range without a word; and an LSTM's time stays dynamic under AUTO alone
-    dynamic = tuple(dict.fromkeys(axes.get(name, {}), torch.export.Dim.AUTO) for name in example_inputs)
-    with _quiet():
-        try:
-            program = torch.onnx.export(
-                flat,
-                tuple(_shown(value, axes.get(name, {})) for name, value in example_inputs.items()),
-                dynamo=True,
-                verbose=False,
-                input_names=tuple(example_inputs),
-                output_names=output_names,
-                dynamic_shapes=(dynamic,),
-                opset_version=opset,
-            )
-        except Exception as error:  # torch.export raises whatever the module's own code raises
-            cause = error.__cause__ or error
-            if isinstance(cause, ExporterError):
-                raise cause from error
-            raise NotExportable(
-                f"{_name(flat.module)} could not be exported: {onnx_file.one_line(cause)}.",
-                "Check that its forward() runs on these inputs and does not branch on tensor values.",
-            ) from error
-    if program is None or program.exported_program is None:
-        raise NotExportable(f"{_name(flat.module)} gave no ONNX program.", "Update torch and onnxscript.")
-    return program
-
-
-def _shown(value: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
-    """A copy in which no dynamic axis has the length 0 or 1, which torch.export takes for ever."""
-    shown = value.detach().clone()
-    for axis in axes:
-        if shown.shape[axis] == 1:
-            shown = torch.cat([shown, shown], axis)
-    return shown
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter and forward() print and log while a module is captured: what fails is raised."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    heard = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
+    wanted = Capture(flat=flat, inputs=example_inputs, axes=axes, output_names=tuple(output_axes), opset=opset)
+    model, program = captured(wanted, rung)
+    _strip_traces(model)
+    _unprefix(model)
+    guards = () if program is None else rename(model, program, axes)
+    _free(model, output_axes)
+    provenance.write(
+        model,
+        {**(facts or {}), "precision": "fp32", "source": wanted.name, "tools": provenance.tool_versions()},
+    )
+    _verify(model, axes, tuple(output_axes), opset)
+    onnx_file.check(model, step="export")
+    onnx_file.save(model, dst)
+    return Captured(artifact=Artifact.of(ModelFile.of(model, dst), precision="fp32"), guards=guards)
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
@@ -220,7 +160,3 @@ def _verify(
                     f"The {name} axis of '{value.name}' became fixed at {found.dim_value}.",
                     f"Write forward() without the length of {name} as a Python number.",
                 )
-
-
-def _name(module: torch.nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"

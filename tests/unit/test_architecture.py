@@ -34,8 +34,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "exporters": (
         ("int8", "half", "int4", "torch_onnx"),
-        ("calibration", "finish", "torch_guards", "torch_module", "embeddings", "products", "rounding", "blocks"),
-        ("artifact", "weights"),
+        ("calibration", "finish", "torch_guards", "torch_rungs", "embeddings", "products", "rounding", "blocks"),
+        ("torch_module", "artifact", "weights"),
         ("model_file",),
         ("feeds",),
         ("batch_axes",),

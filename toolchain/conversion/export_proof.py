@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from exporters.errors import NotExportable
+from exporters.errors import AnotherRoad, NotExportable
 from exporters.input_tree import Input
 from exporters.torch_guards import Guard
 from runtimes.base import run
@@ -127,7 +127,7 @@ def _tried(
         agrees = False
     if agrees:
         return []
-    raise NotExportable(
+    raise AnotherRoad(
         f"forward() takes another road where {guard.axis} is {guard.broken_at}: the file would be right only where "
         f"{guard.text}.",
         f"Write forward() without a branch on the length of {guard.axis}.",

@@ -1,24 +1,22 @@
 """From what a user names, a factory or a recipe, to a proven fp32 file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from exporters import onnx_file, torch_onnx
 from exporters.atomic_file import sha256_of
 from toolchain.accuracy import running
-from toolchain.conversion import export_proof
+from toolchain.conversion import ladder
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.settling import settle
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.inputs import examples, models, samples
 from toolchain.inputs.examples import Example
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 from toolchain.recipes.recipe import Recipe
 from toolchain.training import given_weights
 from toolchain.training.given_weights import Weights
@@ -51,6 +49,7 @@ def export_named(
         output_names=output_names,
         opset=opset,
         facts={"factory": Path(model).name, **made.facts},
+        progress=progress,
     )
 
 
@@ -79,6 +78,7 @@ def _proven(
     output_names: Sequence[str],
     opset: int,
     facts: Mapping[str, str],
+    progress: Progress = SILENT,
 ) -> Proven:
     """Export to ``dst``, traced and proven on ``example``."""
     reference, found = settle(module, example)
@@ -91,17 +91,12 @@ def _proven(
     names = tuple(output_names) or tuple(found.outputs)
     if len({*names, *found.example.axes}) != len(names) + len(found.example.axes):
         raise BadUsage("Two inputs or outputs have one name.", "Give each a name of its own.")
-    shown = reference.fed(found.example.at(found.lengths))
-    with onnx_file.staged_model(dst) as candidate:
-        made = torch_onnx.capture(
-            reference.flat(),
-            candidate,
-            example_inputs={name: torch.from_numpy(array) for name, array in shown.items()},
-            axes=found.example.axes,
-            output_axes=dict(zip(names, found.outputs.values(), strict=True)),
-            opset=opset,
-            facts=facts,
-        )
-        compared, notes = export_proof.proven(candidate, reference, found, made.guards)
-    artifact = replace(made.artifact.placed(dst), notes=(*reference.notes, *found.notes, *notes))
-    return Proven(artifact=artifact, parity=compared, proven_on=found.example.source)
+    return ladder.climbed(
+        reference,
+        found,
+        dst,
+        output_axes=dict(zip(names, found.outputs.values(), strict=True)),
+        opset=opset,
+        facts=facts,
+        progress=progress,
+    )

@@ -1,0 +1,239 @@
+"""Ways in which torch captures a module and translates it, from the one that loses least to the one that loses most."""
+
+import contextlib
+import enum
+import io
+import logging
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import onnx
+import onnx_ir
+import onnxscript
+import torch
+from torch._logging._internal import LazyTraceHandler
+from torch.jit._trace import TracerWarning
+
+from exporters.errors import ExporterError, NotExportable
+from exporters.onnx_file import one_line, some
+from exporters.torch_module import Flat
+
+_OLDEST_NEWEST = 20
+"""The highest opset that the older exporter writes."""
+_LIBRARIES = tuple(f"{Path(str(library.__file__)).parent}{os.sep}" for library in (torch, onnx, onnx_ir, onnxscript))
+_OURS = tuple(str(Path(__file__).resolve().parents[1] / package) for package in ("exporters", "toolchain", "runtimes"))
+
+
+class Rung(enum.Enum):
+    """A way to capture a module. Each is tried where those before it failed, or gave a file that is wrong."""
+
+    NON_STRICT = "torch.export"
+    STRICT = "torch.export, strict"
+    DRAFT = "draft_export"
+    OLDER = "the older exporter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """What is captured: ``flat`` on ``inputs``, whose dynamic axes are ``axes``, and how it is to be written."""
+
+    flat: Flat
+    inputs: Mapping[str, torch.Tensor]
+    axes: Mapping[str, Mapping[int, str]]
+    output_names: tuple[str, ...]
+    opset: int
+
+    @property
+    def name(self) -> str:
+        return f"{type(self.flat.module).__module__}.{type(self.flat.module).__qualname__}"
+
+    @property
+    def shown(self) -> tuple[torch.Tensor, ...]:
+        """Copies in which no dynamic axis has the length 0 or 1, which torch.export takes for ever."""
+        return tuple(_shown(value, self.axes.get(name, {})) for name, value in self.inputs.items())
+
+    @property
+    def dynamic(self) -> Any:
+        # AUTO, not named Dims: from those torch.onnx takes its own "suggested fixes", which make an axis static or cut
+        # its range without a word; and an LSTM's time stays dynamic under AUTO alone
+        return (tuple(dict.fromkeys(self.axes.get(name, {}), torch.export.Dim.AUTO) for name in self.inputs),)
+
+
+def captured(capture: Capture, rung: Rung) -> tuple[onnx.ModelProto, torch.export.ExportedProgram | None]:
+    """The model, and the program that it was translated from, which the older exporter does not have.
+
+    Raises NotExportable that says where in the module the first trouble is, if that is known.
+    """
+    with _quiet():
+        try:
+            if rung is Rung.OLDER:
+                return _by_older(capture), None
+            made = torch.onnx.export(
+                _program(capture, rung) or capture.flat,
+                () if rung in (Rung.STRICT, Rung.DRAFT) else capture.shown,
+                dynamo=True,
+                verbose=False,
+                input_names=tuple(capture.inputs),
+                output_names=capture.output_names,
+                dynamic_shapes=None if rung in (Rung.STRICT, Rung.DRAFT) else capture.dynamic,
+                opset_version=capture.opset,
+            )
+        except Exception as error:  # torch.export raises whatever the module's own code raises
+            cause = error.__cause__ or error
+            if isinstance(cause, ExporterError):
+                raise cause from error
+            raise NotExportable(
+                f"{capture.name} could not be exported: {_said(error)}{_where(error, capture)}.",
+                "Check that its forward() runs on these inputs and does not branch on tensor values.",
+            ) from error
+    if made is None or made.exported_program is None:
+        raise NotExportable(f"{capture.name} gave no ONNX program.", "Update torch and onnxscript.")
+    return made.model_proto, made.exported_program
+
+
+class _Assumed(Exception):
+    """What draft_export took for granted about values: a file would not check it."""
+
+    def __init__(self, failures: Sequence[Any], files: Mapping[int, str]) -> None:
+        expressions = [str(each.data.get("expr") or each.data.get("op") or each.failure_type.name) for each in failures]
+        super().__init__(f"it would hold only where {some(list(dict.fromkeys(expressions)))}")
+        stack = failures[0].data.get("user_stack") or failures[0].data.get("stack") or []
+        self.frames = [(files.get(frame["filename"], "<unknown>"), frame["line"]) for frame in stack]
+
+
+def _program(capture: Capture, rung: Rung) -> torch.export.ExportedProgram | None:
+    """The program of a rung that torch.onnx does not make itself."""
+    if rung is Rung.STRICT:
+        return torch.export.export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic, strict=True)
+    if rung is Rung.DRAFT:
+        with mock.patch.object(LazyTraceHandler, "emit", lambda *_: None):  # it would leave logs beside TMPDIR's files
+            program = torch.export.draft_export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic)
+        report = program._report  # type: ignore[attr-defined]
+        if report.failures:
+            raise _Assumed(report.failures, report.str_to_filename)
+        return program
+    return None
+
+
+def _by_older(capture: Capture) -> onnx.ModelProto:
+    """By tracing, which follows one run: whatever Python decided in it is refused, as far as torch notices."""
+    if capture.opset > _OLDEST_NEWEST:
+        raise NotExportable(f"It writes no opset above {_OLDEST_NEWEST}.", f"Ask for --opset {_OLDEST_NEWEST}.")
+    written = io.BytesIO()
+    with _descriptors_silent(), warnings.catch_warnings():
+        warnings.simplefilter("error", TracerWarning)
+        torch.onnx.export(
+            capture.flat,
+            capture.shown,
+            written,  # type: ignore[arg-type]
+            dynamo=False,
+            input_names=tuple(capture.inputs),
+            output_names=capture.output_names,
+            dynamic_axes={name: dict(words) for name, words in capture.axes.items()},
+            opset_version=capture.opset,
+        )
+    return onnx.load_from_string(written.getvalue())
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and its causes, the first cause last."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__
+    return chain
+
+
+def _said(error: BaseException) -> str:
+    """The library's reason, in one line."""
+    chain = _chain(error)
+    last = one_line(chain[-1])
+    if missing := re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)', overload='(\w+)'", last):
+        return f"torch.onnx has no translation of {missing[1]}.{missing[2]}"
+    said = last if len(chain) > 1 else one_line(error)
+    if isinstance(chain[-1], TracerWarning):
+        return said.partition(".")[0]
+    return said.partition(" (unhinted")[0]
+
+
+def _where(error: BaseException, capture: Capture) -> str:
+    """In which line of the user's code it went wrong: where their code ran last, or wrote what is not translated."""
+    chain = _chain(error)
+    for each in reversed(chain):
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(each.__traceback__)]
+        if line := _last_of_theirs(each.frames if isinstance(each, _Assumed) else frames):
+            return line
+    for each in chain:
+        if (named := re.search(r"translating node %(\w+)", str(each))) and (line := _written_at(named[1], capture)):
+            return line
+    return ""
+
+
+def _written_at(node: str, capture: Capture) -> str:
+    """The line of the user's code that ``node`` of the program comes from."""
+    try:
+        program = torch.export.export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic).run_decompositions()
+    except Exception:  # noqa: BLE001 - it is about another failure
+        return ""
+    for found in program.graph.nodes:
+        if found.name == node:
+            stack = re.findall(r'File "([^"]+)", line (\d+)', found.meta.get("stack_trace") or "")
+            return _last_of_theirs(stack)
+    return ""
+
+
+def _last_of_theirs(frames: Sequence[tuple[str, Any]]) -> str:
+    theirs = [(file, line) for file, line in frames if _is_theirs(file)]
+    return f", in {Path(theirs[-1][0]).name}, line {theirs[-1][1]}" if theirs else ""
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether a file is neither ours nor a library's below us, nor Python's; a model may come out of a package."""
+    if file.startswith((*_OURS, *_LIBRARIES, "<")):
+        return False
+    return "site-packages" in file or not file.startswith(str(Path(os.__file__).parent))
+
+
+def _shown(value: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
+    shown = value.detach().clone()
+    for axis in axes:
+        if shown.shape[axis] == 1:
+            shown = torch.cat([shown, shown], axis)
+    return shown
+
+
+@contextlib.contextmanager
+def _descriptors_silent() -> Iterator[None]:
+    """Keep what torch's own code prints, below Python."""
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            for number, _ in kept:
+                os.dup2(nowhere.fileno(), number)
+        yield
+    finally:
+        for number, copy in kept:
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporter and forward() print and log while a module is captured: what fails is raised."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

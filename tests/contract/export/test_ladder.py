@@ -1,0 +1,127 @@
+"""Where one way of capturing a module fails, or gives a file that is wrong, the next is tried; all are told."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from exporters import torch_onnx, torch_rungs
+from exporters.errors import NotExportable
+from exporters.torch_rungs import Rung
+from toolchain.conversion import exporting
+from toolchain.conversion.proof import Proven
+from toolchain.inputs import examples
+from toolchain.progress import Progress
+
+
+class Told(Progress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Frozen(nn.Module):
+    """torch.export makes len() a number; its strict way does not."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return x + torch.tensor(float(len(x)))
+
+
+class Branches(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        doubled = x * 2
+        if doubled.sum() > 0:
+            return doubled
+        return x
+
+
+class Untranslated(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        squares = x.unsqueeze(2) * x.unsqueeze(1)
+        return torch.linalg.eigvalsh(squares)
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layer(x) + x.shape[0]
+
+
+def made(module: nn.Module, path: Path, told: Told) -> Proven:
+    example = examples.of_specs(["x=float32[2,4]"])
+    return exporting._proven(module, path, example, output_names=(), opset=20, facts={}, progress=told)
+
+
+def test_the_next_way_is_tried_where_an_axis_became_fixed(tmp_path: Path) -> None:
+    told = Told()
+    done = made(Frozen(), tmp_path / "m.onnx", told)
+    assert told.notes == ["torch.export: The batch axis of 'x' became fixed at 2."]
+    assert "It was captured by torch.export, strict." in done.artifact.notes
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3])
+def test_each_way_makes_a_right_file(broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones are kept from working."""
+    real = torch_rungs.captured
+
+    def captured(capture: Any, rung: Rung) -> Any:
+        if list(Rung).index(rung) < broken:
+            raise NotExportable("It was kept from working.", "Wait.")
+        return real(capture, rung)
+
+    monkeypatch.setattr(torch_onnx, "captured", captured)
+    told = Told()
+    done = made(Plain(), tmp_path / "m.onnx", told)
+    rung = list(Rung)[broken]
+    assert told.notes == [f"{each.value}: It was kept from working." for each in list(Rung)[:broken]]
+    assert f"It was captured by {rung.value}." in done.artifact.notes
+    value = onnx.load(tmp_path / "m.onnx").graph.output[0]
+    assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_a_file_that_does_not_agree_counts_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch_rungs.captured
+
+    def captured(capture: Any, rung: Rung) -> Any:
+        model, program = real(capture, rung)
+        if rung is Rung.NON_STRICT:
+            next(node for node in model.graph.node if node.op_type == "Add").op_type = "Sub"
+        return model, program
+
+    monkeypatch.setattr(torch_onnx, "captured", captured)
+    told = Told()
+    done = made(Plain(), tmp_path / "m.onnx", told)
+    assert done.parity.passed
+    assert len(told.notes) == 1
+    assert "Parity failed" in told.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "reason", "line"),
+    [
+        (Branches(), "data-dependent", "if doubled.sum() > 0:"),
+        (Untranslated(), "no translation of aten._linalg_eigh", "return torch.linalg.eigvalsh(squares)"),
+    ],
+)
+def test_the_line_that_is_in_the_way_is_named(
+    module: nn.Module, reason: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    told = Told()
+    with pytest.raises(NotExportable) as caught:
+        made(module, tmp_path / "m.onnx", told)
+    number = next(at for at, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == line)
+    assert reason in caught.value.what
+    assert caught.value.what.endswith(f"in test_ladder.py, line {number}.")
+    assert [note.partition(":")[0] for note in told.notes] == [rung.value for rung in Rung]
+    assert all("\n" not in note for note in told.notes)
+    assert not list(tmp_path.iterdir())
