@@ -13,7 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from exporters.errors import ExporterError, NotExportable, in_words
 from exporters.input_tree import Tree
 from exporters.torch_module import Flat, isolated, require_values, unwrapped
+from toolchain.conversion import blame
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
+from toolchain.inputs.input_specs import BATCH
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 _HALVES = (torch.float16, torch.bfloat16)
@@ -95,11 +97,38 @@ class Reference:
                 f"forward() changes {named}, and its answer depends on that: a file keeps no state.",
                 "Make it an input and an output of forward().",
             )
+        watched = blame.Watched(self.flat())
+        first_run, second_run = (self._watched(watched, arrays, seed=seed) for seed in range(2))
+        where = blame.first_apart(first_run, second_run, _same)
         raise CheckFailed(
             "Parity failed: forward() gives another answer when it is called again on the same inputs: it draws random "
-            "numbers, or keeps something between calls.",
+            f"numbers, or keeps something between calls{f', first in {where}' if where else ''}.",
             "Let it depend on its inputs alone.",
         )
+
+    def coupling(self, arrays: Arrays, axes: Mapping[str, Mapping[int, str]]) -> Iterator[str]:
+        """A note where a sample's results depend on the others of its batch: they change where those are copies of it.
+
+        ``axes`` are the dynamic ones of each input.
+        """
+        batches = {name: axis for name, words in axes.items() for axis, word in words.items() if word == BATCH}
+        alike = {
+            name: np.take(array, [0] * array.shape[batches[name]], axis=batches[name]) if name in batches else array
+            for name, array in arrays.items()
+        }
+        watched = blame.Watched(self.flat())
+        try:
+            one, other = (self._watched(watched, each, seed=0) for each in (arrays, alike))
+        except (DoesNotRun, NotAvailable):  # on such values
+            return
+        length = max(arrays[name].shape[axis] for name, axis in batches.items())
+        if where := blame.first_apart(one, other, lambda this, that: _same_row(this, that, length)):
+            yield f"Samples of a batch influence each other, first in {where}: what is served together matters."
+
+    def _watched(self, watched: blame.Watched, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int) -> blame.Results:
+        with watched.running():
+            _called(watched.flat, arrays, seed=seed)
+        return watched.results
 
 
 def _called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0) -> Arrays:
@@ -153,6 +182,13 @@ class _Embeddings(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if value.numel() == rows.numel() and torch.equal(value.flatten().long(), rows):
                     self.rows[name] = min(len(table), self.rows.get(name, len(table)))
         return function(*args, **(kwargs or {}))
+
+
+def _same_row(one: torch.Tensor, other: torch.Tensor, length: int) -> bool:
+    """Whether the first of ``length`` rows is the same in both; what has no such rows is taken to be."""
+    if one.shape != other.shape or one.ndim < 1 or len(one) != length or one.is_complex():
+        return True
+    return _close(_array("", one[:1]), _array("", other[:1]))
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

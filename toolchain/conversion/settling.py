@@ -63,6 +63,8 @@ def settled(reference: Reference, example: Example) -> Settled:
             reference.run(reference.fed(found.at(lengths)))
             seconds = time.perf_counter() - started
             outputs = _moving(reference, found, lengths, scale)
+            if BATCH in lengths:
+                notes += tuple(reference.coupling(reference.fed(found.at(lengths)), found.axes))
             return Settled(example=found, lengths=lengths, scale=scale, seconds=seconds, outputs=outputs, notes=notes)
     if not_a_number is not None:
         raise not_a_number
