@@ -33,7 +33,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors",),
     ),
     "exporters": (
-        ("int8", "half", "int4", "torch_onnx"),
+        ("int8", "half", "int4", "torch_onnx", "edits"),
         ("calibration", "finish", "torch_guards", "torch_rungs", "embeddings", "products", "rounding", "blocks"),
         ("torch_module", "artifact", "weights"),
         ("model_file",),

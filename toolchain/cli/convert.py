@@ -17,8 +17,9 @@ class Wanted:
     fp16: bool = option("--fp16", is_flag=True, help="To half precision.")
     bf16: bool = option("--bf16", is_flag=True, help="To bfloat16 weights.")
     output: Path | None = option(
-        "-o", "--output", type=types.Output(".onnx"), help="The new file.  [default: MODEL.PRECISION.onnx beside MODEL]"
-    )
+        "-o", "--output", type=types.Output(".onnx"),
+        help="The new file.  [default: MODEL.PRECISION.onnx or MODEL.edited.onnx beside MODEL]",
+    )  # fmt: skip
     fp16_io: bool = option(
         "--fp16-io", is_flag=True, help="Make inputs and outputs fp16 too; they stay fp32 otherwise."
     )
@@ -27,19 +28,44 @@ class Wanted:
     )
 
     def __post_init__(self) -> None:
-        if self.fp16 == self.bf16:
-            raise click.UsageError("Choose one: add --fp16 or --bf16.")
-        if self.bf16 and self.fp16_io:
+        if self.fp16 and self.bf16:
+            raise click.UsageError("Choose one: --fp16 or --bf16.")
+        if self.fp16_io and not self.fp16:
             raise click.UsageError("--fp16-io goes with --fp16.")
 
     @property
     def precision(self) -> str:
-        return "fp16" if self.fp16 else "bf16"
+        return "fp16" if self.fp16 else "bf16" if self.bf16 else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is changed of a model that computes what it did."""
+
+    lengths: tuple[tuple[str, int], ...] = option(
+        "--fix", type=types.Length(), multiple=True,
+        help="Fix an open axis, by its name or as INPUT:NUMBER; may be repeated.",
+    )  # fmt: skip
+    names: tuple[tuple[str, str], ...] = option(
+        "--rename", type=types.Renaming(), multiple=True, help="Rename an input or output; may be repeated."
+    )
+    start: tuple[str, ...] = option(
+        "--from", multiple=True, metavar="TENSOR", help="Cut out the part that begins here; may be repeated."
+    )
+    end: tuple[str, ...] = option(
+        "--to", multiple=True, metavar="TENSOR", help="Cut out the part that ends here; may be repeated."
+    )
+    strip: bool = option("--strip", is_flag=True, help="Drop documentation, stack traces and others' metadata.")
+
+    @property
+    def any(self) -> bool:
+        return bool(self.lengths or self.names or self.start or self.end or self.strip)
 
 
 @click.command("convert")
 @click.argument("model", type=types.FILE)
 @group("wanted", Wanted)
+@group("changes", Changes)
 @options.calibration
 @options.gate
 @options.data
@@ -47,12 +73,16 @@ class Wanted:
 def command(
     model: Path,
     wanted: Wanted,
+    changes: Changes,
     calibration: options.CalibrationChoices,
     gate: options.Gate,
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Convert MODEL to fp16 or bf16, and compare the result with it.
+    """Convert MODEL to fp16 or bf16, or change its form, and compare the result with it.
+
+    Without --fp16 and --bf16 it keeps what it computes: axes are fixed, inputs and outputs renamed, the part between
+    two tensors cut out, metadata stripped; in any of these at once.
 
     Nodes with constants that half precision cannot hold stay in fp32, and are named; with --calibration so do those
     whose activations overflow or vanish. fp16 halves the file everywhere; it saves time on GPUs, not on CPUs.
@@ -60,17 +90,33 @@ def command(
     \b
     Example:
       nnx convert artifacts/digits/model.onnx --fp16 --calibration digits
+      nnx convert model.onnx --fix batch=1 --rename image=pixels --to features -o head.onnx
     """
+    from exporters.edits import Edits
     from exporters.model_file import ModelFile
     from toolchain.cli.made import show
     from toolchain.console import LiveProgress
-    from toolchain.conversion import fitting
+    from toolchain.conversion import editing, fitting
     from toolchain.conversion.precisions import Bf16, Fp16
 
-    destination = writable(wanted.output or model.with_name(f"{model.stem}.{wanted.precision}.onnx"))
+    if bool(wanted.precision) == changes.any:
+        raise click.UsageError(
+            "Change the form first, then the precision: each makes a file of its own."
+            if changes.any
+            else "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to or --strip."
+        )
+    ending = wanted.precision or "edited"
+    destination = writable(wanted.output or model.with_name(f"{model.stem}.{ending}.onnx"))
     goal = gate.goal(wanted.keep_fp32)
     given = calibration.given(data)
     progress = LiveProgress()
+    if changes.any:
+        asked = Edits(
+            fix=dict(changes.lengths), rename=dict(changes.names), start=changes.start, end=changes.end,
+            strip=changes.strip,
+        )  # fmt: skip
+        show(editing.edit(ModelFile(model), destination, asked, given=given.source(progress)), as_json)
+        return
     precision = Fp16(keep_io_types=not wanted.fp16_io) if wanted.fp16 else Bf16()
     made = fitting.convert(
         ModelFile(model), destination, precision, given=given.source(progress), goal=goal, progress=progress

@@ -91,6 +91,20 @@ class Length(click.ParamType):  # type: ignore[type-arg]
         return axis, int(length)
 
 
+class Renaming(click.ParamType):  # type: ignore[type-arg]
+    """``old=new``."""
+
+    name = "OLD=NEW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        old, _, new = str(value).rpartition("=")
+        if not old or not new:
+            self.fail(f"'{value}' is not something like image=pixels.", param, ctx)
+        return old, new
+
+
 class Points(click.ParamType):  # type: ignore[type-arg]
     """Percentage points from 0 to 100, given as a share."""
 

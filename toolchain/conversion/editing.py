@@ -1,0 +1,81 @@
+"""A model changed in its form: run beside the original, tensor by tensor, before it gets its name."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from exporters import edits, feeds, onnx_file, provenance
+from exporters.artifact import Artifact
+from exporters.edits import Edits
+from exporters.model_file import ModelFile
+from runtimes.base import run
+from runtimes.ort import OrtRuntime
+from toolchain.accuracy import running
+from toolchain.accuracy.comparison import Comparison, compare
+from toolchain.accuracy.output_kinds import of as kinds_of
+from toolchain.conversion.given import Source
+from toolchain.conversion.proof import Proven
+from toolchain.errors import BadUsage, CheckFailed
+from toolchain.inputs.samples import Samples
+
+_AT_ONCE = 16
+
+
+def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source) -> Proven:
+    """Write ``model`` changed as ``wanted`` says to ``dst``; no file is left unless it gives what the original gives.
+
+    A part that was cut out is fed what the original has at its beginning, and compared with what it has at its end.
+    Raises BadUsage, BadOption, CheckFailed.
+    """
+    if dst.resolve() == model.path.resolve():
+        raise BadUsage("The output is the input file.", "Choose another --output.")
+    made = wanted.applied(model.proto)
+    with tempfile.TemporaryDirectory(prefix="nnx-edit-") as folder, onnx_file.staged_model(dst) as candidate:
+        reference = ModelFile(onnx_file.write(_tapped(wanted.fixed(model.proto), wanted), Path(folder) / "model.onnx"))
+        samples = given(reference, False).judged_on
+        facts = {name: str(value) for name, value in asdict(wanted).items() if value}
+        provenance.write(made, {**facts, "parent_sha256": model.sha256, "tools": provenance.tool_versions()})
+        onnx_file.check(made, step="edit")
+        onnx_file.save(made, candidate)
+        compared = _compared(reference, candidate, samples, wanted, kinds_of(made))
+        if not compared.passed:
+            raise CheckFailed(
+                f"The changed model does not give what {model} gives: {compared.why} ({compared}).",
+                "No file was written. Report it with the model.",
+            )
+        artifact = Artifact.of(ModelFile(candidate), precision=model.precision, parent_sha256=model.sha256)
+    return Proven(
+        artifact=artifact.placed(dst), parity=compared, proven_on=samples.source, judged_on=samples,
+        source_bytes=model.size_bytes,
+    )  # fmt: skip
+
+
+def _tapped(model: onnx.ModelProto, wanted: Edits) -> onnx.ModelProto:
+    """The original with the tensors at which a part begins and ends as its outputs."""
+    if not (wanted.start or wanted.end):
+        return model
+    ends = wanted.end or tuple(value.name for value in model.graph.output)
+    given = {value.name for value in model.graph.input}
+    edits.cut(model, (), tuple(dict.fromkeys((*ends, *(name for name in wanted.start if name not in given)))))
+    return model
+
+
+def _compared(
+    reference: ModelFile, candidate: Path, samples: Samples, wanted: Edits, kinds: Mapping[str, object]
+) -> Comparison:
+    axes = reference.batch_axes
+    inputs = samples.first(running.SAMPLES, multiple=reference.fixed_batch or 1).inputs
+    right, got = [], []
+    with OrtRuntime(reference.path, precise=True) as original, OrtRuntime(candidate, precise=True) as changed:
+        taken = [spec.name for spec in changed.inputs]
+        for call in feeds.calls(inputs, axes, _AT_ONCE):
+            there = {**call, **run(original, call)}
+            known = {wanted.rename.get(name, name): value for name, value in there.items()}
+            got.append(run(changed, {name: known[name] for name in taken}))
+            right.append({name: known[name] for name in got[-1]})
+    count = sum(max((len(array) for array in call.values() if np.ndim(array)), default=1) for call in right)
+    return compare(right, got, precision="fp32", samples=count, kinds=kinds, real=samples.real)  # type: ignore[arg-type]
