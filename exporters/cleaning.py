@@ -108,10 +108,19 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
 
     Raises NotConvertible where that knows no way.
     """
-    found = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    if found >= opset:
-        return model
-    if not found:  # all its operators are from elsewhere: there are none to raise
+    found = onnx_opset(model)
+    return model if found >= opset else at_opset(model, opset, source)
+
+
+def onnx_opset(model: onnx.ModelProto) -> int:
+    """The operator set of ONNX's own operators; 0 where there are none."""
+    return next((entry.version for entry in model.opset_import if not entry.domain), 0)
+
+
+def at_opset(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProto:
+    """``model``, normalized, at another operator set, by ONNX's own converter. Raises as :func:`raised`."""
+    found = onnx_opset(model)
+    if not found:  # all its operators are from elsewhere: there are none to convert
         made = onnx.ModelProto()
         made.CopyFrom(model)
         made.opset_import.append(helper.make_opsetid("", opset))
@@ -132,10 +141,11 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
         onnx.shape_inference.InferenceError,
     ) as error:
         raise NotConvertible(
-            f"{source} has opset {found}, and its operators could not be raised to {opset}: {_one_line(error)}.",
-            "Export it again with --opset 18 or newer.",
+            f"{source} has opset {found}, and its operators could not be {'raised' if found < opset else 'lowered'} to "
+            f"{opset}: {_one_line(error)}.",
+            "Export it again with --opset 18 or newer." if found < opset else "Export it again with a lower --opset.",
         ) from error
-    if found < _FIRST_RESIZE_WITH_MODES:
+    if found < _FIRST_RESIZE_WITH_MODES <= opset:
         _state_resizing(made)
     return made
 
@@ -250,7 +260,10 @@ def _contradiction(source: object, error: Exception) -> BadModelFile:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    text = str(error.__cause__ or error).partition(" failed: ")[2] or str(
+        error.__cause__ or error
+    )  # of an assertion in C++
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import helper
 
-from exporters import folding, onnx_file, skeleton
+from exporters import cleaning, folding, onnx_file, skeleton, versions
 from exporters.errors import BadOption
 
 _NAMED = 12
@@ -19,6 +19,7 @@ class Edits:
     ``fix`` gives axes their lengths, by the axis' name or as ``INPUT:NUMBER``. ``start`` and ``end`` are the tensors
     between which a part is cut out: they become its inputs and outputs, without any those of the model stay.
     ``rename`` is for inputs and outputs. ``strip`` drops documentation, stack traces and other people's metadata.
+    ``opset`` and ``ir_version`` are what the file is written for.
     """
 
     fix: Mapping[str, int] = field(default_factory=dict)
@@ -26,9 +27,13 @@ class Edits:
     end: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
     strip: bool = False
+    opset: int | None = None
+    ir_version: int | None = None
 
     def applied(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A changed copy. Raises BadOption for names that are not there, taken, or lead nowhere."""
+        """A changed copy. Raises BadOption for names that are not there, taken, or lead nowhere, and for versions that
+        do not hold what is in the model.
+        """
         made = self.fixed(model)
         if self.start or self.end:
             cut(made, self.start, self.end)
@@ -36,6 +41,10 @@ class Edits:
             renamed(made, self.rename)
         if self.strip:
             stripped(made)
+        if self.opset is not None:
+            made = cleaning.at_opset(made, self.opset, "The model")
+        if self.ir_version is not None:
+            versions.set_ir(made, self.ir_version)
         return made
 
     def fixed(self, model: onnx.ModelProto) -> onnx.ModelProto:

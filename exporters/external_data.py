@@ -4,8 +4,11 @@ A file that somebody sent may name any file, any place in it and any size. Each 
 there is, by the rules of ONNX Runtime 1.31, before memory is taken for it.
 """
 
+import enum
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from exporters import large_weights
-from exporters.errors import BadModelFile
+from exporters.errors import BadModelFile, BadOption
 from exporters.tensors import all_tensors, bytes_of, raw_bytes
 
 _KEYS = {"location", "offset", "length", "checksum"}
@@ -23,7 +26,30 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = (
     message.DESCRIPTOR.fields_by_name[name].number
     for message, name in ((onnx.ModelProto, "graph"), (onnx.GraphProto, "initializer"), (TensorProto, "raw_data"))
 )
+MAX_BYTES = 2**31 - 2**20
+"""Above, weights are written beside the model: a reader may add to it (provenance, session settings)."""
 _MIN_BYTES = 1024  # smaller constants stay in the model's own file, where shape inference reads them
+
+
+class Keeping(enum.StrEnum):
+    """Where the weights of a file that is written go: into a file beside it above 2 GB, always, or never."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+_keeping: ContextVar[Keeping] = ContextVar("keeping", default=Keeping.AUTO)
+
+
+@contextmanager
+def keeping(how: Keeping) -> Iterator[None]:
+    """In this block weights are written as ``how`` says, whoever writes them."""
+    before = _keeping.set(how)
+    try:
+        yield
+    finally:
+        _keeping.reset(before)
 
 
 @dataclass(frozen=True)
@@ -194,6 +220,20 @@ def data_of(path: Path) -> Path | None:
         return None
     places = {entry.value for tensor in all_tensors(model) for entry in tensor.external_data if entry.key == "location"}
     return next((name for name in names if name.name in places), None)
+
+
+def goes_beside(model: onnx.ModelProto) -> bool:
+    """Whether the weights of ``model`` are to be written into a file of their own.
+
+    Raises BadOption where they may not be, and one file cannot hold them.
+    """
+    size, how = size_of(model), _keeping.get()
+    if how is Keeping.NEVER and size > MAX_BYTES:
+        raise BadOption(
+            f"The model takes {size / 1e9:.2f} GB, and one file holds {MAX_BYTES / 1e9:.2f}.",
+            "Let its weights lie beside it: --external-data auto.",
+        )
+    return size > MAX_BYTES or (how is Keeping.ALWAYS and any(_is_large(each) for each in all_tensors(model)))
 
 
 def size_of(model: onnx.ModelProto) -> int:

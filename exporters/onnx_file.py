@@ -17,8 +17,6 @@ from exporters.tensors import all_tensors, damaged
 
 LARGEST_FILE = 2**31 - 1
 """What protobuf, and so one file, holds."""
-MAX_BYTES = 2**31 - 2**20
-"""Above, weights are written beside the model: a reader may add to it (provenance, session settings)."""
 _NAMING = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EINVAL}
 _NORMS = {
     "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
@@ -155,13 +153,13 @@ def invalid(model: onnx.ModelProto) -> str | None:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write ``model`` to ``path`` atomically; above 2 GB its weights go into a file beside it.
+    """Write ``model`` to ``path`` atomically; above 2 GB, or as :func:`external_data.keeping` says, in two files.
 
     Whenever the process is killed, ``path`` is the old model with its weights or the new one with its own: new weights
     have a name that the old model does not read (:func:`external_data.fresh_data_path`), and what it read is removed
     once the new one is in place. Raises BadOption where the weights need a file and ``path`` is a link.
     """
-    if external_data.size_of(model) <= MAX_BYTES:
+    if not external_data.goes_beside(model):
         with staged(path) as temporary:
             _write_whole(model, temporary)
         return
@@ -171,7 +169,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def write(model: onnx.ModelProto, path: Path) -> Path:
     """Write ``model`` to ``path`` in a temporary folder, for a library to open: a large one in two files."""
-    if external_data.size_of(model) <= MAX_BYTES and not large_weights.has_stubs(model):
+    if external_data.size_of(model) <= external_data.MAX_BYTES and not large_weights.has_stubs(model):
         onnx.save(model, path)
     else:
         beside = external_data.data_path(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from exporters import onnx_file, provenance
+from exporters import onnx_file, provenance, versions
 from exporters.artifact import Artifact
 from exporters.errors import BadOption, NotExportable, WrongResult
 from exporters.input_tree import Input
@@ -70,6 +70,7 @@ def capture(
     axes: Mapping[str, Mapping[int, str]],
     output_axes: Mapping[str, Mapping[int, str]],
     opset: int = DEFAULT_OPSET,
+    ir_version: int | None = None,
     facts: Mapping[str, str] | None = None,
     rung: Rung = Rung.NON_STRICT,
 ) -> Captured:
@@ -96,6 +97,8 @@ def capture(
         {**(facts or {}), "precision": "fp32", "source": wanted.name, "tools": provenance.tool_versions()},
     )
     _verify(model, axes, tuple(output_axes), opset)
+    if ir_version is not None:
+        versions.set_ir(model, ir_version)
     onnx_file.check(model, step="export")
     onnx_file.save(model, dst)
     return Captured(artifact=Artifact.of(ModelFile.of(model, dst), precision="fp32"), guards=guards)

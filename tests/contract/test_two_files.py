@@ -39,7 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, "whole.onnx")
     np.savez("calib.npz", x=made.standard_normal((32, WIDTH)).astype(np.float32))
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(external_data, "MAX_BYTES", 20_000)
     monkeypatch.setattr(large_weights, "LARGE_BYTES", 20_000)
     monkeypatch.setattr(large_weights, "MIN_BYTES", 4_096)
     onnx_file.save(model, tmp_path / "model.onnx")

@@ -39,6 +39,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model_file",),
         ("feeds",),
         ("batch_axes",),
+        ("versions",),
         ("cleaning", "onnx_file", "provenance", "library_output"),
         ("folding", "widening", "finite", "endless_loops"),
         ("skeleton",),

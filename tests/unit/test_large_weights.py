@@ -30,7 +30,7 @@ def model_of(scale: float) -> onnx.ModelProto:
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(external_data, "MAX_BYTES", 10_000)
     monkeypatch.setattr(large_weights, "LARGE_BYTES", 10_000)
 
 
@@ -61,7 +61,7 @@ def test_a_stub_written_to_one_file_is_the_model_again(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = ModelFile(pair).proto
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", 2**30)
+    monkeypatch.setattr(external_data, "MAX_BYTES", 2**30)
     onnx_file.save(model, tmp_path / "one.onnx")
     assert onnx.load(tmp_path / "one.onnx") == model_of(1.0)
     file = ModelFile.of(model, tmp_path / "one.onnx")
@@ -132,11 +132,11 @@ def test_a_model_that_needs_two_files_does_not_go_behind_a_link(pair: Path) -> N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from exporters import large_weights, onnx_file
+from exporters import external_data, large_weights, onnx_file
 from exporters.atomic_file import remove_leftovers
 from tests.unit.test_large_weights import model_of, scale_of
 
-onnx_file.MAX_BYTES = large_weights.LARGE_BYTES = 10_000
+external_data.MAX_BYTES = large_weights.LARGE_BYTES = 10_000
 path, staged = Path(sys.argv[1]), sys.argv[2] == "staged"
 
 def killing(call):

@@ -148,7 +148,7 @@ def test_what_is_too_large_for_one_file_is_written_to_two_and_reads_back(
     weight = np.arange(4 * 300, dtype=np.float32).reshape(4, 300)
     model = model_of(weight=weight)
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 300
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", 1000)
+    monkeypatch.setattr(external_data, "MAX_BYTES", 1000)
     path = tmp_path / "large.onnx"
     onnx_file.save(model, path)
     file, data = ModelFile(path), tmp_path / "large.onnx.data"
@@ -164,7 +164,7 @@ def test_what_is_too_large_for_one_file_is_written_to_two_and_reads_back(
 def test_a_large_model_takes_its_place_with_its_weights_or_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_BYTES", 1000)
+    monkeypatch.setattr(external_data, "MAX_BYTES", 1000)
     model = model_of(weight=np.ones((4, 300), np.float32))
     folder, final = tmp_path / "out", tmp_path / "out" / "m.onnx"
     folder.mkdir()

@@ -56,16 +56,19 @@ class Changes:
         "--to", multiple=True, metavar="TENSOR", help="Cut out the part that ends here; may be repeated."
     )
     strip: bool = option("--strip", is_flag=True, help="Drop documentation, stack traces and others' metadata.")
+    opset: int | None = option("--opset", type=click.IntRange(7, 26), help="Raise or lower the ONNX operator set.")
+    ir_version: int | None = option("--ir-version", type=click.IntRange(3, 14), help="Write the file for this IR.")
 
     @property
     def any(self) -> bool:
-        return bool(self.lengths or self.names or self.start or self.end or self.strip)
+        return any((self.lengths, self.names, self.start, self.end, self.strip, self.opset, self.ir_version))
 
 
 @click.command("convert")
 @click.argument("model", type=types.FILE)
 @group("wanted", Wanted)
 @group("changes", Changes)
+@options.stored
 @options.calibration
 @options.gate
 @options.data
@@ -74,6 +77,7 @@ def command(
     model: Path,
     wanted: Wanted,
     changes: Changes,
+    stored: options.Stored,
     calibration: options.CalibrationChoices,
     gate: options.Gate,
     data: Path | None,
@@ -82,7 +86,8 @@ def command(
     """Convert MODEL to fp16 or bf16, or change its form, and compare the result with it.
 
     Without --fp16 and --bf16 it keeps what it computes: axes are fixed, inputs and outputs renamed, the part between
-    two tensors cut out, metadata stripped; in any of these at once.
+    two tensors cut out, metadata stripped, the operator set and the IR version changed, weights moved out of the file
+    or in; several of these at once.
 
     Nodes with constants that half precision cannot hold stay in fp32, and are named; with --calibration so do those
     whose activations overflow or vanish. fp16 halves the file everywhere; it saves time on GPUs, not on CPUs.
@@ -99,27 +104,32 @@ def command(
     from toolchain.conversion import editing, fitting
     from toolchain.conversion.precisions import Bf16, Fp16
 
-    if bool(wanted.precision) == changes.any:
+    moves = stored.external_data != "auto"
+    if wanted.precision and changes.any:
+        raise click.UsageError("Change the form first, then the precision: each makes a file of its own.")
+    if not (wanted.precision or changes.any or moves):
         raise click.UsageError(
-            "Change the form first, then the precision: each makes a file of its own."
-            if changes.any
-            else "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to or --strip."
+            "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to, --strip, --opset, --ir-version or "
+            "--external-data."
         )
     ending = wanted.precision or "edited"
     destination = writable(wanted.output or model.with_name(f"{model.stem}.{ending}.onnx"))
     goal = gate.goal(wanted.keep_fp32)
     given = calibration.given(data)
     progress = LiveProgress()
-    if changes.any:
+    if not wanted.precision:
         asked = Edits(
             fix=dict(changes.lengths), rename=dict(changes.names), start=changes.start, end=changes.end,
-            strip=changes.strip,
+            strip=changes.strip, opset=changes.opset, ir_version=changes.ir_version,
         )  # fmt: skip
-        show(editing.edit(ModelFile(model), destination, asked, given=given.source(progress)), as_json)
+        with stored.writing():
+            made = editing.edit(ModelFile(model), destination, asked, given=given.source(progress))
+        show(made, as_json)
         return
     precision = Fp16(keep_io_types=not wanted.fp16_io) if wanted.fp16 else Bf16()
-    made = fitting.convert(
-        ModelFile(model), destination, precision, given=given.source(progress), goal=goal, progress=progress
-    )
+    with stored.writing():
+        made = fitting.convert(
+            ModelFile(model), destination, precision, given=given.source(progress), goal=goal, progress=progress
+        )
     gate.keep(made.plan, goal)
     show(made, as_json)

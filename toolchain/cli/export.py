@@ -49,6 +49,16 @@ class Weights:
     no_strict: bool = option("--no-strict", is_flag=True, help="Leave out what does not fit, and say so.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written(options.Stored):
+    """What the file is written for."""
+
+    opset: int = option("--opset", type=types.OPSET, default=20, show_default=True, help="ONNX operator set.")
+    ir_version: int | None = option(
+        "--ir-version", type=click.IntRange(3, 14), help="IR version of the file.  [default: what the opset came with]"
+    )
+
+
 @click.command("export")
 @click.argument("model")
 @click.option(
@@ -63,7 +73,7 @@ class Weights:
 )
 @group("weights", Weights)
 @group("example", Example)
-@options.opset
+@group("written", Written)
 @options.data
 @options.as_json
 def command(
@@ -72,7 +82,7 @@ def command(
     arguments: tuple[str, ...],
     weights: Weights,
     example: Example,
-    opset: int,
+    written: Written,
     data: Path | None,
     as_json: bool,
 ) -> None:
@@ -95,14 +105,14 @@ def command(
 
     dst = writable(output or artifacts_folder(model, None) / MODELS["fp32"])
     if sources.is_recipe(model):
-        made = _recipe(model, dst, arguments=arguments, weights=weights, example=example, opset=opset, data=data)
+        made = _recipe(model, dst, arguments=arguments, weights=weights, example=example, written=written, data=data)
     else:
-        made = _named(model, dst, arguments=arguments, weights=weights, example=example, opset=opset)
+        made = _named(model, dst, arguments=arguments, weights=weights, example=example, written=written)
     show(made, as_json)
 
 
 def _recipe(
-    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, opset: int,
+    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, written: Written,
     data: Path | None,
 ) -> "Proven":  # fmt: skip
     """Of a recipe, trained now where it was not."""
@@ -125,12 +135,14 @@ def _recipe(
         road = pipeline.Pipeline(model, folder, data_folder=data, progress=progress)
         trained = road.trained(training_options.resolve(recipe, progress=progress))
         given = given_weights.Weights(file=trained)
-    with memory_limit.held():
-        return exporting.export_recipe(recipe, recipe.data(data).load(), given, dst, opset=opset)
+    with memory_limit.held(), written.writing():
+        return exporting.export_recipe(
+            recipe, recipe.data(data).load(), given, dst, opset=written.opset, ir_version=written.ir_version
+        )
 
 
 def _named(
-    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, opset: int
+    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, written: Written
 ) -> "Proven":
     """Of a model that is no recipe."""
     from toolchain.console import LiveProgress
@@ -138,10 +150,11 @@ def _named(
     from toolchain.inputs import factories
     from toolchain.machine import memory_limit
 
-    with memory_limit.held():
+    with memory_limit.held(), written.writing():
         return exporting.export_named(
             model, dst, arguments=factories.arguments(arguments), weights=_given(weights),
-            input_specs=example.inputs, input_data=example.input_data, output_names=example.output_names, opset=opset,
+            input_specs=example.inputs, input_data=example.input_data, output_names=example.output_names,
+            opset=written.opset, ir_version=written.ir_version,
             progress=LiveProgress(),
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Options that several commands share: single ones, and groups that reach a command as one value."""
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,25 @@ def fixed_lengths(function: Command) -> Command:
         "--fix", "lengths", type=types.Length(), multiple=True,
         help="The length of an open axis, by its name or as INPUT:NUMBER; may be repeated.  [default: what fits]",
     )(function)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """How the file is written."""
+
+    external_data: str = option(
+        "--external-data", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+        help="Weights in a file beside the model: above 2 GB, always, or never.",
+    )  # fmt: skip
+
+    def writing(self) -> AbstractContextManager[None]:
+        """In its block files are written so."""
+        from exporters import external_data
+
+        return external_data.keeping(external_data.Keeping(self.external_data))
+
+
+stored = group("stored", Stored)
 
 
 def opset(function: Command) -> Command:

@@ -110,7 +110,7 @@ class Making:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(options.Stored):
     """What becomes of it."""
 
     time: bool = option(
@@ -177,12 +177,15 @@ def command(
     else:
         precision = Int8Static(int8=int8, options=making.static(), use_cache=making.cache)
     source = ModelFile(model)
-    made = fitting.convert(source, destination, precision, given=given.source(progress), goal=goal, progress=progress)
-    gate.keep(made.plan, goal)
     speed, code = None, ""
-    if result.time and not precisions.runs_here(wanted.target):
-        progress.note(f"not timed: {wanted.target} is not what this machine is")
-    elif result.time and (judged_on := made.judged_on) is not None:
-        made, code = settings_search.tuned(made, progress=progress)
-        speed = speed_check.compare(source, made.file, judged_on, precision=name, progress=progress)
+    with result.writing():
+        made = fitting.convert(
+            source, destination, precision, given=given.source(progress), goal=goal, progress=progress
+        )
+        gate.keep(made.plan, goal)
+        if result.time and not precisions.runs_here(wanted.target):
+            progress.note(f"not timed: {wanted.target} is not what this machine is")
+        elif result.time and (judged_on := made.judged_on) is not None:
+            made, code = settings_search.tuned(made, progress=progress)
+            speed = speed_check.compare(source, made.file, judged_on, precision=name, progress=progress)
     show(made, as_json, speed, code)

@@ -32,6 +32,7 @@ def export_named(
     input_data: str | None,
     output_names: Sequence[str],
     opset: int,
+    ir_version: int | None = None,
     progress: Progress,
 ) -> Proven:
     """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
@@ -49,11 +50,14 @@ def export_named(
         output_names=output_names,
         opset=opset,
         facts={"factory": Path(model).name, **made.facts},
+        ir_version=ir_version,
         progress=progress,
     )
 
 
-def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *, opset: int) -> Proven:
+def export_recipe(
+    recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *, opset: int, ir_version: int | None = None
+) -> Proven:
     """Export a trained recipe to ``dst``, proven on its test split."""
     module = recipe.model()
     given_weights.load(module, weights)
@@ -67,6 +71,7 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *,
         output_names=[recipe.output_name],
         opset=opset,
         facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights.file)},
+        ir_version=ir_version,
     )
 
 
@@ -78,6 +83,7 @@ def _proven(
     output_names: Sequence[str],
     opset: int,
     facts: Mapping[str, str],
+    ir_version: int | None = None,
     progress: Progress = SILENT,
 ) -> Proven:
     """Export to ``dst``, traced and proven on ``example``."""
@@ -97,6 +103,7 @@ def _proven(
         dst,
         output_axes=dict(zip(names, found.outputs.values(), strict=True)),
         opset=opset,
+        ir_version=ir_version,
         facts=facts,
         progress=progress,
     )

@@ -26,6 +26,7 @@ def climbed(
     *,
     output_axes: Mapping[str, Mapping[int, str]],
     opset: int,
+    ir_version: int | None,
     facts: Mapping[str, str],
     progress: Progress,
 ) -> Proven:
@@ -47,6 +48,7 @@ def climbed(
                     axes=found.example.axes,
                     output_axes=output_axes,
                     opset=opset,
+                    ir_version=ir_version,
                     facts={**facts, **({} if rung is Rung.NON_STRICT else {"captured_by": rung.value})},
                     rung=rung,
                 )

@@ -15,10 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
-from exporters import large_weights, onnx_file
-from exporters.external_data import size_of
+from exporters import external_data, large_weights, onnx_file
 from exporters.model_file import ModelFile
-from exporters.onnx_file import MAX_BYTES
 from toolchain.inspection import probing
 from toolchain.inspection.nodes import CONTRIB, ONNX_DOMAINS, constants_of, name_of, operator_of
 
@@ -297,7 +295,7 @@ class Operations:
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    if not model.functions or size_of(model) > MAX_BYTES:
+    if not model.functions or external_data.size_of(model) > external_data.MAX_BYTES:
         return model
     try:
         return inliner.inline_local_functions(model)

@@ -9,8 +9,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from exporters import external_data
 from exporters.edits import Edits
-from exporters.errors import BadOption
+from exporters.errors import BadOption, NotConvertible
+from exporters.external_data import Keeping
 from exporters.model_file import ModelFile
 from toolchain.conversion import editing
 from toolchain.conversion.given import Data
@@ -109,9 +111,45 @@ def test_what_is_stripped(tmp_path: Path) -> None:
     assert b"nnx.precision" in content
 
 
+@pytest.mark.parametrize("opset", [16, 18, 21])
+def test_the_operator_set_is_raised_and_lowered(opset: int, tmp_path: Path) -> None:
+    edited(net(tmp_path / "m.onnx"), tmp_path / "out.onnx", opset=opset)
+    assert ModelFile(tmp_path / "out.onnx").opset == opset
+
+
+def test_the_ir_version_is_what_was_asked(tmp_path: Path) -> None:
+    for version in (8, 9, 11):
+        edited(net(tmp_path / "m.onnx"), tmp_path / "out.onnx", ir_version=version)
+        assert onnx.load(tmp_path / "out.onnx").ir_version == version
+
+
+def test_weights_are_moved_out_and_in(tmp_path: Path) -> None:
+    model = net(tmp_path / "m.onnx")
+    large = numpy_helper.from_array(RANDOM.normal(size=(8, 300)).astype(np.float32), "w2")
+    whole = onnx.load(model.path)
+    whole.graph.initializer[2].CopyFrom(large)
+    whole.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 300
+    onnx.save(whole, model.path)
+    with external_data.keeping(Keeping.ALWAYS):
+        edited(ModelFile(model.path), tmp_path / "apart.onnx")
+    assert ModelFile(tmp_path / "apart.onnx").external_files == (tmp_path / "apart.onnx.data",)
+    with external_data.keeping(Keeping.NEVER):
+        edited(ModelFile(tmp_path / "apart.onnx"), tmp_path / "whole.onnx")
+    assert not ModelFile(tmp_path / "whole.onnx").external_files
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["apart.onnx", "apart.onnx.data", "m.onnx", "whole.onnx"]
+
+
+def test_one_file_that_would_be_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external_data, "MAX_BYTES", 100)
+    with pytest.raises(BadOption, match="one file holds"), external_data.keeping(Keeping.NEVER):
+        edited(net(tmp_path / "m.onnx"), tmp_path / "out.onnx", strip=True)
+
+
 @pytest.mark.parametrize(
     ("wanted", "what"),
     [
+        ({"ir_version": 7}, "IR 7 does not have opset 17, which came with IR 8"),
+        ({"ir_version": 99}, "There is no IR 99"),
         ({"fix": {"batch": 1}}, "No input has an open axis 'batch'"),
         ({"fix": {"x:2": 1}}, "'x' has 2 axes"),
         ({"fix": {"x:1": 3}}, "has the length 4 already"),
@@ -134,3 +172,11 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(wanted: Any, what: str, tm
 def test_the_input_file_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(BadUsage, match="input file"):
         edited(net(tmp_path / "m.onnx"), tmp_path / "m.onnx", strip=True)
+
+
+def test_an_operator_set_without_what_is_in_the_model_is_a_clear_no(tmp_path: Path) -> None:
+    layer = helper.make_node("LayerNormalization", ["x", "s"], ["y"])
+    graph = helper.make_graph([layer], "g", [value("x", "n", 4)], [value("y", "n", 4)], [weight("s", 4)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(NotConvertible, match="could not be lowered to 13"):
+        edited(ModelFile(tmp_path / "m.onnx"), tmp_path / "out.onnx", opset=13)
