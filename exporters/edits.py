@@ -41,7 +41,7 @@ class Edits:
             renamed(made, self.rename)
         if self.strip:
             stripped(made)
-        if self.opset is not None:
+        if self.opset not in (None, cleaning.onnx_opset(made)):
             made = cleaning.at_opset(made, self.opset, "The model")
         if self.ir_version is not None:
             versions.set_ir(made, self.ir_version)

@@ -9,15 +9,11 @@ from exporters import onnx_file
 from exporters.errors import BadOption
 from exporters.tensors import all_tensors
 
-_TYPES = {
-    13: ("UINT2", "INT2"),
-    12: ("FLOAT8E8M0",),
-    11: ("FLOAT4E2M1",),
-    10: ("UINT4", "INT4"),
-    9: ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"),
-    4: ("BFLOAT16",),
-}
-"""IR version -> the element types that came with it, as onnx.proto tells."""
+TYPES_SINCE = {
+    "BFLOAT16": 4, "FLOAT8E4M3FN": 9, "FLOAT8E4M3FNUZ": 9, "FLOAT8E5M2": 9, "FLOAT8E5M2FNUZ": 9, "INT4": 10,
+    "UINT4": 10, "FLOAT4E2M1": 11, "FLOAT8E8M0": 12, "INT2": 13, "UINT2": 13,
+}  # fmt: skip
+"""The IR version with which a type came: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto."""
 _SAYS_TYPES = {"to", "dtype", "output_dtype"}
 
 
@@ -55,7 +51,6 @@ def _needs(model: onnx.ModelProto) -> Iterator[tuple[int, str]]:
         yield 4, "weights that are no inputs"
     if model.functions:
         yield 8, "functions of the model's own"
-    for least, names in _TYPES.items():
-        for name in names:
-            if getattr(TensorProto, name) in used:
-                yield least, name
+    for name, least in TYPES_SINCE.items():
+        if getattr(TensorProto, name) in used:
+            yield least, name

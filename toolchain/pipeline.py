@@ -24,6 +24,7 @@ from toolchain.conversion.given import Given
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Fp16, Int8Dynamic, Int8Static, Precision
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.target import Target
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import CheckFailed, NnxError, Undecided
 from toolchain.inputs import samples, sources
@@ -128,7 +129,11 @@ class Pipeline:
             "export",
             inputs,
             lambda: exporting.export_recipe(
-                self.recipe, self.data, given_weights.Weights(file=weights), self.path("fp32"), opset=opset
+                self.recipe,
+                self.data,
+                given_weights.Weights(file=weights),
+                self.path("fp32"),
+                target=Target(opset=opset),
             ),
         )
 

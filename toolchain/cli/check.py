@@ -13,25 +13,27 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @click.argument("model", type=types.FILE)
+@options.target_ort
 @options.as_json
-def command(model: Path, as_json: bool) -> None:
+def command(model: Path, target_ort: str | None, as_json: bool) -> None:
     """List every fault of MODEL at once, however broken it is.
 
     Looked at: the file itself, weights beside it, versions, names, dead nodes, operators and shapes, operators that the
-    installed ONNX Runtime lacks, NaN and infinite weights, what overflows in fp16, Q/DQ pairs that cannot fuse. Each
-    has a line on what to do. Warnings are what a file may have and still do its work. Exits with 1 when there is a
-    fault.
+    installed ONNX Runtime lacks, or the release of --target-ort too, NaN and infinite weights, what overflows in fp16,
+    Q/DQ pairs that cannot fuse. Each has a line on what to do. Warnings are what a file may have and still do its work.
+    Exits with 1 when there is a fault.
 
     \b
     Example:
       nnx check model.onnx
-      nnx check model.onnx --json
+      nnx check model.onnx --target-ort 1.17
     """
     from toolchain.console import print_result
     from toolchain.errors import CheckFailed
     from toolchain.inspection.check import check
+    from toolchain.inspection.releases import release
 
-    verdict = check(model)
+    verdict = check(model, None if target_ort is None else release(target_ort))
     if as_json:
         print_result(verdict.to_json())
     else:

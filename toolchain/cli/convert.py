@@ -58,10 +58,16 @@ class Changes:
     strip: bool = option("--strip", is_flag=True, help="Drop documentation, stack traces and others' metadata.")
     opset: int | None = option("--opset", type=click.IntRange(7, 26), help="Raise or lower the ONNX operator set.")
     ir_version: int | None = option("--ir-version", type=click.IntRange(3, 14), help="Write the file for this IR.")
+    target_ort: str | None = option(
+        "--target-ort", metavar="RELEASE",
+        help="A release of ONNX Runtime that must take the file, such as 1.17: opset and IR are lowered to its.",
+    )  # fmt: skip
 
     @property
     def any(self) -> bool:
-        return any((self.lengths, self.names, self.start, self.end, self.strip, self.opset, self.ir_version))
+        return any(
+            (self.lengths, self.names, self.start, self.end, self.strip, self.opset, self.ir_version, self.target_ort)
+        )
 
 
 @click.command("convert")
@@ -103,14 +109,15 @@ def command(
     from toolchain.console import LiveProgress
     from toolchain.conversion import editing, fitting
     from toolchain.conversion.precisions import Bf16, Fp16
+    from toolchain.conversion.target import Target
 
     moves = stored.external_data != "auto"
     if wanted.precision and changes.any:
         raise click.UsageError("Change the form first, then the precision: each makes a file of its own.")
     if not (wanted.precision or changes.any or moves):
         raise click.UsageError(
-            "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to, --strip, --opset, --ir-version or "
-            "--external-data."
+            "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to, --strip, --opset, --ir-version, "
+            "--target-ort or --external-data."
         )
     ending = wanted.precision or "edited"
     destination = writable(wanted.output or model.with_name(f"{model.stem}.{ending}.onnx"))
@@ -118,12 +125,14 @@ def command(
     given = calibration.given(data)
     progress = LiveProgress()
     if not wanted.precision:
+        source = ModelFile(model)
+        target = Target.of(changes.target_ort, opset=changes.opset, ir_version=changes.ir_version, file=source)
         asked = Edits(
             fix=dict(changes.lengths), rename=dict(changes.names), start=changes.start, end=changes.end,
-            strip=changes.strip, opset=changes.opset, ir_version=changes.ir_version,
+            strip=changes.strip, opset=target.opset, ir_version=target.ir_version,
         )  # fmt: skip
         with stored.writing():
-            made = editing.edit(ModelFile(model), destination, asked, given=given.source(progress))
+            made = editing.edit(source, destination, asked, given=given.source(progress), target=target)
         show(made, as_json)
         return
     precision = Fp16(keep_io_types=not wanted.fp16_io) if wanted.fp16 else Bf16()

@@ -12,6 +12,7 @@ from toolchain.cli.outputs import artifacts_folder, writable
 
 if TYPE_CHECKING:
     from toolchain.conversion.proof import Proven
+    from toolchain.conversion.target import Target
     from toolchain.training import given_weights
 
 
@@ -53,9 +54,15 @@ class Weights:
 class Written(options.Stored):
     """What the file is written for."""
 
-    opset: int = option("--opset", type=types.OPSET, default=20, show_default=True, help="ONNX operator set.")
+    opset: int | None = option(
+        "--opset", type=types.OPSET, help="ONNX operator set.  [default: 20, or what --target-ort knows]"
+    )
     ir_version: int | None = option(
         "--ir-version", type=click.IntRange(3, 14), help="IR version of the file.  [default: what the opset came with]"
+    )
+
+    target_ort: str | None = option(
+        "--target-ort", metavar="RELEASE", help="A release of ONNX Runtime that must take the file, such as 1.17."
     )
 
 
@@ -136,9 +143,7 @@ def _recipe(
         trained = road.trained(training_options.resolve(recipe, progress=progress))
         given = given_weights.Weights(file=trained)
     with memory_limit.held(), written.writing():
-        return exporting.export_recipe(
-            recipe, recipe.data(data).load(), given, dst, opset=written.opset, ir_version=written.ir_version
-        )
+        return exporting.export_recipe(recipe, recipe.data(data).load(), given, dst, target=_target(written))
 
 
 def _named(
@@ -154,9 +159,15 @@ def _named(
         return exporting.export_named(
             model, dst, arguments=factories.arguments(arguments), weights=_given(weights),
             input_specs=example.inputs, input_data=example.input_data, output_names=example.output_names,
-            opset=written.opset, ir_version=written.ir_version,
+            target=_target(written),
             progress=LiveProgress(),
         )  # fmt: skip
+
+
+def _target(written: Written) -> "Target":
+    from toolchain.conversion.target import Target
+
+    return Target.of(written.target_ort, opset=written.opset, ir_version=written.ir_version)
 
 
 def _given(weights: Weights) -> "given_weights.Weights | None":

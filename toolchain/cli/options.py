@@ -61,6 +61,12 @@ class Stored:
 stored = group("stored", Stored)
 
 
+def target_ort(function: Command) -> Command:
+    return click.option(
+        "--target-ort", metavar="RELEASE", help="A release of ONNX Runtime that must take the file, such as 1.17."
+    )(function)
+
+
 def opset(function: Command) -> Command:
     return click.option("--opset", type=types.OPSET, default=20, show_default=True, help="ONNX operator set.")(function)
 

@@ -19,13 +19,14 @@ from toolchain.accuracy.comparison import Comparison, compare
 from toolchain.accuracy.output_kinds import of as kinds_of
 from toolchain.conversion.given import Source
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.inputs.samples import Samples
 
 _AT_ONCE = 16
 
 
-def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source) -> Proven:
+def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source, target: Target | None = None) -> Proven:
     """Write ``model`` changed as ``wanted`` says to ``dst``; no file is left unless it gives what the original gives.
 
     A part that was cut out is fed what the original has at its beginning, and compared with what it has at its end.
@@ -40,6 +41,8 @@ def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source) -> Proven
         facts = {name: str(value) for name, value in asdict(wanted).items() if value}
         provenance.write(made, {**facts, "parent_sha256": model.sha256, "tools": provenance.tool_versions()})
         onnx_file.check(made, step="edit")
+        if target is not None:
+            target.require(made)
         onnx_file.save(made, candidate)
         compared = _compared(reference, candidate, samples, wanted, kinds_of(made))
         if not compared.passed:

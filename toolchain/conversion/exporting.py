@@ -12,6 +12,7 @@ from toolchain.accuracy import running
 from toolchain.conversion import ladder
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.settling import settle
+from toolchain.conversion.target import Target
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.inputs import examples, models, samples
@@ -31,8 +32,7 @@ def export_named(
     input_specs: Sequence[str],
     input_data: str | None,
     output_names: Sequence[str],
-    opset: int,
-    ir_version: int | None = None,
+    target: Target,
     progress: Progress,
 ) -> Proven:
     """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
@@ -48,16 +48,13 @@ def export_named(
         dst,
         example,
         output_names=output_names,
-        opset=opset,
+        target=target,
         facts={"factory": Path(model).name, **made.facts},
-        ir_version=ir_version,
         progress=progress,
     )
 
 
-def export_recipe(
-    recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *, opset: int, ir_version: int | None = None
-) -> Proven:
+def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *, target: Target) -> Proven:
     """Export a trained recipe to ``dst``, proven on its test split."""
     module = recipe.model()
     given_weights.load(module, weights)
@@ -69,9 +66,8 @@ def export_recipe(
         dst,
         example,
         output_names=[recipe.output_name],
-        opset=opset,
+        target=target,
         facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights.file)},
-        ir_version=ir_version,
     )
 
 
@@ -81,9 +77,8 @@ def _proven(
     example: Example,
     *,
     output_names: Sequence[str],
-    opset: int,
     facts: Mapping[str, str],
-    ir_version: int | None = None,
+    target: Target,
     progress: Progress = SILENT,
 ) -> Proven:
     """Export to ``dst``, traced and proven on ``example``."""
@@ -102,8 +97,7 @@ def _proven(
         found,
         dst,
         output_axes=dict(zip(names, found.outputs.values(), strict=True)),
-        opset=opset,
-        ir_version=ir_version,
+        target=target,
         facts=facts,
         progress=progress,
     )

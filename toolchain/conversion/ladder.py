@@ -8,6 +8,7 @@ import torch
 
 from exporters import onnx_file, torch_onnx
 from exporters.errors import AnotherRoad, ExporterError, NotExportable, UnlikeLengths, WrongResult
+from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard
 from exporters.torch_rungs import Rung
 from runtimes.errors import RuntimesError
@@ -15,6 +16,7 @@ from toolchain.conversion import export_proof
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.reference import Reference
 from toolchain.conversion.settling import Settled
+from toolchain.conversion.target import Target
 from toolchain.errors import CheckFailed, NnxError
 from toolchain.progress import Progress
 
@@ -25,8 +27,7 @@ def climbed(
     dst: Path,
     *,
     output_axes: Mapping[str, Mapping[int, str]],
-    opset: int,
-    ir_version: int | None,
+    target: Target,
     facts: Mapping[str, str],
     progress: Progress,
 ) -> Proven:
@@ -47,12 +48,13 @@ def climbed(
                     example_inputs={name: torch.from_numpy(array) for name, array in arrays.items()},
                     axes=found.example.axes,
                     output_axes=output_axes,
-                    opset=opset,
-                    ir_version=ir_version,
+                    opset=target.opset,
+                    ir_version=target.ir_version,
                     facts={**facts, **({} if rung is Rung.NON_STRICT else {"captured_by": rung.value})},
                     rung=rung,
                 )
                 guards = made.guards or guards
+                target.require(ModelFile(candidate).graph)
                 compared, notes = export_proof.proven(candidate, reference, found, guards)
         except (AnotherRoad, UnlikeLengths):
             raise

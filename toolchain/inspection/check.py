@@ -11,14 +11,15 @@ from exporters.model_file import ModelFile
 from toolchain.inspection import graph_checks, number_checks, runtime_checks
 from toolchain.inspection.faults import FAULT, Fault, Verdict
 from toolchain.inspection.lighten import is_lightened
+from toolchain.inspection.releases import Release
 from toolchain.legible import hanging
 
 GLYPHS = {FAULT: "✗", "warning": "!"}
 _SHOWN_OF_A_KIND = 10
 
 
-def check(path: Path) -> Verdict:
-    """All faults of the file at ``path``.
+def check(path: Path, release: Release | None = None) -> Verdict:
+    """All faults of the file at ``path``; with a ``release`` of ONNX Runtime also what that does not have.
 
     Raises BadModelFile where there is no such file to look at; a file that is no model has that as its only fault.
     """
@@ -32,6 +33,9 @@ def check(path: Path) -> Verdict:
     left_out: list[str] = []
     damaged = bool(found)
     found += runtime_checks.version_faults(model)
+    if release is not None:
+        found += runtime_checks.version_faults(model, release)
+        found += runtime_checks.absent_operators(model, release)
     found += graph_checks.graph_faults(model)
     found += graph_checks.operator_faults(model)
     missing = [] if is_lightened(model) else list(_missing(model, path))

@@ -12,12 +12,15 @@ from toolchain.inspection import contents, formats, macs, modules, targets
 from toolchain.inspection.lighten import is_lightened
 from toolchain.inspection.nodes import all_nodes, operator_of
 from toolchain.inspection.record import Description, Operator, Port
+from toolchain.inspection.releases import Release
 
 _PREFIX = "nnx."
 
 
-def describe(model: ModelFile, lengths: Mapping[str, int], *, ask: bool = True) -> Description:
-    """All of it; open axes have ``lengths`` where the work is counted. Without ``ask`` no runtime is.
+def describe(
+    model: ModelFile, lengths: Mapping[str, int], *, ask: bool = True, releases: Sequence[Release] = ()
+) -> Description:
+    """All of it; open axes have ``lengths`` where the work is counted. Without ``ask`` no runtime is, but ``releases``.
 
     Raises BadModelFile for weights beside the file that are missing, unless `nnx lighten` took them out; BadUsage for
     a length of an axis that there is none of.
@@ -46,7 +49,7 @@ def describe(model: ModelFile, lengths: Mapping[str, int], *, ask: bool = True) 
         operators=_operators(graph, tally),
         functions=tuple(f"{each.domain}.{each.name}".lstrip(".") for each in graph.functions),
         formats=formats.formats_of(graph),
-        targets=targets.targets_of(model, weightless=weightless) if ask else (),
+        targets=targets.targets_of(model, weightless=weightless, releases=releases) if ask else (),
         modules=tree,
         modules_from=source,
         lineage=model.facts,

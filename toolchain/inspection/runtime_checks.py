@@ -11,19 +11,16 @@ from onnx import helper
 from exporters import onnx_file
 from exporters.int8 import operators
 from exporters.model_file import ModelFile
+from exporters.versions import TYPES_SINCE
 from runtimes import ort_profile
 from runtimes.errors import NotLoadable
 from runtimes.ort import OrtRuntime
 from toolchain.inspection import targets
 from toolchain.inspection.faults import WARNING, Fault
 from toolchain.inspection.nodes import ONNX_DOMAINS
+from toolchain.inspection.releases import INSTALLED, Computes, Release
 
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
-_TYPES_SINCE = {
-    "FLOAT8E4M3FN": 9, "FLOAT8E4M3FNUZ": 9, "FLOAT8E5M2": 9, "FLOAT8E5M2FNUZ": 9, "INT4": 10, "UINT4": 10,
-    "FLOAT4E2M1": 11, "FLOAT8E8M0": 12, "INT2": 13, "UINT2": 13,
-}  # fmt: skip
-"""The IR version with which a type came: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto."""
 
 
 @cache
@@ -49,17 +46,20 @@ def _opens(*, ir: int, opset: int) -> bool:
         return not list(opening(ModelFile(path)))
 
 
-def version_faults(model: onnx.ModelProto) -> Iterator[Fault]:
+def version_faults(model: onnx.ModelProto, release: Release | None = None) -> Iterator[Fault]:
     """IR version and operator sets: too new to be read, or too old for what is in the file."""
     ir, opset = int(model.ir_version), onnx_file.opset_of(model)
+    reader = "the installed ONNX Runtime" if release is None else release.label
+    newest_read = newest_ir() if release is None else release.ir_version
+    newest_known = newest_opset() if release is None else release.opset
     if ir < 1:
         yield _version("it states no IR version", "Set ir_version, 10 for most readers.")
-    elif ir > (newest := newest_ir()):
-        what = f"IR version {ir}: the installed ONNX Runtime reads up to {newest}"
-        yield _version(what, f"Write it with ir_version {newest} or older; the graph may stay as it is.")
-    if opset > (newest := newest_opset()):
-        what = f"opset {opset}: the installed ONNX Runtime knows up to {newest}"
-        yield _version(what, "Export it with an older opset, or lower it with onnx.version_converter.")
+    elif ir > newest_read:
+        what = f"IR version {ir}: {reader} reads up to {newest_read}"
+        yield _version(what, f"nnx convert --ir-version {newest_read}; the graph may stay as it is.")
+    if opset > newest_known:
+        what = f"opset {opset}: {reader} knows up to {newest_known}"
+        yield _version(what, f"Export it with an older opset, or lower it: nnx convert --opset {newest_known}.")
     elif opset < 7 and any(node.domain in ONNX_DOMAINS for node in model.graph.node):
         what, do = f"opset {opset}: ONNX Runtime promises nothing below 7", "Raise it with onnx.version_converter."
         yield _version(what, do, severity=WARNING)
@@ -73,8 +73,8 @@ def _too_old(model: onnx.ModelProto, ir: int) -> Iterator[Fault]:
     for graph in onnx_file.graphs_of(model):
         for tensor in graph.initializer:
             name = onnx.TensorProto.DataType.Name(tensor.data_type) if tensor.data_type else ""
-            if _TYPES_SINCE.get(name, 0) > ir:
-                wanted[f"weights of type {name.lower()}"] = _TYPES_SINCE[name]
+            if TYPES_SINCE.get(name, 0) > ir:
+                wanted[f"weights of type {name.lower()}"] = TYPES_SINCE[name]
     if model.functions and ir < 8:
         wanted["local functions"] = 8
     for what, version in wanted.items():
@@ -107,9 +107,9 @@ def runtime_faults(model: ModelFile, *, explained: bool) -> Iterator[Fault]:
         yield from unfused_pairs(model)
 
 
-def absent_operators(model: onnx.ModelProto) -> Iterator[Fault]:
+def absent_operators(model: onnx.ModelProto, release: Computes = INSTALLED) -> Iterator[Fault]:
     """Nodes that ONNX Runtime's CPU provider has no kernel for."""
-    for found in targets.absent(model):
+    for found in targets.absent(model, release):
         yield Fault(
             kind="target", where=found.place.label, what=found.why,
             do="Register the library of the operator, or write it with ONNX's own.",

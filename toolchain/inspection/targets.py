@@ -1,20 +1,21 @@
 """Who runs a file: the installed ONNX Runtime is asked; what has the same kernels follows from its answer."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
 import onnx
 
+from exporters import onnx_file
 from exporters.element_types import FLOAT, HALF, inner_graphs
 from exporters.model_file import ModelFile
 from exporters.operators import definition, opsets_of, parameter_of
-from runtimes import ort_kernels
 from runtimes.errors import NotLoadable
 from runtimes.ort import OrtRuntime
 from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, name_of
 from toolchain.inspection.record import Target
+from toolchain.inspection.releases import INSTALLED, Computes, Release, Types
 from toolchain.inspection.tensor_types import tensor_types
 
 _MOST_IN_WASM = 2**32
@@ -22,10 +23,10 @@ _NO_MEMORY_OF_ITS_OWN = "a WebAssembly page has 4 GB of memory, and the file tak
 _ARM = ("aarch64", "arm64")
 
 
-def targets_of(model: ModelFile, *, weightless: bool = False) -> tuple[Target, ...]:
-    """The installed ONNX Runtime on this CPU, the same release on the other kind of CPU, and in a browser.
+def targets_of(model: ModelFile, *, weightless: bool = False, releases: Sequence[Release] = ()) -> tuple[Target, ...]:
+    """The installed ONNX Runtime on this CPU, the same release on the other kind of CPU, and in a browser; and others.
 
-    ``weightless`` files are not opened: nobody could.
+    ``weightless`` files are not opened: nobody could. Of ``releases`` their tables are asked.
     """
     version = metadata.version("onnxruntime") if not _gpu() else metadata.version("onnxruntime-gpu")
     here = platform.machine().lower()
@@ -40,7 +41,24 @@ def targets_of(model: ModelFile, *, weightless: bool = False) -> tuple[Target, .
         why = refused.what.rstrip(".")
     runs = not why
     said = "it opens the file" if runs else why
-    return (Target(name=name, runs=runs, why=said, asked=True), *_alike(version, here, runs, model.size_bytes))
+    others = [_by_table(model.graph, release) for release in releases]
+    return (Target(name=name, runs=runs, why=said, asked=True), *_alike(version, here, runs, model.size_bytes), *others)
+
+
+def _by_table(model: onnx.ModelProto, release: Release) -> Target:
+    why = next(lacking(model, release), "")
+    said = why or "its wheel told that it reads the versions and has the kernels"
+    return Target(name=f"{release.label}, CPU", runs=not why, why=said, asked=False)
+
+
+def lacking(model: onnx.ModelProto, release: Release) -> Iterator[str]:
+    """What a release does not have that ``model`` wants, in words: versions first, then operators, each once."""
+    opset = onnx_file.opset_of(model)
+    if model.ir_version > release.ir_version:
+        yield f"IR version {model.ir_version}: {release.label} reads up to {release.ir_version}"
+    if opset > release.opset:
+        yield f"opset {opset}: {release.label} knows up to {release.opset}"
+    yield from dict.fromkeys(found.why for found in absent(model, release))
 
 
 def _alike(version: str, here: str, runs: bool, size_bytes: int) -> Iterator[Target]:
@@ -69,24 +87,24 @@ def _gpu() -> bool:
 
 @dataclass(frozen=True)
 class Absent:
-    """A node that the installed ONNX Runtime has no kernel for on the CPU, and why."""
+    """A node that a release of ONNX Runtime has no kernel for on the CPU, and why."""
 
     place: Placed
     why: str
 
 
-def absent(model: onnx.ModelProto) -> Iterator[Absent]:
-    """The nodes that no kernel of ONNX Runtime's CPU provider computes, all of them; functions are looked into."""
+def absent(model: onnx.ModelProto, release: Computes = INSTALLED) -> Iterator[Absent]:
+    """The nodes that no kernel of the release's CPU provider computes, all of them; functions are looked into."""
     opsets = opsets_of(model)
     own = {(function.domain, function.name) for function in model.functions}
     for (graph, inside), known in zip(_graphs(model.graph), tensor_types(model), strict=True):
         for node in graph.node:
-            if (node.domain, node.op_type) not in own and (why := _why_absent(node, opsets, known)):
+            if (node.domain, node.op_type) not in own and (why := _why_absent(node, opsets, known, release)):
                 yield Absent(Placed(node, inside), why)
     for function in model.functions:
         versions = {entry.domain: entry.version for entry in function.opset_import}
         for node in function.node:
-            if (node.domain, node.op_type) not in own and (why := _why_absent(node, opsets | versions, {})):
+            if (node.domain, node.op_type) not in own and (why := _why_absent(node, opsets | versions, {}, release)):
                 yield Absent(Placed(node, (f"function {function.name}",)), why)
 
 
@@ -98,17 +116,17 @@ def _graphs(graph: onnx.GraphProto, inside: tuple[str, ...] = ()) -> Iterator[tu
             yield from _graphs(inner, (*inside, name_of(node)))
 
 
-def _why_absent(node: onnx.NodeProto, opsets: Mapping[str, int], types: Mapping[str, str]) -> str:
+def _why_absent(node: onnx.NodeProto, opsets: Mapping[str, int], types: Mapping[str, str], release: Computes) -> str:
     """Empty where there is a kernel, or a function that is made of others."""
     domain = "" if node.domain in ONNX_DOMAINS else node.domain
-    since = ort_kernels.since_version(domain, node.op_type, opsets.get(domain, 1))
+    since = release.since_version(domain, node.op_type, opsets.get(domain, 1))
     if since is None:
-        return f"ONNX Runtime knows no operator {node.op_type} of '{domain or 'ai.onnx'}'"
+        return f"{release.label} knows no operator {node.op_type} of '{domain or 'ai.onnx'}'"
     if (domain, node.op_type) == ("", "Constant") or _is_function(node, opsets.get(domain, 1)):
         return ""
-    kernels = ort_kernels.kernels(domain, node.op_type, since)
+    kernels = release.kernels(domain, node.op_type, since)
     if not kernels:
-        return f"ONNX Runtime has no CPU kernel for {node.op_type} of version {since}"
+        return f"{release.label} has no CPU kernel for {node.op_type} of version {since}"
     bound = _bound(node, opsets, types)
     if any(_fits(bound, kernel) for kernel in kernels):
         return ""
@@ -116,7 +134,7 @@ def _why_absent(node: onnx.NodeProto, opsets: Mapping[str, int], types: Mapping[
     if any(_fits(halved, kernel) for kernel in kernels):
         return ""  # ONNX Runtime puts casts around it
     kinds = ", ".join(sorted(set(bound.values())))
-    return f"ONNX Runtime has no CPU kernel for {node.op_type} on {kinds}"
+    return f"{release.label} has no CPU kernel for {node.op_type} on {kinds}"
 
 
 def _is_function(node: onnx.NodeProto, opset: int) -> bool:
@@ -140,5 +158,5 @@ def _bound(node: onnx.NodeProto, opsets: Mapping[str, int], types: Mapping[str, 
     return found
 
 
-def _fits(bound: Mapping[str, str], kernel: ort_kernels.Types) -> bool:
+def _fits(bound: Mapping[str, str], kernel: Types) -> bool:
     return all(kind in kernel[name] for name, kind in bound.items() if name in kernel)

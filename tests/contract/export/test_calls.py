@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from toolchain.conversion import exporting
+from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage
 from toolchain.inputs import calls
 
@@ -53,7 +54,7 @@ def test_an_export_is_proven_on_each_call(tmp_path: Path) -> None:
     )
     example = calls.of_calls(named(tmp_path, text), Net())
     assert [array["ids"].shape for array in example.others] == [(2, 5), (1, 7)]
-    made = exporting._proven(Net(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    made = exporting._proven(Net(), tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
     assert made.proven_on == named(tmp_path, text)
     (taken,) = onnx.load(tmp_path / "m.onnx").graph.input
     assert [axis.dim_param for axis in taken.type.tensor_type.shape.dim] == ["batch", "ids_1"]

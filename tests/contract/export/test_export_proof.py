@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from exporters.errors import ExporterError
 from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage, CheckFailed, NnxError
 from toolchain.inputs import examples, models
 from toolchain.inputs.factories import Made
@@ -36,7 +37,7 @@ class Does(nn.Module):
 
 def made(module: nn.Module, dst: Path, specs: Sequence[str] = ("x=float32[1,4]",), names: Sequence[str] = ()) -> Proven:
     example = examples.of_specs(specs)
-    return exporting._proven(module, dst, example, output_names=names, opset=20, facts={})
+    return exporting._proven(module, dst, example, output_names=names, target=Target(), facts={})
 
 
 def shapes(path: Path) -> list[list[str | int]]:
@@ -227,7 +228,7 @@ class Bags(nn.Module):
 def test_the_batch_of_a_state_is_its_second_axis(tmp_path: Path) -> None:
     given = {"x": torch.randn(2, 5, 4), "state": (torch.randn(1, 2, 3), torch.randn(1, 2, 3))}
     example = models.example_of(Made(name="made", module=nn.Identity(), examples=given), (), None)
-    exporting._proven(Recurrent(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    exporting._proven(Recurrent(), tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
     state = [1, "batch", 3]
     assert shapes(tmp_path / "m.onnx") == [["batch", 5, 4], state, state, ["batch", 5, 3], state, state]
 
@@ -235,7 +236,7 @@ def test_the_batch_of_a_state_is_its_second_axis(tmp_path: Path) -> None:
 def test_what_reaches_into_a_batch_keeps_it_as_long_as_it_was_given(tmp_path: Path) -> None:
     given = {"ids": torch.arange(10), "starts": torch.tensor([0, 4, 7])}
     example = models.example_of(Made(name="made", module=nn.Identity(), examples=given), (), None)
-    done = exporting._proven(Bags(), tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    done = exporting._proven(Bags(), tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
     assert shapes(tmp_path / "m.onnx") == [["batch"], [3], [3, 4]]
     assert "forward() itself does not run with batch 1." in done.artifact.notes
 

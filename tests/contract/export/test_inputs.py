@@ -13,6 +13,7 @@ from torch import nn
 from exporters.errors import BadOption
 from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.target import Target
 from toolchain.inputs import models
 from toolchain.inputs.factories import Made
 
@@ -113,7 +114,7 @@ GIVEN: dict[str, tuple[nn.Module, Mapping[str, Any], list[str]]] = {
 
 def exported(module: nn.Module, given: Mapping[str, Any] | None, specs: Sequence[str], path: Path) -> Proven:
     example = models.example_of(Made(name="made", module=module, examples=given), specs, None)
-    return exporting._proven(module, path, example, output_names=(), opset=20, facts={})
+    return exporting._proven(module, path, example, output_names=(), target=Target(), facts={})
 
 
 @pytest.mark.parametrize(("module", "specs", "names"), DESCRIBED.values(), ids=DESCRIBED)

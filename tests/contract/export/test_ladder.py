@@ -14,6 +14,7 @@ from exporters.errors import NotExportable
 from exporters.torch_rungs import Rung
 from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.target import Target
 from toolchain.inputs import examples
 from toolchain.progress import Progress
 
@@ -58,7 +59,7 @@ class Plain(nn.Module):
 
 def made(module: nn.Module, path: Path, told: Told) -> Proven:
     example = examples.of_specs(["x=float32[2,4]"])
-    return exporting._proven(module, path, example, output_names=(), opset=20, facts={}, progress=told)
+    return exporting._proven(module, path, example, output_names=(), target=Target(), facts={}, progress=told)
 
 
 def test_the_next_way_is_tried_where_an_axis_became_fixed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import Dim
 
 from toolchain.conversion import exporting
+from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage
 from toolchain.inputs import models, programs
 
@@ -42,7 +43,7 @@ def test_a_program_is_exported_with_its_own_axes(batch: Any, tmp_path: Path) -> 
     assert made.axes is not None
     assert made.axes["x"][0] == "batch"
     example = models.example_of(made, (), None)
-    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
     model = onnx.load(tmp_path / "m.onnx")
     taken = {
         value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
@@ -57,7 +58,7 @@ def test_a_program_is_exported_with_its_own_axes(batch: Any, tmp_path: Path) -> 
 def test_what_is_fixed_stays_fixed(tmp_path: Path) -> None:
     made = programs.load(saved(tmp_path / "net.pt2", None))
     example = models.example_of(made, (), None)
-    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), opset=20, facts={})
+    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
     x = onnx.load(tmp_path / "m.onnx").graph.input[0]
     assert [axis.dim_value for axis in x.type.tensor_type.shape.dim] == [2, 5, 4]
 
