@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import helper
 
-from exporters import cleaning, folding, onnx_file, skeleton, versions
+from exporters import cleaning, onnx_file, skeleton, versions
 from exporters.errors import BadOption
 
 _NAMED = 12
@@ -69,11 +69,11 @@ def fix_axes(model: onnx.ModelProto, lengths: Mapping[str, int]) -> None:
                 raise BadOption(f"'{owner}' has {len(dimensions)} axes.", f"Count them from 0: {owner}:0.")
             dimension = dimensions[int(number)]
             _require_open(dimension, axis, length)
-            if dimension.dim_param:
-                names[dimension.dim_param] = length
+            if dimension.dim_param and names.setdefault(dimension.dim_param, length) != length:
+                raise BadOption(f"The axis '{dimension.dim_param}' is to have two lengths.", "Give it one.")
             dimension.dim_value = length
-        else:
-            names[axis] = length
+        elif names.setdefault(axis, length) != length:
+            raise BadOption(f"The axis '{axis}' is to have two lengths.", "Give it one.")
     known = {dimension.dim_param for value in inputs.values() for dimension in _dimensions(value)} - {""}
     if strange := next((name for name in names if name not in known and name in lengths), None):
         raise BadOption(
@@ -111,7 +111,7 @@ def _state_outputs(model: onnx.ModelProto) -> None:
         return
     for value, found in zip(model.graph.output, told.graph.output, strict=True):
         for dimension, other in zip(_dimensions(value), _dimensions(found), strict=False):
-            if dimension.dim_param and other.HasField("dim_value"):
+            if not dimension.HasField("dim_value") and other.HasField("dim_value"):
                 dimension.dim_value = other.dim_value
 
 
@@ -119,7 +119,7 @@ def cut(model: onnx.ModelProto, start: Collection[str], end: Collection[str]) ->
     """Leave the part that computes ``end``, or else the outputs, from ``start`` and what it needs of the inputs."""
     graph = model.graph
     made = {name for node in graph.node for name in node.output if name}
-    given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    given = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     for name in (*start, *end):
         if name not in made and not (name in given and name in start):
             near = onnx_file.some([each for each in made if name and name in each][:_NAMED]) or onnx_file.some(
@@ -130,7 +130,7 @@ def cut(model: onnx.ModelProto, start: Collection[str], end: Collection[str]) ->
     untold = next((name for name in (*start, *end) if name in made and name not in types), None)
     if untold is not None:
         raise BadOption(f"The type of '{untold}' cannot be told.", "Cut at another tensor.")
-    inside = [name for name in start if name in made]
+    inside = [name for name in dict.fromkeys(start) if name in made]
     _detach(graph, set(inside))
     graph.input.extend(types[name] for name in inside)
     if end:
@@ -197,7 +197,8 @@ def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     if len(set(names.values())) != len(names):
         raise BadOption("Two are to have one name.", "Choose another one.")
     for node in graph.node:
-        folding.rename(node, names)
+        node.input[:] = [names.get(name, name) for name in node.input]
+        onnx_file.rename_outer_reads(node, names)
         node.output[:] = [names.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)

@@ -40,6 +40,8 @@ def leaves(tree: Tree) -> Iterator[str]:
 def planted(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
     """``tree`` of tensors as one of names, ``name`` and below; the tensors go to ``tensors``."""
     if isinstance(tree, torch.Tensor):
+        if name in tensors:
+            raise BadOption(f"Two of the inputs would be called '{name}'.", "Give their keys other names.")
         tensors[name] = tree
         return Input(name)
     if isinstance(tree, Mapping):

@@ -12,6 +12,11 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from exporters.errors import BadOption, NotExportable, in_words
 from exporters.input_tree import Tree, filled, grown, leaves
 
+_NUMBERS = {
+    bool: torch.bool, torch.SymBool: torch.bool, int: torch.int64, torch.SymInt: torch.int64, float: torch.float32,
+    torch.SymFloat: torch.float32,
+}  # fmt: skip
+"""What Python numbers that forward() returns are in a file; bool comes first, for it is an int too."""
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -76,9 +81,9 @@ class Flat(torch.nn.Module):
         given = dict(zip(self.names, tensors, strict=True))
         positional = [filled(tree, given) for tree in self._positional]
         result = self.module(*positional, **{name: filled(tree, given) for name, tree in self._keywords.items()})
-        found = dict(_flattened(result, ""))
-        self.outputs = tuple(_named(name, found, self.names) for name in found)
-        return tuple(found.values())
+        found = list(_flattened(result, ""))
+        self.outputs = _named([name for name, _ in found], self.names)
+        return tuple(value for _, value in found)
 
 
 def bound(module: torch.nn.Module, takes: Mapping[str, Tree]) -> tuple[list[Tree], dict[str, Tree]]:
@@ -128,6 +133,8 @@ def _flattened(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield name or "output", value
     elif value is None:
         return
+    elif (kind := next((_NUMBERS[each] for each in _NUMBERS if isinstance(value, each)), None)) is not None:
+        yield name or "output", torch.scalar_tensor(value, dtype=kind)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flattened(inner, f"{name}.{key}" if name else str(key))
@@ -153,9 +160,12 @@ def _at(name: str) -> str:
     return f" as '{name}'" if name else ""
 
 
-def _named(name: str, found: Mapping[str, object], inputs: Sequence[str]) -> str:
-    """``name``, longer where an input has it already."""
-    chosen = name
-    while chosen in inputs or (chosen != name and chosen in found):
-        chosen += "_output"
-    return chosen
+def _named(names: Sequence[str], inputs: Sequence[str]) -> tuple[str, ...]:
+    """``names``, longer where an input or an output before has it already."""
+    chosen: list[str] = []
+    for name in names:
+        made = name
+        while made in inputs or made in chosen or (made != name and made in names):
+            made += "_output"
+        chosen.append(made)
+    return tuple(chosen)

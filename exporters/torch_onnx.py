@@ -117,18 +117,19 @@ def _strip_traces(model: onnx.ModelProto) -> None:
 
 
 def _unprefix(model: onnx.ModelProto) -> None:
-    """Give the weights the names that they have in the user's module."""
+    """Give the weights the names that they have in the user's module, but for those that something else has."""
     prefix = "module."
-    for graph in onnx_file.graphs_of(model):
-        for tensor in graph.initializer:
-            tensor.name = tensor.name.removeprefix(prefix)
-        for value in graph.value_info:
-            value.name = value.name.removeprefix(prefix)
+    graphs = list(onnx_file.graphs_of(model))
+    taken = {name for graph in graphs for node in graph.node for name in node.output}
+    taken |= {value.name for graph in graphs for value in (*graph.input, *graph.output)}
+    weights = [tensor.name for graph in graphs for tensor in graph.initializer]
+    free = (name for name in weights if name not in taken and name.removeprefix(prefix) not in {*taken, *weights})
+    names = {name: name.removeprefix(prefix) for name in free}
+    for graph in graphs:
+        for value in (*graph.initializer, *graph.value_info):
+            value.name = names.get(value.name, value.name)
         for node in graph.node:
-            for place, name in enumerate(node.input):
-                node.input[place] = name.removeprefix(prefix)
-        for value in graph.output:
-            value.name = value.name.removeprefix(prefix)
+            node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _free(model: onnx.ModelProto, output_axes: Mapping[str, Mapping[int, str]]) -> None:

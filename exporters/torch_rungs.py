@@ -20,6 +20,7 @@ import onnxscript
 import torch
 from torch._logging._internal import LazyTraceHandler
 from torch.jit._trace import TracerWarning
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporters.errors import ExporterError, NotExportable
 from exporters.onnx_file import one_line, some
@@ -27,6 +28,7 @@ from exporters.torch_module import Flat
 
 _OLDEST_NEWEST = 20
 """The highest opset that the older exporter writes."""
+_DECIDING = ("aten._local_scalar_dense", "aten.equal", "aten.allclose", "aten.is_nonzero", "aten.item")
 _LIBRARIES = tuple(f"{Path(str(library.__file__)).parent}{os.sep}" for library in (torch, onnx, onnx_ir, onnxscript))
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / package) for package in ("exporters", "toolchain", "runtimes"))
 
@@ -122,8 +124,27 @@ def _program(capture: Capture, rung: Rung) -> torch.export.ExportedProgram | Non
     return None
 
 
+class _Decisions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps the operators by which Python learns a tensor's values."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(function).removesuffix(".default") in _DECIDING:
+            self.seen.append(str(function).removesuffix(".default"))
+        return function(*args, **(kwargs or {}))
+
+
 def _by_older(capture: Capture) -> onnx.ModelProto:
-    """By tracing, which follows one run: whatever Python decided in it is refused, as far as torch notices."""
+    """By tracing, which follows one run: a module in which Python decides by a tensor's values is refused."""
+    with _Decisions() as decisions, torch.no_grad():
+        capture.flat(*capture.shown)
+    if decisions.seen:
+        raise NotExportable(
+            f"Python decides by a tensor's values in forward() ({decisions.seen[0]}).", "Let torch decide: torch.where."
+        )
     if capture.opset > _OLDEST_NEWEST:
         raise NotExportable(f"It writes no opset above {_OLDEST_NEWEST}.", f"Ask for --opset {_OLDEST_NEWEST}.")
     written = io.BytesIO()

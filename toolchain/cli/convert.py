@@ -9,6 +9,10 @@ from toolchain.cli import options, types
 from toolchain.cli.option_groups import group, option
 from toolchain.cli.outputs import writable
 
+_OF_A_PRECISION = (
+    "fp16_io", "keep_fp32", "max_drop", "min_sqnr", "min_cosine", "search", "budget", "plan", "save_plan",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
@@ -62,6 +66,11 @@ class Changes:
         "--target-ort", metavar="RELEASE",
         help="A release of ONNX Runtime that must take the file, such as 1.17: opset and IR are lowered to its.",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for option_, pairs in (("--fix", self.lengths), ("--rename", self.names)):
+            if len({name for name, _ in pairs}) != len(pairs):
+                raise click.UsageError(f"{option_} names one twice.")
 
     @property
     def any(self) -> bool:
@@ -125,6 +134,7 @@ def command(
     given = calibration.given(data)
     progress = LiveProgress()
     if not wanted.precision:
+        options.refuse(_OF_A_PRECISION, "for a change of form")
         source = ModelFile(model)
         target = Target.of(changes.target_ort, opset=changes.opset, ir_version=changes.ir_version, file=source)
         asked = Edits(

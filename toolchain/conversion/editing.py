@@ -36,47 +36,47 @@ def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source, target: T
         raise BadUsage("The output is the input file.", "Choose another --output.")
     made = wanted.applied(model.proto)
     with tempfile.TemporaryDirectory(prefix="nnx-edit-") as folder, onnx_file.staged_model(dst) as candidate:
-        reference = ModelFile(onnx_file.write(_tapped(wanted.fixed(model.proto), wanted), Path(folder) / "model.onnx"))
-        samples = given(reference, False).judged_on
+        fixed = ModelFile(onnx_file.write(wanted.fixed(model.proto), Path(folder) / "fixed.onnx"))
+        samples = given(fixed, False).judged_on
+        original = model.path if not (wanted.start or wanted.end) else _tapped(model.proto, wanted, Path(folder))
         facts = {name: str(value) for name, value in asdict(wanted).items() if value}
         provenance.write(made, {**facts, "parent_sha256": model.sha256, "tools": provenance.tool_versions()})
         onnx_file.check(made, step="edit")
         if target is not None:
             target.require(made)
         onnx_file.save(made, candidate)
-        compared = _compared(reference, candidate, samples, wanted, kinds_of(made))
+        compared = _compared(fixed, original, candidate, samples, wanted, kinds_of(made))
         if not compared.passed:
             raise CheckFailed(
                 f"The changed model does not give what {model} gives: {compared.why} ({compared}).",
                 "No file was written. Report it with the model.",
             )
         artifact = Artifact.of(ModelFile(candidate), precision=model.precision, parent_sha256=model.sha256)
-    return Proven(
-        artifact=artifact.placed(dst), parity=compared, proven_on=samples.source, judged_on=samples,
-        source_bytes=model.size_bytes,
-    )  # fmt: skip
+    return Proven(artifact=artifact.placed(dst), parity=compared, proven_on=samples.source, judged_on=samples)
 
 
-def _tapped(model: onnx.ModelProto, wanted: Edits) -> onnx.ModelProto:
+def _tapped(model: onnx.ModelProto, wanted: Edits, folder: Path) -> Path:
     """The original with the tensors at which a part begins and ends as its outputs."""
-    if not (wanted.start or wanted.end):
-        return model
-    ends = wanted.end or tuple(value.name for value in model.graph.output)
-    given = {value.name for value in model.graph.input}
-    edits.cut(model, (), tuple(dict.fromkeys((*ends, *(name for name in wanted.start if name not in given)))))
-    return model
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    ends = wanted.end or tuple(value.name for value in made.graph.output)
+    given = {value.name for value in made.graph.input}
+    edits.cut(made, (), tuple(dict.fromkeys((*ends, *(name for name in wanted.start if name not in given)))))
+    return onnx_file.write(made, folder / "tapped.onnx")
 
 
 def _compared(
-    reference: ModelFile, candidate: Path, samples: Samples, wanted: Edits, kinds: Mapping[str, object]
+    fixed: ModelFile, original: Path, candidate: Path, samples: Samples, wanted: Edits, kinds: Mapping[str, object]
 ) -> Comparison:
-    axes = reference.batch_axes
-    inputs = samples.first(running.SAMPLES, multiple=reference.fixed_batch or 1).inputs
+    """The changed model beside the ``original``, on samples of the lengths that ``fixed`` has."""
+    axes = fixed.batch_axes
+    inputs = samples.first(running.SAMPLES, multiple=fixed.fixed_batch or 1).inputs
     right, got = [], []
-    with OrtRuntime(reference.path, precise=True) as original, OrtRuntime(candidate, precise=True) as changed:
+    with OrtRuntime(original, precise=True) as before, OrtRuntime(candidate, precise=True) as changed:
+        wants = {spec.name for spec in before.inputs}
         taken = [spec.name for spec in changed.inputs]
         for call in feeds.calls(inputs, axes, _AT_ONCE):
-            there = {**call, **run(original, call)}
+            there = {**call, **run(before, {name: value for name, value in call.items() if name in wants})}
             known = {wanted.rename.get(name, name): value for name, value in there.items()}
             got.append(run(changed, {name: known[name] for name in taken}))
             right.append({name: known[name] for name in got[-1]})

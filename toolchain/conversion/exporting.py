@@ -42,6 +42,8 @@ def export_named(
             progress.note(note)
     elif made.is_untrained:
         progress.warn("No --weights: the model is exported as it was made.")
+    for note in made.notes:
+        progress.note(note)
     example = models.example_of(made, input_specs, input_data)
     return _proven(
         made.module,

@@ -88,7 +88,7 @@ class Reference:
         after = dict(flat.module.named_buffers())
         changed = [name for name, value in after.items() if name not in before or not _same(before[name], value)]
         named = f"the buffer{'s' if len(changed) > 1 else ''} {', '.join(changed[:4])}"
-        if all(_close(value, second[name]) for name, value in first.items()):
+        if list(first) == list(second) and all(_close(value, second[name]) for name, value in first.items()):
             if changed:
                 yield f"forward() changes {named}; the file keeps no state, and its answers do not depend on it."
             return
@@ -106,10 +106,12 @@ class Reference:
             "Let it depend on its inputs alone.",
         )
 
-    def coupling(self, arrays: Arrays, axes: Mapping[str, Mapping[int, str]]) -> Iterator[str]:
+    def coupling(
+        self, arrays: Arrays, axes: Mapping[str, Mapping[int, str]], outputs: Mapping[str, Mapping[int, str]]
+    ) -> Iterator[str]:
         """A note where a sample's results depend on the others of its batch: they change where those are copies of it.
 
-        ``axes`` are the dynamic ones of each input.
+        ``axes`` are the dynamic ones of each input, ``outputs`` those of each output.
         """
         batches = {name: axis for name, words in axes.items() for axis, word in words.items() if word == BATCH}
         alike = {
@@ -118,12 +120,15 @@ class Reference:
         }
         watched = blame.Watched(self.flat())
         try:
+            if not any(_first_rows_part(self.run(arrays), self.run(alike), outputs)):
+                return
             one, other = (self._watched(watched, each, seed=0) for each in (arrays, alike))
         except (DoesNotRun, NotAvailable):  # on such values
             return
         length = max(arrays[name].shape[axis] for name, axis in batches.items())
-        if where := blame.first_apart(one, other, lambda this, that: _same_row(this, that, length)):
-            yield f"Samples of a batch influence each other, first in {where}: what is served together matters."
+        where = blame.first_apart(one, other, lambda this, that: _same_row(this, that, length))
+        first = f", first in {where}" if where else ""
+        yield f"Samples of a batch influence each other{first}: what is served together matters."
 
     def _watched(self, watched: blame.Watched, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int) -> blame.Results:
         with watched.running():
@@ -161,7 +166,12 @@ def _array(name: str, value: torch.Tensor) -> npt.NDArray[Any]:
             f"forward() returns complex numbers as '{name}', which ONNX Runtime does not have.",
             "Return torch.view_as_real of them.",
         )
-    array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    value = value.resolve_conj().resolve_neg()
+    try:
+        array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    except TypeError as error:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise NotExportable(f"forward() returns {kind} as '{name}', which cannot be compared.", "Cast it.") from error
     return array
 
 
@@ -182,6 +192,14 @@ class _Embeddings(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if value.numel() == rows.numel() and torch.equal(value.flatten().long(), rows):
                     self.rows[name] = min(len(table), self.rows.get(name, len(table)))
         return function(*args, **(kwargs or {}))
+
+
+def _first_rows_part(one: Arrays, other: Arrays, axes: Mapping[str, Mapping[int, str]]) -> Iterator[bool]:
+    """For each output with a batch, whether its first row is another."""
+    for name, words in axes.items():
+        for axis, word in words.items():
+            if word == BATCH and name in other and one[name].shape == other[name].shape:
+                yield not _close(np.take(one[name], 0, axis=axis), np.take(other[name], 0, axis=axis))
 
 
 def _same_row(one: torch.Tensor, other: torch.Tensor, length: int) -> bool:

@@ -56,15 +56,17 @@ def settled(reference: Reference, example: Example) -> Settled:
             except _NotANumber as error:
                 not_a_number = not_a_number or error
                 continue
-            notes = tuple(reference.require_stateless(reference.fed(found.at(lengths))))
-            if not lengths and example.first_lengths():
-                notes += ("No axis is dynamic: PyTorch does not run at another batch.",)
+            given = found.notes if isinstance(found, Kept) else ()
+            notes = (*given, *reference.require_stateless(reference.fed(found.at(lengths))))
+            if BATCH in _names(example) and BATCH not in lengths:
+                none = "" if lengths else "No axis is dynamic: "
+                notes += (f"{none}PyTorch does not run at another batch.",)
             started = time.perf_counter()
             reference.run(reference.fed(found.at(lengths)))
             seconds = time.perf_counter() - started
             outputs = _moving(reference, found, lengths, scale)
             if BATCH in lengths:
-                notes += tuple(reference.coupling(reference.fed(found.at(lengths)), found.axes))
+                notes += tuple(reference.coupling(reference.fed(found.at(lengths)), found.axes, outputs))
             return Settled(example=found, lengths=lengths, scale=scale, seconds=seconds, outputs=outputs, notes=notes)
     if not_a_number is not None:
         raise not_a_number
@@ -89,7 +91,10 @@ def _tried(reference: Reference, example: Example, lengths: dict[str, int]) -> E
         except DoesNotRun:  # it means more than a row to this module
             pass
     if BATCH in lengths:
-        reference.run(reference.fed(example.at({**lengths, BATCH: lengths[BATCH] + 1})))
+        try:
+            reference.run(reference.fed(example.at({**lengths, BATCH: lengths[BATCH] + 1})))
+        except DoesNotRun:  # it may want an even one
+            reference.run(reference.fed(example.at({**lengths, BATCH: 2 * lengths[BATCH]})))
     return example
 
 

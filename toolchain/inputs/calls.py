@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from exporters.errors import in_words
-from exporters.input_tree import Tree, planted
+from exporters.input_tree import Tree, leaves, planted
 from toolchain.errors import BadUsage
 from toolchain.inputs import examples, sources
 from toolchain.inputs.examples import Axes, Kept, arrays_of
 from toolchain.inputs.input_specs import BATCH
 
 _MOST = 32
+_ABSENT = object()
 Call = dict[str, torch.Tensor]
 Lengths = tuple[int | None, ...]
 """Of one axis, call by call; None where its input is not given."""
@@ -43,10 +44,13 @@ def of_calls(name: str, module: torch.nn.Module) -> Kept:
     if not tensors[fullest]:
         raise BadUsage(f"{name} gives no tensor.", "Call the model with tensors.")
     _require_alike(tensors, fullest, name)
+    _require_one_way(trees, fullest, name)
     axes = _axes(tensors, fullest)
     kept = examples.of_arrays(arrays_of(tensors[fullest]), name, takes=trees[fullest], axes=axes)
     same = [place for place in range(len(given)) if place != fullest and trees[place] == trees[fullest]]
-    return replace(kept, others=tuple(arrays_of(tensors[place]) for place in same))
+    fewer = len(given) - 1 - len(same)
+    notes = (f"{fewer} of the calls leave inputs out: the file takes them all, and is not compared on those.",)
+    return replace(kept, others=tuple(arrays_of(tensors[place]) for place in same), notes=notes if fewer else ())
 
 
 def _all(name: str) -> list[Any]:
@@ -57,7 +61,10 @@ def _all(name: str) -> list[Any]:
             raise BadUsage(
                 f"{name} is a {type(found).__name__}, not a list of calls.", "Make it a list of dicts of tensors."
             )
-        return list(islice(found, _MOST))
+        given = list(islice(found, _MOST + 1))
+        if len(given) > _MOST:
+            raise BadUsage(f"{name} gives more than {_MOST} calls.", "Give fewer, of different lengths.")
+        return given
     except (BadUsage, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -67,10 +74,10 @@ def _all(name: str) -> list[Any]:
 def _keywords(call: Any, module: torch.nn.Module, which: str) -> dict[str, Any]:
     """The call's arguments by the names of forward()."""
     match call:
-        case (tuple() | list() as positional, dict() as keywords):
-            pass
-        case dict():
-            positional, keywords = (), call
+        case (tuple() | list() as positional, Mapping() as others):
+            keywords = dict(others)
+        case Mapping():
+            positional, keywords = (), dict(call)
         case tuple() | list():
             positional, keywords = call, {}
         case torch.Tensor():
@@ -90,7 +97,7 @@ def _keywords(call: Any, module: torch.nn.Module, which: str) -> dict[str, Any]:
             arguments |= value
         elif kind is inspect.Parameter.VAR_POSITIONAL:
             arguments |= {f"{name}{place}": each for place, each in enumerate(value)}
-        elif value is not None:
+        elif value is not None or bound.signature.parameters[name].default is not None:
             arguments[name] = value
     return arguments
 
@@ -111,6 +118,18 @@ def _require_alike(calls: list[Call], fullest: int, name: str) -> None:
                 )
 
 
+def _require_one_way(trees: list[dict[str, Tree]], fullest: int, name: str) -> None:
+    """Refuse calls whose constants differ: a file is one of them."""
+    for place, call in enumerate(trees):
+        for parameter in {*call, *trees[fullest]}:
+            there, here = trees[fullest].get(parameter, _ABSENT), call.get(parameter, _ABSENT)
+            if there != here and not (here is _ABSENT and any(leaves(there))):
+                raise BadUsage(
+                    f"'{parameter}' is another constant in call {place + 1} of {name} than in call {fullest + 1}.",
+                    "Export once for each: a file has one of them.",
+                )
+
+
 def _axes(calls: list[Call], fullest: int) -> Axes:
     """The dynamic axes: those that change, and the first of all inputs where it is the same batch throughout."""
     firsts = {value.shape[0] for call in calls for value in call.values() if value.ndim}
@@ -119,9 +138,11 @@ def _axes(calls: list[Call], fullest: int) -> Axes:
     for name, value in calls[fullest].items():
         for axis in range(value.ndim):
             lengths = tuple(call[name].shape[axis] if name in call else None for call in calls)
-            if known := next((names[other] for other in names if _may_be_equal(lengths, other)), None):
+            changes = len(set(lengths) - {None}) > 1 or (axis == 0 and len(firsts) == 1)
+            known = next((names[other] for other in names if _may_be_equal(lengths, other)), None)
+            if known is not None and (changes or None in lengths):
                 axes[name][axis] = known
-            elif len(set(lengths) - {None}) > 1 or (axis == 0 and len(firsts) == 1):
+            elif changes:
                 is_batch = axis == 0 and BATCH not in names.values()
                 axes[name][axis] = names[lengths] = BATCH if is_batch else f"{name.replace('.', '_')}_{axis}"
     return axes

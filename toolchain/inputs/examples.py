@@ -115,7 +115,7 @@ class MadeUp:
 class Kept:
     """``arrays`` that somebody gave; another length of a dynamic axis repeats or cuts what is there.
 
-    ``others`` are whole calls, as they were given.
+    ``others`` are whole calls, as they were given; ``notes`` are to be said with the result.
     """
 
     takes: Mapping[str, Tree]
@@ -123,6 +123,7 @@ class Kept:
     axes: Axes
     source: str
     others: tuple[Arrays, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def at(self, lengths: Mapping[str, int]) -> Arrays:
         made: Arrays = {}

@@ -11,6 +11,7 @@ import torch
 from exporters.errors import in_words
 from toolchain.errors import BadUsage
 from toolchain.inputs import sources
+from toolchain.inputs.json_values import value_of
 
 _SEED = 0
 
@@ -20,7 +21,7 @@ class Made:
     """A module that a user named as ``name``, and the ``examples`` of its inputs that it brings, by their names.
 
     ``axes`` says which axes of the examples are dynamic where that is known, ``facts`` what the file should tell of it,
-    ``is_untrained`` whether its weights may be those that it was initialized with.
+    ``is_untrained`` whether its weights may be those that it was initialized with, ``notes`` what is to be said of it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Made:
     axes: Mapping[str, Mapping[int, str]] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     is_untrained: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def made(name: str, arguments: Mapping[str, Any]) -> Made:
@@ -64,15 +66,7 @@ def argument(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise BadUsage(f"--arg '{text}' cannot be read.", "Write it as width=64 or pretrained=false.")
-    if value in ("True", "False", "None"):
-        meant = {"True": "true", "False": "false", "None": "null"}[value]
-        raise BadUsage(f"--arg '{text}' is Python's way, and values are JSON.", f"Write {name}={meant}.")
-    try:
-        return name, json.loads(value)
-    except (ValueError, RecursionError):
-        if value[:1] in ("[", "{", '"'):
-            raise BadUsage(f"--arg '{text}' is not JSON.", f"Write it as {name}='[1, 2]'.") from None
-        return name, value
+    return name, value_of(f"--arg '{text}'", value)
 
 
 def arguments(texts: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """``--input``: what a user says of one of forward()'s inputs, a tensor's type, shape and range or a constant."""
 
-import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 
 from runtimes.base import FEEDABLE, MEND_TYPE
 from toolchain.errors import BadUsage
+from toolchain.inputs.json_values import value_of
 
 BATCH = "batch"
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
@@ -47,7 +48,7 @@ class Spec:
         below = self.below if self.below is not None else low + (1 if is_float else 2)
         if is_float:
             return np.asarray(random.uniform(low, below, shape))
-        return np.asarray(random.integers(int(low), int(below), shape))
+        return np.asarray(random.integers(int(low), int(below), shape, dtype=self.dtype))
 
     @property
     def has_range(self) -> bool:
@@ -59,7 +60,7 @@ def parsed(texts: Sequence[str]) -> tuple[tuple[Spec, ...], dict[str, Any]]:
 
     ``image=float32[1,3,h,w]``: names are dynamic axes, and "batch" or "N" or else axis 0 is the batch.
     ``ids=int64[batch,seq]<30522``, ``x=float32[N,3]>=0<255``: the range of the values that are made up.
-    ``flag=true``, ``scale=0.5``, ``mode="wide"``, ``mask=null``: a value in JSON that is no input of the file.
+    ``flag=true``, ``scale=0.5``, ``mode=wide``, ``mask=null``: a value in JSON or a word, and no input of the file.
     ``parts.0=``, ``parts.1=`` are a list, ``parts.left=`` and so on a dict.
     """
     specs: list[Spec] = []
@@ -70,8 +71,10 @@ def parsed(texts: Sequence[str]) -> tuple[tuple[Spec, ...], dict[str, Any]]:
             specs.append(_tensor(text, match))
         elif match := _CONSTANT.fullmatch(text.strip()):
             try:
-                constants[match["name"]] = json.loads(match["value"])
-            except ValueError as error:
+                constants[match["name"]] = value = value_of(f"--input '{text}'", match["value"])
+                if isinstance(value, str) and value in FEEDABLE:
+                    raise BadUsage(f"--input '{text}' has no axes.", _MEND)
+            except BadUsage as error:
                 raise BadUsage(f"--input '{text}' cannot be read.", _MEND) from error
         else:
             raise BadUsage(f"--input '{text}' cannot be read.", _MEND)
@@ -111,5 +114,7 @@ def _require_range(text: str, dtype: str, low: float | None, below: float | None
             raise BadUsage(
                 f"--input '{text}' has a range that {dtype} does not hold.", "Give whole numbers that it has."
             )
+    if not math.isfinite((below or 0.0) - (low or 0.0)):
+        raise BadUsage(f"--input '{text}' has a range without end.", "Give two numbers that are nearer.")
     if low is not None and below is not None and low >= below:
         raise BadUsage(f"--input '{text}' has an empty range.", "Give the lower end first: >=0<255.")

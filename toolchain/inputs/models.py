@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporters.input_tree import planted
+from exporters.input_tree import Input, leaves, planted
 from toolchain.errors import BadUsage
 from toolchain.inputs import calls, examples, factories, programs, samples, sources
 from toolchain.inputs.factories import Made
@@ -43,7 +43,10 @@ def example_of(made: Made, specs: Sequence[str], data: str | None) -> examples.E
     if data is not None:
         given_arrays = samples.named(data, None, split="test").inputs
         arrays = {name: np.asarray(array) for name, array in given_arrays.items()}
-        return examples.of_arrays(arrays, data, takes=takes if set(tensors) == set(arrays) else None, specs=specs)
+        kept = {name: tree for name, tree in takes.items() if set(leaves(tree)) <= set(arrays)}
+        taken = {name for tree in kept.values() for name in leaves(tree)}
+        others = {name: Input(name) for name in arrays if name not in taken}
+        return examples.of_arrays(arrays, data, takes={**kept, **others}, specs=specs)
     if specs and not given:
         return examples.of_specs(specs)
     if tensors:

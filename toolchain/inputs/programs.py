@@ -1,9 +1,14 @@
 """A ``.pt2`` file, which torch.export.save wrote, as a module with its own examples and dynamic axes."""
 
+import ast
 import inspect
+import json
+import logging
 import os
+import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.export.graph_signature import InputKind, TensorArgument
 
 from exporters.errors import in_words
 from exporters.input_tree import planted
@@ -18,8 +24,22 @@ from toolchain.errors import BadUsage
 from toolchain.inputs.factories import Made
 from toolchain.inputs.input_specs import BATCH
 
-_CODE = ("opaque_obj", "custom_obj")
-"""How the entries of an archive begin that are objects, which run code when they are read."""
+_ENTRIES = re.compile(
+    r"[^/]+/(archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment"
+    r"|extra/[^/]+|models/[^/]+\.json|data/(weights/(weight_\d+|[^/]+\.json)|constants/(tensor_\d+|[^/]+\.json)"
+    r"|sample_inputs/[^/]+\.pt))"
+)
+"""What stands in an archive that is data; others are objects and libraries, which run code when they are loaded."""
+_FUNCTIONS = {
+    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Mod", "PythonMod", "FloorDiv", "CeilDiv",
+    "CleanDiv", "ModularIndexing", "IntTrueDiv", "FloatTrueDiv", "Max", "Min", "Abs", "Where", "Identity",
+    "PowByNatural", "FloatPow", "LShift", "RShift", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt", "Eq", "Ne", "Lt",
+    "Le", "Gt", "Ge", "And", "Or", "Not", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan",
+    "GreaterThan",
+}  # fmt: skip
+"""What an expression of lengths may call: torch evaluates it as Python."""
+_LEAST = 2
+"""torch.export's own lower end: it takes no length to be 0 or 1."""
 _MEND = "Save it anew with torch.export.save of this torch."
 
 
@@ -39,29 +59,77 @@ def load(path: Path) -> Made:
         raise BadUsage(f"{path} cannot be read: {in_words(error)}.", _MEND) from error
     examples = _examples(program, module, path)
     axes = _axes(program, examples, path)
-    return Made(name=str(path), module=module, examples=examples, axes=axes, is_untrained=False)
+    notes = tuple(_notes(program))
+    return Made(name=str(path), module=module, examples=examples, axes=axes, is_untrained=False, notes=notes)
 
 
 def _require_plain(path: Path) -> None:
-    """Refuse an archive that holds objects beside tensors."""
+    """Refuse an archive that holds anything but tensors, numbers and expressions of lengths."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [Path(entry.filename).name for entry in archive.infolist()]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            written = [archive.read(name) for name in names if name.endswith(".json")]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, zlib.error) as error:
         raise BadUsage(f"{path} is no .pt2 archive, or it is truncated.", _MEND) from error
-    if found := next((name for name in names if name.startswith(_CODE)), None):
+    if found := next((name for name in names if not _ENTRIES.fullmatch(name)), None):
         raise BadUsage(
-            f"{path} holds an object beside its tensors ({found}), and reading one could run code.",
-            "Export the program without custom objects.",
+            f"{path} holds more than a program and its tensors ({Path(found).name}), and loading it could run code.",
+            "Export the program anew without custom objects and compiled parts.",
         )
+    try:
+        expressions = [text for content in written for text in _expressions(json.loads(content))]
+    except (ValueError, RecursionError) as error:
+        raise BadUsage(f"{path} is no .pt2 archive, or it is truncated.", _MEND) from error
+    if strange := next((text for text in expressions if not _is_length(text)), None):
+        raise BadUsage(f"{path} has no length in {strange[:60]!r}, and loading it could run code.", _MEND)
+
+
+def _expressions(content: Any) -> Iterator[str]:
+    """Every expression that torch would evaluate."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key == "expr_str" and isinstance(value, str):
+                yield value
+            else:
+                yield from _expressions(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _expressions(value)
+
+
+def _is_length(text: str) -> bool:
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    allowed = (
+        ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.operator, ast.unaryop, ast.boolop,
+        ast.cmpop, ast.Name, ast.Load, ast.Constant, ast.Call, ast.keyword,
+    )  # fmt: skip
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return (
+        all(isinstance(node, allowed) for node in nodes)
+        and all(isinstance(each.func, ast.Name) and each.func.id in _FUNCTIONS for each in calls)
+        and all(isinstance(value, (bool, int, float)) or _is_name(value) for value in constants)
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w.]+", value) is not None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's warnings about archives of other versions to ourselves: what cannot be read is said."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep what torch says of archives of other versions to ourselves: what cannot be read is said."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
 
 
 def _examples(program: torch.export.ExportedProgram, module: torch.nn.Module, path: Path) -> dict[str, Any]:
@@ -69,8 +137,18 @@ def _examples(program: torch.export.ExportedProgram, module: torch.nn.Module, pa
     if program.example_inputs is None:
         raise BadUsage(f"{path} holds no example inputs.", _MEND)
     arguments, keywords = program.example_inputs
-    names = list(inspect.signature(module.forward).parameters)
+    names = [name for name in inspect.signature(module.forward).parameters if name not in keywords]
+    if len(names) < len(arguments):
+        raise BadUsage(f"{path} takes arguments without names.", "Export the program with named arguments.")
     return {**dict(zip(names, arguments, strict=False)), **keywords}
+
+
+def _notes(program: torch.export.ExportedProgram) -> Iterator[str]:
+    """For which lengths it was exported, where not for all: a file does not check it."""
+    for symbol, known in program.range_constraints.items():
+        low, high = (str(end) for end in (known.lower, known.upper))
+        if high.isdecimal() or (low.isdecimal() and int(low) > _LEAST):
+            yield f"The program was exported for {symbol} from {low} to {high}: beyond, nothing is proven."
 
 
 def _axes(program: torch.export.ExportedProgram, examples: dict[str, Any], path: Path) -> dict[str, dict[int, str]]:
@@ -79,8 +157,13 @@ def _axes(program: torch.export.ExportedProgram, examples: dict[str, Any], path:
     for name, tree in examples.items():
         planted(tree, name, tensors)
     placeholders = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    values = [placeholders.get(str(name)) for name in program.graph_signature.user_inputs]
-    shapes = [value.shape for value in values if isinstance(value, torch.Tensor)]
+    given = [each.arg for each in program.graph_signature.input_specs if each.kind is InputKind.USER_INPUT]
+    shapes = [placeholders[each.name].shape for each in given if isinstance(each, TensorArgument)]
+    if len(shapes) != len(tensors):
+        raise BadUsage(
+            f"{path} has {len(tensors)} tensors in its examples and takes {len(shapes)}.",
+            "Export the program with named arguments.",
+        )
     names: dict[str, str] = {}
     axes: dict[str, dict[int, str]] = {}
     for (name, _), shape in zip(tensors.items(), shapes, strict=True):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporters.atomic_file import sha256_of
+from exporters.errors import in_words
 from toolchain.errors import BadUsage
 from toolchain.user_code import loading
 
@@ -58,7 +59,11 @@ def attribute_named(name: str) -> Any:
     place, _, attribute = name.rpartition(":")
     found: Any = loading.loaded(place)
     for word in attribute.split("."):
-        if not hasattr(found, word):
+        try:
+            there = hasattr(found, word)
+        except Exception as error:
+            raise BadUsage(f"{place} has '{word}', which raised {in_words(error)}.", "Look at it in Python.") from error
+        if not there:
             public = [known for known in vars(found) if not known.startswith("_")] if hasattr(found, "__dict__") else []
             raise BadUsage(f"{place} has no '{attribute}'.", f"It has {', '.join(public) or 'no names at all'}.")
         found = getattr(found, word)

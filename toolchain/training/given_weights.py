@@ -1,5 +1,6 @@
 """Weights as people save them, fitted to a module: nested in a checkpoint, under a prefix, shared ones kept once."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import torch
 
-from exporters.errors import in_words
 from exporters.torch_module import require_values, unwrapped
 from toolchain.errors import BadUsage
 from toolchain.training import checkpoint
@@ -86,7 +86,7 @@ def load(module: torch.nn.Module, given: Weights) -> list[str]:
     """
     module = unwrapped(module)
     require_values(module)
-    wanted = module.state_dict()
+    wanted = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     found = [_Candidate(place, weights) for place, weights in _dicts(checkpoint.load(given.file), ())]
     if given.key is not None:
         found = [_at_key(found, given.key, given.file)]
@@ -98,20 +98,26 @@ def load(module: torch.nn.Module, given: Weights) -> list[str]:
     chosen = _chosen([each for each in found if set(each.weights) == set(wanted)], given.file)
     chosen = chosen or max(found, key=lambda each: (len(set(each.weights) & set(wanted)), -len(each.weights)))
     problems = _problems(chosen.weights, wanted)
+    if problems and _converts(module, chosen.weights):
+        problems = []
     if problems and (given.strict or not set(chosen.weights) & set(wanted)):
         raise BadUsage(
             f"The weights in {given.file} do not fit {type(module).__name__}: {'; '.join(map(str, problems))}.",
             "Give the checkpoint of this model, say where it is with --key or --strip-prefix, or leave out with "
             "--no-strict what does not fit.",
         )
+    passed = [each for each in found if set(each.weights) >= set(wanted) and each.place != chosen.place]
     unfit = {name for problem in problems for name in problem.names}
     weights = {name: value for name, value in chosen.weights.items() if name not in unfit}
     _require_values(weights, given.file)
     try:
         module.load_state_dict(weights, strict=not problems)
-    except RuntimeError as error:
-        raise BadUsage(f"The weights in {given.file} cannot be loaded: {in_words(error)}.", checkpoint.PLAIN) from error
-    return [*chosen.assumed(given.file), *(f"Left as the model was made: {problem}." for problem in problems)]
+    except Exception as error:  # hooks and extra state of the module's own
+        why = " ".join(str(error).split())[:300].rstrip(".")
+        raise BadUsage(f"The weights in {given.file} cannot be loaded: {why}.", checkpoint.PLAIN) from error
+    others = dict.fromkeys(".".join(each.place) or "the file's own" for each in passed)
+    told = [f"Others fit too, under {_listed(list(others))}: --key says which."] if others and given.key is None else []
+    return [*chosen.assumed(given.file), *told, *(f"Left as the model was made: {problem}." for problem in problems)]
 
 
 def _dicts(content: Mapping[Any, Any], place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
@@ -168,6 +174,15 @@ def _chosen(fitting: list[_Candidate], path: Path) -> _Candidate | None:
     return None
 
 
+def _converts(module: torch.nn.Module, weights: Mapping[str, Any]) -> bool:
+    """Whether the module's own hooks bring weights of an older form, such as those of weight_norm, to its names."""
+    try:
+        copy.deepcopy(module).load_state_dict(weights)
+    except Exception:  # noqa: BLE001 - whatever says no
+        return False
+    return not any(isinstance(value, torch.Tensor) and value.is_complex() for value in weights.values())
+
+
 @dataclass(frozen=True)
 class _Problem:
     """``names`` that do not fit for one reason."""
@@ -182,6 +197,10 @@ class _Problem:
 
 def _problems(weights: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> list[_Problem]:
     both = [name for name in wanted if name in weights]
+    complex_ = tuple(
+        name for name in both
+        if isinstance(weights[name], torch.Tensor) and weights[name].is_complex() and not wanted[name].is_complex()
+    )  # fmt: skip
     odd = {
         name: f"{name} (a {type(weights[name]).__name__})"
         for name in both if not isinstance(weights[name], torch.Tensor)
@@ -194,6 +213,7 @@ def _problems(weights: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) ->
         _Problem("missing", tuple(name for name in wanted if name not in weights)),
         _Problem("unexpected", tuple(name for name in weights if name not in wanted)),
         _Problem("misshapen", tuple(shapes), tuple(shapes.values())),
+        _Problem("complex", complex_),
         _Problem("no tensor", tuple(odd), tuple(odd.values())),
     ]
     return [problem for problem in found if problem.names]
@@ -206,6 +226,8 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
 
 def _require_values(weights: Mapping[str, torch.Tensor], path: Path) -> None:
     for name, given in weights.items():
+        if not isinstance(given, torch.Tensor):
+            continue
         if given.is_meta:
             raise BadUsage(f"'{name}' in {path} is on the meta device, without values.", "Save the weights themselves.")
         if given.is_floating_point() and bool(torch.isnan(given).any()):

@@ -148,6 +148,8 @@ def test_one_file_that_would_be_too_large_is_refused(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("wanted", "what"),
     [
+        ({"fix": {"n": 2, "x:0": 1}}, "two lengths"),
+        ({"start": ("w1",)}, "No node makes 'w1'"),
         ({"ir_version": 7}, "IR 7 does not have opset 17, which came with IR 8"),
         ({"ir_version": 99}, "There is no IR 99"),
         ({"fix": {"batch": 1}}, "No input has an open axis 'batch'"),
@@ -180,3 +182,28 @@ def test_an_operator_set_without_what_is_in_the_model_is_a_clear_no(tmp_path: Pa
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
     with pytest.raises(NotConvertible, match="could not be lowered to 13"):
         edited(ModelFile(tmp_path / "m.onnx"), tmp_path / "out.onnx", opset=13)
+
+
+def test_an_unnamed_axis_of_an_output_is_fixed_with_its_inputs(tmp_path: Path) -> None:
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([product], "g", values[:1], values[1:], [weight("w", 4, 4)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    edited(ModelFile(tmp_path / "m.onnx"), tmp_path / "out.onnx", fix={"x:0": 3})
+    assert interface(tmp_path / "out.onnx") == {"x": [3, 4], "y": [3, 4]}
+
+
+def test_an_inner_tensor_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    """A branch may have a tensor of its own with an outer one's name."""
+    inner = [
+        helper.make_graph([helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Abs", ["y"], [kind])], kind, [],
+                          [value(kind, "n", 4)])
+        for kind in ("a", "b")
+    ]  # fmt: skip
+    nodes = [helper.make_node("If", ["flag"], ["h"], then_branch=inner[0], else_branch=inner[1]),
+             helper.make_node("Relu", ["h"], ["y"])]  # fmt: skip
+    flag = numpy_helper.from_array(np.array(True), "flag")
+    graph = helper.make_graph(nodes, "g", [value("x", "n", 4)], [value("y", "n", 4)], [flag])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    edited(ModelFile(tmp_path / "m.onnx"), tmp_path / "out.onnx", rename={"y": "out", "x": "in"})
+    assert interface(tmp_path / "out.onnx") == {"in": ["n", 4], "out": ["n", 4]}

@@ -47,7 +47,24 @@ def test_samples_that_influence_each_other(layer: nn.Module, named: str) -> None
     assert [note for note in found.notes if f"influence each other, first in {named}" in note]
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm1d(8), nn.LayerNorm(8), nn.Softmax(-1)])
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(8), nn.LayerNorm(8), nn.Softmax(-1), nn.Identity()])
 def test_samples_that_do_not(layer: nn.Module) -> None:
     _, found = settle(net(layer), examples.of_specs(["x=float32[1,4]"]))
     assert not [note for note in found.notes if "influence" in note]
+
+
+def test_a_state_of_two_directions_is_no_batch_of_two() -> None:
+    """Its first axis is as long as the batch that is traced."""
+    _, found = settle(nn.GRU(4, 6, bidirectional=True, batch_first=True), examples.of_specs(["x=float32[1,5,4]"]))
+    assert not [note for note in found.notes if "influence" in note]
+
+
+class Turns(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        self.times = getattr(self, "times", 0) + 1
+        return {f"y{self.times}": x}
+
+
+def test_other_outputs_at_each_call() -> None:
+    with pytest.raises(CheckFailed, match="another answer"):
+        settle(Turns(), examples.of_specs(["x=float32[1,4]"]))

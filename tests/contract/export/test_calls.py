@@ -60,9 +60,34 @@ def test_an_export_is_proven_on_each_call(tmp_path: Path) -> None:
     assert [axis.dim_param for axis in taken.type.tensor_type.shape.dim] == ["batch", "ids_1"]
 
 
+class Default(nn.Module):
+    def forward(self, x: torch.Tensor, scale: float | None = 2.0) -> Any:
+        return x * (5.0 if scale is None else scale)
+
+
+def test_a_none_that_is_no_default_is_given(tmp_path: Path) -> None:
+    example = calls.of_calls(named(tmp_path, "calls = [{'x': torch.ones(2, 3), 'scale': None}]"), Default())
+    assert example.takes["scale"] is None
+
+
+def test_calls_that_leave_inputs_out_are_said(tmp_path: Path) -> None:
+    text = "calls = [{'ids': ids(1, 5)}, {'ids': ids(1, 7), 'mask': torch.ones(1, 7)}]"
+    example = calls.of_calls(named(tmp_path, text), Net())
+    assert not example.others
+    assert "1 of the calls leave inputs out" in example.notes[0]
+
+
+def test_channels_as_many_as_samples_are_no_batch(tmp_path: Path) -> None:
+    text = "calls = [{'x': torch.ones(2, 2, 5)}, {'x': torch.ones(2, 2, 9)}]"
+    example = calls.of_calls(named(tmp_path, text.replace("'x'", "'input'")), nn.Identity())
+    assert example.axes == {"input": {0: "batch", 2: "input_2"}}
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
+        ("calls = [{'ids': ids(2, 5), 'scale': 2.0}, {'ids': ids(2, 7), 'scale': 3.0}]", "'scale' is another constant"),
+        ("calls = [{'ids': ids(2, 5)}] * 33", "more than 32 calls"),
         ("calls = []", "gives no call"),
         ("calls = 3", "not a list of calls"),
         ("calls = {'ids': ids(2, 5)}", "not a list of calls"),

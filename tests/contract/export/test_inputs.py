@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -143,3 +144,46 @@ def test_what_forward_does_not_take(specs: list[str], what: str, tmp_path: Path)
     with pytest.raises(BadOption) as caught:
         exported(Keyed(), None, specs, tmp_path / "m.onnx")
     assert what in caught.value.what
+
+
+class Clashing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.ones(4))
+        self.weight = nn.Parameter(torch.full((4,), 2.0))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"weight": x * self.x, "module.a": x * self.weight, "a": {"b": x + 1}, "a.b": x + 2}
+
+
+class Numbers(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"twice": x * 2, "rows": x.shape[0], "three": 3, "half": 0.5, "yes": True, "no": None}
+
+
+def outputs(path: Path) -> list[str]:
+    return [value.name for value in onnx.load(path).graph.output]
+
+
+def test_names_that_clash_with_weights_and_each_other(tmp_path: Path) -> None:
+    exported(Clashing(), None, ["x=float32[1,4]"], tmp_path / "m.onnx")
+    assert outputs(tmp_path / "m.onnx") == ["weight", "module.a", "a.b", "a.b_output"]
+
+
+def test_numbers_are_outputs_too(tmp_path: Path) -> None:
+    exported(Numbers(), None, ["x=float32[1,4]"], tmp_path / "m.onnx")
+    assert outputs(tmp_path / "m.onnx") == ["twice", "rows", "three", "half", "yes"]
+
+
+def test_two_inputs_of_one_flattened_name_are_refused(tmp_path: Path) -> None:
+    given = {"batch": {"a": {"b": X}, "a.b": Y}}
+    with pytest.raises(BadOption, match="Two of the inputs"):
+        exported(Keyed(), given, (), tmp_path / "m.onnx")
+
+
+def test_constants_of_the_models_own_examples_stay_where_data_is_given(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=X.numpy())
+    made = Made(name="made", module=Keywords(), examples={"x": X, "mask": Y, "times": 3})
+    example = models.example_of(made, (), str(tmp_path / "x.npz"))
+    assert example.takes["times"] == 3
+    assert list(example.axes) == ["x"]

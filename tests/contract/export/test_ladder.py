@@ -48,6 +48,15 @@ class Untranslated(nn.Module):
         return torch.linalg.eigvalsh(squares)
 
 
+class Compares(nn.Module):
+    """No warning of torch's tracing tells of it."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if torch.equal(x, torch.zeros_like(x)):
+            return x + 100
+        return x * 2
+
+
 class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -87,6 +96,13 @@ def test_each_way_makes_a_right_file(broken: int, tmp_path: Path, monkeypatch: p
     assert f"It was captured by {rung.value}." in done.artifact.notes
     value = onnx.load(tmp_path / "m.onnx").graph.output[0]
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_what_python_decides_by_values_is_not_followed(tmp_path: Path) -> None:
+    told = Told()
+    with pytest.raises(NotExportable):
+        made(Compares(), tmp_path / "m.onnx", told)
+    assert "decides by a tensor's values in forward() (aten.equal)" in told.notes[-1]
 
 
 def test_a_file_that_does_not_agree_counts_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """A .pt2 file: its own examples and dynamic axes are taken, and nothing in it is run."""
 
 import contextlib
+import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,62 @@ def test_nothing_in_a_program_runs(entry: str, tmp_path: Path) -> None:
     with contextlib.suppress(BadUsage):
         programs.load(tmp_path / "bad.pt2")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("expression", ['__import__("os").system("touch {}")', "().__class__", "[1][0]", "open('x')"])
+def test_no_expression_of_a_length_runs(expression: str, tmp_path: Path) -> None:
+    """torch evaluates them."""
+    whole = saved(
+        tmp_path / "net.pt2", {"x": {0: Dim.AUTO}, "parts": {"a": {0: Dim.AUTO}, "b": {0: Dim.AUTO}}, "times": None}
+    )
+    wanted = json.dumps(expression.format(tmp_path / "ran"))
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith(".json"):
+                content = re.sub(rb'"expr_str": "[^"]*"', f'"expr_str": {wanted}'.encode(), content)
+            target.writestr(name, content)
+    with pytest.raises(BadUsage, match="could run code"):
+        programs.load(tmp_path / "bad.pt2")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_code_in_an_archive_is_not_loaded(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "net.pt2", None)
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr(f"{archive.namelist()[0].partition('/')[0]}/data/aotinductor/m/m.so", b"code")
+    with pytest.raises(BadUsage, match=r"m\.so.*could run code"):
+        programs.load(whole)
+
+
+class Odd(nn.Module):
+    def forward(self, x: torch.Tensor, *parts: torch.Tensor, mode: str = "x", **named: torch.Tensor) -> Any:
+        return x + sum(parts) + named["z"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arguments_of_any_number_and_constants(tmp_path: Path) -> None:
+    x = torch.randn(2, 4)
+    program = torch.export.export(Odd(), (x, x, x), {"mode": "y", "z": x}, dynamic_shapes=None)
+    torch.export.save(program, tmp_path / "net.pt2")
+    made = programs.load(tmp_path / "net.pt2")
+    example = models.example_of(made, (), None)
+    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
+
+
+class Short(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return x * 2 if x.shape[0] < 100 else x * 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lengths_that_a_program_was_exported_for_are_said(tmp_path: Path) -> None:
+    shapes = ({0: Dim("n", min=2, max=99)},)
+    torch.export.save(torch.export.export(Short(), (torch.ones(4, 3),), dynamic_shapes=shapes), tmp_path / "net.pt2")
+    (note,) = programs.load(tmp_path / "net.pt2").notes
+    assert "from 2 to 99" in note
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\3\4"])

@@ -185,3 +185,38 @@ def test_what_files_lack_rightly_is_filled(tmp_path: Path) -> None:
     module = made()
     assert not given_weights.load(module, Weights(file=tmp_path / "w.pt"))
     assert torch.equal(module.get_parameter("1.weight"), saved["0.weight"])
+
+
+class Remembers(nn.Linear):
+    def get_extra_state(self) -> Any:
+        return {"seen": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state == {"seen": 3}
+
+
+def test_extra_state_is_the_modules_own(tmp_path: Path) -> None:
+    torch.save(Remembers(4, 2).state_dict(), tmp_path / "w.pt")
+    assert not given_weights.load(Remembers(4, 2), Weights(file=tmp_path / "w.pt"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_of_an_older_form_are_converted_by_the_module(tmp_path: Path) -> None:
+    old = nn.utils.weight_norm(nn.Linear(4, 2))
+    torch.save(old.state_dict(), tmp_path / "w.pt")
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+    given_weights.load(module, Weights(file=tmp_path / "w.pt"))
+    x = torch.randn(3, 4)
+    assert torch.allclose(module(x), old(x), atol=1e-6)
+
+
+def test_complex_weights_are_no_real_ones(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2, 4) * 1j, "bias": torch.ones(2)}, tmp_path / "w.pt")
+    with pytest.raises(BadUsage, match="complex weight"):
+        given_weights.load(nn.Linear(4, 2), Weights(file=tmp_path / "w.pt"))
+
+
+def test_the_others_that_fit_are_named(tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS, "ema": WEIGHTS}, tmp_path / "w.pt")
+    (note,) = given_weights.load(net(), Weights(file=tmp_path / "w.pt"))
+    assert "under ema: --key says which" in note

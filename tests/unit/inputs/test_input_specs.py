@@ -30,7 +30,8 @@ def test_a_tensor(text: str, spec: Spec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("f=true", True), ("f=null", None), ("f=3", 3), ("f=-0.5", -0.5), ('f="a b"', "a b")]
+    ("text", "value"),
+    [("f=true", True), ("f=null", None), ("f=3", 3), ("f=-0.5", -0.5), ('f="a b"', "a b"), ("f=wide", "wide")],
 )
 def test_a_constant(text: str, value: Any) -> None:
     assert input_specs.parsed([text]) == ((), {"f": value})
@@ -40,9 +41,10 @@ def test_a_constant(text: str, value: Any) -> None:
     "text",
     [
         "", "x", "x=", "x=float32", "x=float32[", "x=float32[1,]", "x=float32[1,-3]", "x=float32[1,3d]", "x=float99[1]",
-        "x=float32[0]", "x=complex64[1]", "x=object[1]", "x=True", "x=[1,2]", "x={}", "x=wide", "=float32[1]",
+        "x=float32[0]", "x=complex64[1]", "x=object[1]", "x=True", "x=[1,2]", "x={}", "=float32[1]",
         "x=int64[N]<0.5", "x=int64[N]>=5<5", "x=uint8[N]<300", "x=uint8[N]>=-1", "x=bool[N]<2", "x=float32[N]>=2<1",
-        "x=float32[N]<", "x=float32[N]<a", "x=float32[N]<1<2",
+        "x=float32[N]<", "x=float32[N]<a", "x=float32[N]<1<2", "x=yes", "x=.5", "x=float32[N]<1e400",
+        "x=float64[N]>=-1e308<1e308",
     ],
 )  # fmt: skip
 def test_what_cannot_be_read(text: str) -> None:
@@ -65,6 +67,7 @@ def test_a_name_stands_once() -> None:
         ("x=int64[1000]>=7", 7, 8),
         ("x=int8[1000]<-100", -101, -101),
         ("x=uint8[1000]<256", 0, 255),
+        ("x=uint64[1000]<18446744073709551616", 0, 2**64),
         ("x=float32[1000]<1", 0, 1),
         ("x=float32[1000]>=-2<2", -2, 2),
         ("x=int64[1000]", 0, 1),
