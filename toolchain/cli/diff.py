@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.data
 @click.option("--min-sqnr", type=float, metavar="DB", help="When a tensor has parted.  [default: by the precisions]")
 @click.option("--no-run", is_flag=True, help="Compare what the files hold, and run neither.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 where anything but names differs.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 where anything but names differs, 4 where no run tells.")
 @options.as_json
 def command(
     a: Path,
@@ -46,7 +46,7 @@ def command(
     """
     from exporters.model_file import ModelFile
     from toolchain.console import LiveProgress, print_result
-    from toolchain.errors import CheckFailed
+    from toolchain.errors import CheckFailed, Undecided
     from toolchain.inspection.diff import diff
 
     found = diff(
@@ -64,6 +64,9 @@ def command(
         show(found)
     if exit_code and not found.alike:
         raise CheckFailed(f"{a} and {b} differ.", "See what is listed.")
+    if exit_code and found.values is None and not no_run:
+        what = f"Nothing but names differs in what the files hold; no values were compared: {found.why_no_values}."
+        raise Undecided(what, "Give inputs that fit: --samples. Or compare the files alone: --no-run.")
 
 
 def show(found: "Difference") -> None:

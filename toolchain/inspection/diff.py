@@ -8,7 +8,7 @@ from runtimes.errors import RuntimesError
 from toolchain.errors import BadUsage
 from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
-from toolchain.inspection import divergence, structure
+from toolchain.inspection import divergence, structure, weight_changes
 from toolchain.inspection.difference import Difference, TensorChange, Values, WeightChange
 from toolchain.inspection.matching import Matching
 from toolchain.inspection.operations import Operations
@@ -46,7 +46,7 @@ def diff(
     matching = Matching(Operations(a), Operations(b))
     least = divergence.limit_of(a.precision, b.precision) if limit_db is None else limit_db
     found, why = (None, "no run was asked for") if not run else _values(matching, a, b, source, data, least, progress)
-    same, changed = structure.weights(matching)
+    same, changed = weight_changes.weights(matching)
     one, two = matching.a.all, matching.b.all
     return Difference(
         a=str(a),
@@ -95,7 +95,8 @@ def head(found: Difference) -> Iterator[str]:
     """The whole in a few sentences."""
     yield f"{found.a} ({found.precision_a}) and {found.b} ({found.precision_b})"
     if found.alike:
-        yield f"Nothing but names differs: {found.matched} operations, {found.weights_equal} weights."
+        where = "" if found.values is not None else " in what the files hold"
+        yield f"Nothing but names differs{where}: {found.matched} operations, {found.weights_equal} weights."
     more = f", {found.renamed} of them under another name" if found.renamed else ""
     yield (
         f"Operations: {found.matched} in both{more}; {len(found.only_a)} only in the first, "
@@ -113,6 +114,9 @@ def _said(found: Difference) -> Iterator[str]:
         return
     values = found.values
     yield f"{len(values.tensors)} tensors were compared on {values.count} samples of {values.samples}."
+    if values.left_out:
+        many = "1 tensor" if values.left_out == 1 else f"{values.left_out} tensors"
+        yield f"{many} could not be looked at: ONNX Runtime gives nobody their values."
     if values.differs is None:
         yield "All of them are equal bit for bit."
         return

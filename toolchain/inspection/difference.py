@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from toolchain import strict_json
 
 SCHEMA_VERSION = 1
+NAME = "name"
+"""The last word on a change of nothing but a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,10 @@ class Change:
     what: str
     a: str
     b: str
+
+    @property
+    def is_name(self) -> bool:
+        return self.what.endswith(f" {NAME}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +100,9 @@ class Difference:
 
     @property
     def alike(self) -> bool:
-        """Whether nothing but names differs."""
-        found = (self.interface, self.only_a, self.only_b, self.changed, self.weights)
+        """Whether nothing but names differs, in what the files hold and in values, if there are any."""
+        interface = [each for each in self.interface if not each.is_name]
+        found = (interface, self.only_a, self.only_b, self.changed, self.weights)
         rounding = dict(self.rounding_a) != dict(self.rounding_b)
         return not any(found) and not rounding and (self.values is None or self.values.differs is None)
 

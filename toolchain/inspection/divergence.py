@@ -1,6 +1,5 @@
 """Where two matched models part: every tensor that both compute, on the same inputs, in the order of the first."""
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from toolchain.inputs.samples import Samples
 from toolchain.inspection import probing
 from toolchain.inspection.difference import TensorChange, Values
 from toolchain.inspection.matching import Matching
-from toolchain.inspection.probing import Tap
+from toolchain.inspection.probing import NotReadable, Tap
 from toolchain.inspection.tensor_types import of_main_graph
 from toolchain.layers.damage import Noise
 from toolchain.layers.record import LIMIT_DB
@@ -45,28 +44,27 @@ def values(
 ) -> Values:
     """Run both on ``given``, which is ``a``'s; ``inputs`` and ``outputs`` are those of ``a`` by the name in the other.
 
-    Raises RunFailed, NotLoadable or BadFeed where one of them does not run.
+    Tensors that no output can be are left out one by one, and counted. Raises RunFailed, NotLoadable or BadFeed where
+    one of the models does not run.
     """
     calls = list(feeds.calls(given.inputs, a.batch_axes, _A_CALL))
+    ends, compared = list(_ends(matching, outputs)), list(_compared(matching))
+    results = _readable(matching, ends, calls, inputs)
     found: list[TensorChange] = []
-    compared = list(_compared(matching))
     with progress.bar("tensors", len(compared)) as bar:
         start, size = 0, _FIRST
         while group := compared[start : start + size]:
-            with contextlib.suppress(NotLoadable):  # of a type that no output has; the outputs say what is amiss
-                found += _measured(matching, group, calls, inputs)
+            found += _lookable(matching, group, calls, inputs)
             start += len(group)
             size = _next_size(group, len(calls))
             bar.advance(len(group))
-    ends = list(_ends(matching, outputs))
-    results = _measured(matching, ends, calls, inputs)
     every = [*found, *results]
     return Values(
         samples=given.source,
         count=len(given),
         limit_db=limit_db,
         tensors=tuple(found),
-        left_out=len(compared) - len(found),
+        left_out=len(compared) - len(found) + len(ends) - len(results),
         outputs=tuple(results),
         differs=next((each for each in every if each.equal < 1 or each.note), None),
         parts=next((each for each in every if _parts(each, limit_db)), None),
@@ -167,6 +165,27 @@ def _ends(matching: Matching, outputs: Mapping[str, str]) -> Iterator[_Pair]:
     types = of_main_graph(matching.a.model)[0], of_main_graph(matching.b.model)[0]
     for one, two in outputs.items():
         yield _Pair(Tap(one, types[0].get(one, "")), Tap(two, types[1].get(two, "")), "", "output")
+
+
+def _lookable(
+    matching: Matching, pairs: Sequence[_Pair], calls: Sequence[Mapping[str, Any]], inputs: Mapping[str, str]
+) -> list[TensorChange]:
+    """Those of ``pairs`` that can be outputs, found by halving what ONNX Runtime refuses."""
+    try:
+        return _measured(matching, pairs, calls, inputs)
+    except (NotLoadable, NotReadable):
+        halves = (pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]) if len(pairs) > 1 else ()
+        return [change for half in halves for change in _lookable(matching, half, calls, inputs)]
+
+
+def _readable(
+    matching: Matching, ends: Sequence[_Pair], calls: Sequence[Mapping[str, Any]], inputs: Mapping[str, str]
+) -> list[TensorChange]:
+    """The outputs of the models, but for those of types that numpy does not have."""
+    try:
+        return _measured(matching, ends, calls, inputs)
+    except NotReadable:
+        return _lookable(matching, ends, calls, inputs)
 
 
 def _measured(

@@ -9,11 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from hashlib import sha256
 
-from onnx import TensorProto
-
-from exporters import large_weights
-from exporters.tensors import raw_bytes
-from toolchain.inspection.operations import Operation, Operations, weights_read
+from toolchain.inspection import digests
+from toolchain.inspection.operations import Operation, Operations, Source, weights_read
 
 _ROUNDS = 3
 _CLASSES = {"Gemm": "product", "MatMul": "product"}
@@ -56,6 +53,20 @@ class Matching:
     def right(self) -> list[int]:
         return [each.index for each in self.b.all if each.index not in self._back and not self._is_rounding(each, 1)]
 
+    def twin(self, left: Source) -> tuple[int, int] | None:
+        """(Operation of ``b``, which of its outputs) that stands for what makes ``left`` in ``a``; None without."""
+        maker = None if left.maker is None else self._computing(left.maker, 0)
+        return None if maker is None or maker not in self.of else (self.of[maker], left.output)
+
+    def made_by(self, right: Source) -> tuple[int, int] | None:
+        """The same of a source in ``b``."""
+        maker = None if right.maker is None else self._computing(right.maker, 1)
+        return None if maker is None or maker not in self._back else (maker, right.output)
+
+    def _computing(self, maker: int, side: int) -> int:
+        """The operation itself, or the one before a Relu or Clip that the other's rounding does."""
+        return next((before for before, after in self.rectified[side].items() if after == maker), maker)
+
     def _is_rounding(self, operation: Operation, side: int) -> bool:
         return operation.index in self.rectified[side].values()
 
@@ -88,9 +99,17 @@ class Matching:
         return _class(self.a.all[one]) == _class(self.b.all[two])
 
     def _read(self, left: int, right: int) -> Iterator[tuple[int, int]]:
-        for one, two in zip(self.a.all[left].sources, self.b.all[right].sources, strict=False):
-            if one is not None and two is not None and one.maker is not None and two.maker is not None:
-                yield one.maker, two.maker
+        a, b = self.a.all[left], self.b.all[right]
+        if commutes(a):
+            one, two = ([each for each in side.sources if each is not None] for side in (a, b))
+            of_a, of_b = _by_class(self.a, one), _by_class(self.b, two)
+            yield from (
+                (of_a[kind][0], of_b[kind][0]) for kind in of_a if len(of_a[kind]) == len(of_b.get(kind, [])) == 1
+            )
+            return
+        for source, other in zip(a.sources, b.sources, strict=False):
+            if source is not None and other is not None and source.maker is not None and other.maker is not None:
+                yield source.maker, other.maker
 
     def _reading(self, left: int, right: int) -> Iterator[tuple[int, int]]:
         """Readers of whose kind, and place, there is one that is not matched yet on each side."""
@@ -117,6 +136,14 @@ def _by_use(readers: Iterable[tuple[int, int, Operation]]) -> dict[tuple[str, in
     found: dict[tuple[str, int], list[int]] = {}
     for index, place, operation in readers:
         found.setdefault((_class(operation), place), []).append(index)
+    return found
+
+
+def _by_class(model: Operations, sources: Iterable[Source]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for source in sources:
+        if source.maker is not None:
+            found.setdefault(_class(model.all[source.maker]), []).append(source.maker)
     return found
 
 
@@ -215,27 +242,20 @@ class _Colours:
         """Of the values as they lie in the file; shapes and axes are no weights."""
         held = [self._model.base(source.tensor) for _, source in weights_read(operation)]
         large = [tensor for tensor in held if tensor is not None and sum(tensor.dims) > 1]
-        return _hash(*(_content(tensor) for tensor in large)) if large else ""
+        return _hash(*(digests.of_tensor(tensor) for tensor in large)) if large else ""
 
     def _shapes(self, operation: Operation) -> list[tuple[int, ...]]:
         held = [self._model.base(source.tensor) for _, source in weights_read(operation)]
         return [tuple(tensor.dims) for tensor in held if tensor is not None]
 
 
+def commutes(operation: Operation) -> bool:
+    """Whether it does not matter which input is which."""
+    return operation.kind in ("Add", "Mul", "Max", "Min", "Sum", "And", "Or", "Xor", "Equal")
+
+
 def _place(operation: Operation, place: int) -> int:
-    """Which input: of an addition or multiplication it does not matter."""
-    return 0 if operation.kind in ("Add", "Mul", "Max", "Min", "Sum") else place
-
-
-def _content(tensor: TensorProto) -> str:
-    """Of strings too, which have no bytes of their own, and of what stays in its file."""
-    digest = sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
-    if large_weights.is_stub(tensor):
-        for chunk in large_weights.chunks_of(tensor):
-            digest.update(chunk)
-    elif large_weights.is_there(tensor):
-        digest.update(b"".join(tensor.string_data) if tensor.data_type == TensorProto.STRING else raw_bytes(tensor))
-    return digest.hexdigest()
+    return 0 if commutes(operation) else place
 
 
 def _hash(*parts: object) -> str:

@@ -4,6 +4,7 @@ Rounding nodes (Q, DQ, casts, what dynamic int8 puts around a product) are looke
 the name of those that they stand for, and what is computed from constants alone is a weight.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,20 +18,22 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 
 from exporters import external_data, large_weights, onnx_file
 from exporters.model_file import ModelFile
-from toolchain.inspection import probing
+from runtimes.errors import RuntimesError
+from toolchain.inspection import digests, probing
 from toolchain.inspection.nodes import CONTRIB, ONNX_DOMAINS, constants_of, name_of, operator_of
 
 Array = npt.NDArray[Any]
 _PASSING = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout", "CastLike"}
 _SAME: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "QLinearConv": ("Conv", (0, 3, 8)), "QLinearMatMul": ("MatMul", (0, 3)), "QGemm": ("Gemm", (0, 3, 6)),
-    "MatMulInteger": ("MatMul", (0, 1)), "ConvInteger": ("Conv", (0, 1)), "MatMulNBits": ("MatMul", (0, 1)),
-    "DynamicQuantizeMatMul": ("MatMul", (0, 1)), "MatMulIntegerToFloat": ("MatMul", (0, 1)),
+    "MatMulInteger": ("MatMul", (0, 1)), "ConvInteger": ("Conv", (0, 1)), "MatMulNBits": ("MatMul", (0, 1, 5)),
+    "DynamicQuantizeMatMul": ("MatMul", (0, 1, 4)), "MatMulIntegerToFloat": ("MatMul", (0, 1, 6)),
     "QLinearAdd": ("Add", (0, 3)), "QLinearMul": ("Mul", (0, 3)), "QLinearSigmoid": ("Sigmoid", (0,)),
     "QLinearLeakyRelu": ("LeakyRelu", (0,)), "QLinearAveragePool": ("AveragePool", (0,)),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)), "QLinearSoftmax": ("Softmax", (0,)),
     "GatherBlockQuantized": ("Gather", (0, 1)), "FusedConv": ("Conv", (0, 1, 2)),
-    "FusedMatMul": ("MatMul", (0, 1)), "FusedGemm": ("Gemm", (0, 1, 2)), "DynamicQuantizeLSTM": ("LSTM", (0, 1, 2, 3)),
+    "FusedMatMul": ("MatMul", (0, 1)), "FusedGemm": ("Gemm", (0, 1, 2)),
+    "DynamicQuantizeLSTM": ("LSTM", tuple(range(8))),
 }  # fmt: skip
 """Operators that stand for another, and their inputs in that one's order."""
 _RESULT_SCALE = {
@@ -82,7 +85,8 @@ class Operation:
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """As given, or ONNX's own where they are not; graphs as what they hold."""
-        found = {each.name: _plain(each) for each in self.node.attribute}
+        outer = {name: f"outer {index}" for index, name in enumerate(digests.outer_names(self.node))}
+        found = {each.name: digests.of_attribute(each, outer) for each in self.node.attribute}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -92,6 +96,7 @@ class Operations:
     def __init__(self, file: ModelFile) -> None:
         self.model = _inlined(file.proto)
         graph = self.model.graph
+        self.opset = onnx_file.opset_of(self.model)
         self.constants = constants_of(graph)
         self.inputs = [value.name for value in graph.input if value.name not in self.constants]
         self.outputs = [value.name for value in graph.output]
@@ -218,7 +223,7 @@ class Operations:
         kind, order = _SAME.get(node.op_type, (operator_of(node), tuple(range(len(node.input)))))
         names = [node.input[place] if place < len(node.input) else "" for place in order]
         if node.op_type not in _SAME:
-            names += sorted(onnx_file.outer_reads(node))
+            names += digests.outer_names(node)
         if index in self._biases:
             names = [*[*names, "", ""][:2], self._biases[index]]
         sources = [self.origin(name) if name else None for name in names]
@@ -270,14 +275,36 @@ class Operations:
         readers = [self._nodes[index] for index in self._readers.get(end, [])]
         return next((each for each in readers if each.op_type == "QuantizeLinear"), None)
 
-    def _evaluate(self, name: str) -> Array | None:
-        needed, pending = [], [name]
+    def digest_of(self, names: Sequence[str]) -> str:
+        """Of the constants that weights are made of, and how: for those whose values are not computed."""
+        held: dict[str, str] = {}
+        parts: list[object] = []
+
+        def read(name: str) -> str:
+            if name in self.constants and name not in held:
+                held[name] = digests.of_tensor(self.constants[name])
+            return held.get(name, name)
+
+        for node in self._needed(names):
+            if node.op_type != "Constant":
+                attributes = sorted((each.name, digests.of_attribute(each, {})) for each in node.attribute)
+                parts.append((operator_of(node), [read(name) for name in node.input], attributes))
+                held.update({name: f"made {len(held)}" for name in node.output})
+        return sha256(repr((parts, [read(name) for name in names])).encode()).hexdigest()
+
+    def _needed(self, names: Sequence[str]) -> list[onnx.NodeProto]:
+        """The nodes that make these tensors, in the order of the graph."""
+        needed: set[int] = set()
+        pending = list(names)
         while pending:
             maker = self._makers.get(pending.pop())
             if maker is not None and maker not in needed:
-                needed.append(maker)
+                needed.add(maker)
                 pending += list(self._nodes[maker].input)
-        nodes = [self._nodes[index] for index in sorted(needed)]
+        return [self._nodes[index] for index in sorted(needed)]
+
+    def _evaluate(self, name: str) -> Array | None:
+        nodes = self._needed([name])
         held = {each for node in nodes for each in node.input if each in self.constants}
         if any(int(np.prod(self.constants[each].dims, dtype=object)) > _MOST_EVALUATED for each in held):
             return None
@@ -291,7 +318,7 @@ class Operations:
             return None
         held = [self.constants[name] for name in node.input[1:] if name in self.constants]
         identity = numpy_helper.from_array(np.eye(size["K"], dtype=np.float32), node.input[0])
-        return _run([node], [identity, *held], node.output[0], self.model, runtime=True)
+        return _run([node], [identity, *held], node.output[0], self.model)
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -304,19 +331,22 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _run(
-    nodes: Sequence[onnx.NodeProto], weights: Sequence[TensorProto], name: str, like: onnx.ModelProto, *,
-    runtime: bool = False,
-) -> Array | None:  # fmt: skip
-    """What ``nodes`` make of constants; None where nobody here computes it."""
+    nodes: Sequence[onnx.NodeProto], weights: Sequence[TensorProto], name: str, like: onnx.ModelProto
+) -> Array | None:
+    """What ``nodes`` make of constants; None where nobody here computes it.
+
+    ONNX Runtime has kernels for what quantizers write, onnx's reference has none for a DequantizeLinear below opset 19;
+    that one has types which no output of ONNX Runtime has in numpy.
+    """
     held = [
         numpy_helper.from_array(large_weights.array_of(each), each.name) if large_weights.is_stub(each) else each
         for each in weights
     ]
     graph = helper.make_graph(nodes, "constants", [], [onnx.ValueInfoProto(name=name)], held)
     model = helper.make_model(graph, opset_imports=like.opset_import, ir_version=max(like.ir_version, 4))
+    with contextlib.suppress(RuntimesError, probing.NotReadable):
+        return np.asarray(probing.results(model, {})[name])
     try:
-        if runtime:
-            return probing.results(model, {})[name]
         from onnx.reference import ReferenceEvaluator
 
         found: Any = ReferenceEvaluator(model).run(None, {})
@@ -327,33 +357,6 @@ def _run(
 
 def _as_array(tensor: TensorProto) -> Array | None:
     return large_weights.array_of(tensor) if large_weights.is_there(tensor) else None
-
-
-def _plain(attribute: onnx.AttributeProto) -> Any:
-    if attribute.HasField("g") or attribute.graphs:
-        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-        return tuple(_digest_of(graph) for graph in graphs)
-    if attribute.HasField("t") or attribute.HasField("sparse_tensor") or attribute.HasField("tp"):
-        return sha256(attribute.SerializeToString(deterministic=True)).hexdigest()[:16]
-    value = helper.get_attribute_value(attribute)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _digest_of(graph: onnx.GraphProto) -> str:
-    """What two graphs have in common that differ in names alone."""
-    names: dict[str, str] = {}
-
-    def number(name: str) -> str:
-        return names.setdefault(name, str(len(names))) if name else ""
-
-    parts: list[str] = [number(value.name) for value in graph.input]
-    parts += [number(tensor.name) + str(tensor.dims) for tensor in graph.initializer]
-    for node in graph.node:
-        parts.append(operator_of(node))
-        parts += [number(name) for name in (*node.input, *node.output)]
-        parts += [f"{each.name}={_plain(each)}" for each in node.attribute]
-    parts += [number(value.name) for value in graph.output]
-    return sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
 def weights_read(operation: Operation) -> Iterator[tuple[int, Source]]:

@@ -25,23 +25,24 @@ class Tap:
     quantizer: onnx.NodeProto | None = None
 
 
-_FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
-_TAKEN_AS_THEY_ARE = frozenset({"tensor(bfloat16)", *_FLOATS})
+_HALVES = {"tensor(float16)": "float16", "tensor(bfloat16)": "tensor(bfloat16)"}
+"""Of half the bits: fp32 holds each of their values."""
+_NOT_IN_NUMPY = frozenset(f"tensor({kind})" for kind in ("bfloat16", "int4", "uint4", "int2", "uint2", "float4e2m1"))
+
+
+class NotReadable(Exception):
+    """An output is of a type that numpy does not have."""
 
 
 def tapped(model: onnx.ModelProto, taps: Sequence[Tap]) -> tuple[onnx.ModelProto, list[str]]:
-    """(``model`` with these outputs alone, floats in fp32 where rounded or of half the bits; their names)."""
+    """(``model`` with these outputs alone, in fp32 where they are rounded or of half the bits; their names)."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     del made.graph.output[:]
     names = []
     for index, tap in enumerate(taps):
-        is_float = tap.dtype in _TAKEN_AS_THEY_ARE
-        nodes, name = (
-            probes.tap(tap.tensor, _FLOATS.get(tap.dtype, tap.dtype), tap.quantizer, prefix=f"nnx tap {index}/")
-            if is_float or tap.quantizer is not None
-            else ([], tap.tensor)
-        )
+        dtype = _HALVES.get(tap.dtype, "float32")
+        nodes, name = probes.tap(tap.tensor, dtype, tap.quantizer, prefix=f"nnx tap {index}/")
         made.graph.node.extend(nodes)
         if name not in names:
             made.graph.output.append(onnx.ValueInfoProto(name=name))
@@ -51,7 +52,10 @@ def tapped(model: onnx.ModelProto, taps: Sequence[Tap]) -> tuple[onnx.ModelProto
 
 @contextlib.contextmanager
 def opened(model: onnx.ModelProto, source: str = "the model") -> Iterator[OrtRuntime]:
-    """``model``, which errors call ``source``, in a session on the CPU, from a temporary file that is removed."""
+    """``model``, which errors call ``source``, in a session on the CPU, from a temporary file that is removed.
+
+    Raises NotReadable for an output that nobody could read.
+    """
     with contextlib.ExitStack() as stack:
         with tempfile.TemporaryDirectory(prefix="nnx-probe-") as folder:
             path = onnx_file.write(model, Path(folder) / "probe.onnx")
@@ -59,6 +63,8 @@ def opened(model: onnx.ModelProto, source: str = "the model") -> Iterator[OrtRun
                 runtime = stack.enter_context(OrtRuntime(path, precise=True))
             except NotLoadable as refused:
                 raise NotLoadable(refused.what.replace(str(path), source), refused.do) from refused
+        if any(output.dtype in _NOT_IN_NUMPY for output in runtime.outputs):
+            raise NotReadable
         yield runtime
 
 

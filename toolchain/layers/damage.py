@@ -250,7 +250,9 @@ class Noise:
         self._signal = self._noise = 0.0
 
     def add(self, reference: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) -> None:
-        wanted, got = (array.astype(np.float32, copy=False).ravel() for array in (reference, given))
+        in_double = reference.dtype == given.dtype == np.float64
+        dtype: np.dtype[np.floating] = np.dtype(np.float64 if in_double else np.float32)
+        wanted, got = (array.astype(dtype, copy=False).ravel() for array in (reference, given))
         with np.errstate(invalid="ignore", over="ignore"):
             signal, noise = _power(wanted), _power(wanted - got)
             if not all(_SURE_IN_SINGLE < power < math.inf for power in (signal, noise)):

@@ -120,7 +120,7 @@ def test_interface(tmp_path: Path) -> None:
     other.graph.node[0].input[0] = "picture"
     other.opset_import[0].version = 19
     found = of(convolutional(), other, tmp_path)
-    assert [(each.what, each.where) for each in found.interface] == [("input", "x"), ("opset", "ai.onnx")]
+    assert [(each.what, each.where) for each in found.interface] == [("input name", "x"), ("opset", "ai.onnx")]
     assert found.values is not None and found.values.differs is None, "the input is matched by its place"
 
 
