@@ -33,9 +33,9 @@ _ENTRIES = re.compile(
 _FUNCTIONS = {
     "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Mod", "PythonMod", "FloorDiv", "CeilDiv",
     "CleanDiv", "ModularIndexing", "IntTrueDiv", "FloatTrueDiv", "Max", "Min", "Abs", "Where", "Identity",
-    "PowByNatural", "FloatPow", "LShift", "RShift", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt",
-    "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan",
-    "GreaterThan",
+    "PowByNatural", "FloatPow", "LShift", "RShift", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt",
+    "RoundToInt", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Equality", "Unequality",
+    "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan",
 }  # fmt: skip
 """What an expression of lengths may call: torch evaluates it as Python."""
 _LEAST = 2
