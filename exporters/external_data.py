@@ -62,6 +62,14 @@ class Piece:
     length: int
 
 
+class Unreadable(BadModelFile):
+    """Weights beside a file could not be read, those of ``tensor`` where it is about one."""
+
+    def __init__(self, what: str, do: str, tensor: str = "") -> None:
+        super().__init__(what, do)
+        self.tensor = tensor
+
+
 def pieces(model: onnx.ModelProto, path: Path) -> list[Piece]:
     """What ``model``, whose file is ``path``, keeps in files beside it.
 
@@ -72,13 +80,13 @@ def pieces(model: onnx.ModelProto, path: Path) -> list[Piece]:
     """
     found = []
     for piece in pieces_or_faults(model, path):
-        if isinstance(piece, BadModelFile):
+        if isinstance(piece, Unreadable):
             raise piece
         found.append(piece)
     return found
 
 
-def pieces_or_faults(model: onnx.ModelProto, path: Path) -> Iterator[Piece | BadModelFile]:
+def pieces_or_faults(model: onnx.ModelProto, path: Path) -> Iterator[Piece | Unreadable]:
     """As :func:`pieces`, but what it would raise takes the place of the piece."""
     sizes: dict[str, int] = {}
     for tensor in all_tensors(model):
@@ -87,9 +95,9 @@ def pieces_or_faults(model: onnx.ModelProto, path: Path) -> Iterator[Piece | Bad
         try:
             yield _piece(tensor, path, sizes)
         except ValueError as error:
-            yield unreadable(path, f"of '{tensor.name}', {error}")
+            yield unreadable(path, f"of '{tensor.name}', {error}", tensor.name)
         except OSError as error:
-            yield unreadable(path, f"of '{tensor.name}', {error.strerror or error}")
+            yield unreadable(path, f"of '{tensor.name}', {error.strerror or error}", tensor.name)
 
 
 def read(model: onnx.ModelProto, path: Path, *, stubs: bool = True) -> None:
@@ -257,11 +265,12 @@ def rename(path: Path, location: str) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def unreadable(path: Path, why: str) -> BadModelFile:
+def unreadable(path: Path, why: str, tensor: str = "") -> Unreadable:
     """The error about weights that should lie beside ``path``."""
-    return BadModelFile(
+    return Unreadable(
         f"{path} keeps weights in a file beside it that could not be read: {why}.",
         "Copy the external data file into the same folder, or export the model again.",
+        tensor,
     )
 
 

@@ -4,10 +4,11 @@ A mask of -inf, or NaN as a marker, is no weight: what is added, compared or sel
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from exporters import skeleton
 from exporters.errors import BadModelFile
@@ -26,32 +27,57 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorP
 _CHUNK = 1 << 20
 
 
+@dataclass(frozen=True)
+class NotFinite:
+    """A weight, and how many of its values are NaN or infinite."""
+
+    name: str
+    values: int
+
+    def __str__(self) -> str:
+        values = "a value that is" if self.values == 1 else f"{self.values:,} values that are"
+        return f"{values} NaN or infinite"
+
+
 def require_finite(model: onnx.ModelProto, source: object) -> None:
     """Raise BadModelFile when a weight in ``model``, which errors call ``source``, is not finite."""
-    for fault in not_finite(model, source):
-        raise fault
+    for found in not_finite(model):
+        raise BadModelFile(
+            f"The weight '{found.name}' in {source} has {found}.",
+            "Give a model whose weights are numbers: the training of this one may have diverged.",
+        )
 
 
-def not_finite(model: onnx.ModelProto, source: object) -> Iterator[BadModelFile]:
-    """An error, which calls ``model`` ``source``, for each weight that is not finite; those beside it are left out."""
+def not_finite(model: onnx.ModelProto) -> Iterator[NotFinite]:
+    """Each weight that is not finite, of functions and inner graphs too; those beside the file are left out."""
     graphs = list(skeleton.graphs_of(model.graph))
+    for function in model.functions:
+        graphs += skeleton.graphs_of(onnx.GraphProto(node=function.node))
     readers: dict[str, set[str]] = {}
     for node in (node for graph in graphs for node in graph.node):
         for name in node.input:
             readers.setdefault(name, set()).add(node.op_type)
-    for tensor in (tensor for graph in graphs for tensor in graph.initializer):
+    for name, tensor in (pair for graph in graphs for pair in _constants(graph)):
         if tensor.data_type not in _FLOATS or not is_there(tensor):
             continue
         nans, infinities = _not_finite(tensor)
-        operators = readers.get(tensor.name, set())
+        operators = readers.get(name, set())
         many = elements_of(tensor) > 1 or bool(operators & _WEIGHED)
         bad = (nans if many and operators - _SELECTING else 0) + (infinities if operators & _WEIGHED else 0)
         if bad:
-            values = "a value that is" if bad == 1 else f"{bad:,} values that are"
-            yield BadModelFile(
-                f"The weight '{tensor.name}' in {source} has {values} NaN or infinite.",
-                "Give a model whose weights are numbers: the training of this one may have diverged.",
-            )
+            yield NotFinite(name, bad)
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and node.output:
+            for each in node.attribute:
+                if each.name == "value":
+                    yield node.output[0], each.t
+                elif each.name == "value_floats":
+                    yield node.output[0], numpy_helper.from_array(np.array(each.floats, np.float32))
 
 
 def _not_finite(tensor: TensorProto) -> tuple[int, int]:

@@ -36,21 +36,25 @@ def check(path: Path, release: Release | None = None) -> Verdict:
     if release is not None:
         found += runtime_checks.version_faults(model, release)
         found += runtime_checks.absent_operators(model, release)
+    light = is_lightened(model)
+    missing = [] if light else list(_missing(model, path))
+    if not (damaged or missing or light):
+        external_data.read(model, path)
     found += graph_checks.graph_faults(model)
     found += graph_checks.operator_faults(model)
-    missing = [] if is_lightened(model) else list(_missing(model, path))
     found += missing
     if damaged:
         left_out.append("shapes, weights and the runtime, for what is damaged comes first")
         return Verdict(model=str(path), faults=tuple(found), left_out=tuple(left_out))
-    found += graph_checks.shape_faults(model)
-    if not missing and not is_lightened(model):
-        external_data.read(model, path)
+    if missing:
+        left_out.append("shapes, which weights that are not there may decide")
     else:
+        found += graph_checks.shape_faults(model)
+    if missing or light:
         left_out.append("what lies in the weights that are not there, and the runtime, which needs them")
-    found += number_checks.number_faults(model, path)
+    found += number_checks.number_faults(model)
     found += number_checks.half_faults(model)
-    if left_out:
+    if missing or light:
         found += runtime_checks.absent_operators(model)
     else:
         found += runtime_checks.runtime_faults(ModelFile.of(model, path), explained=any(map(_is_fault, found)))
@@ -95,14 +99,9 @@ def _as_fault(kind: str, broken: BadModelFile, path: Path) -> Fault:
 def _missing(model: onnx.ModelProto, path: Path) -> Iterator[Fault]:
     """Weights beside the file that are not there, or not as they should be."""
     for piece in external_data.pieces_or_faults(model, path):
-        if isinstance(piece, BadModelFile):
+        if isinstance(piece, external_data.Unreadable):
             fault = _as_fault("data", piece, path)
-            yield Fault(kind="data", where=_quoted(fault.what), what=fault.what, do=fault.do)
-
-
-def _quoted(text: str) -> str:
-    """The first name in single quotes."""
-    return text.partition("'")[2].partition("'")[0]
+            yield Fault(kind="data", where=piece.tensor, what=fault.what, do=fault.do)
 
 
 def _is_fault(each: Fault) -> bool:
@@ -111,7 +110,7 @@ def _is_fault(each: Fault) -> bool:
 
 def _unexplained(model: onnx.ModelProto, found: Sequence[Fault]) -> Iterator[Fault]:
     """What onnx's own checker says as a whole, where none of the other checks found anything of the kind."""
-    if any(_is_fault(each) and each.kind in ("graph", "operator", "shape", "version") for each in found):
+    if any(_is_fault(each) and each.kind in ("graph", "operator", "shape", "version", "checker") for each in found):
         return
     if why := onnx_file.invalid(model):
         yield Fault(kind="checker", where="", what=why, do="Export the model again, or mend the graph.")

@@ -1,7 +1,7 @@
 """Names, makers and readers of a graph, operators, shapes: what onnx's checker looks at, which ends at the first."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import checker
@@ -11,7 +11,7 @@ from exporters.element_types import inner_graphs
 from exporters.operators import opsets_of
 from runtimes import ort_kernels
 from toolchain.inspection.faults import WARNING, Fault
-from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, all_nodes, name_of, number
+from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, name_of, nodes_of, number, of_function
 from toolchain.inspection.shapes import Shapes
 
 _CHANNELS = {
@@ -21,7 +21,9 @@ _CHANNELS = {
 """Operator -> which weights, their axis, and whether a group has so many channels."""
 _NOT_IMPORTED = "opset import for domain"
 _AGAIN = "Export the model again, or mend the graph."
-_INFERENCE = re.compile(r"\(op_type:(\S+?), node name: (.*?)\): (.*)")
+_INFERENCE = re.compile(r"\(op_type:([^\s,)]+)(?:, node name: (.*?))?\):? *(.*)")
+_PREFIXES = re.compile(r"\[(?:Shape|Type)InferenceError\] *|Inference error\(s\): *")
+_OF_THE_LIBRARY = re.compile(r"\b(?:vector|basic_string|map|array|stoi|bad_alloc)(?:::|$)")
 _ERRORS = (checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError)
 
 
@@ -30,11 +32,29 @@ def graph_faults(model: onnx.ModelProto) -> Iterator[Fault]:
     yield from _of_graph(model.graph, set(), ())
     yield from _dead(model)
     for function in model.functions:
-        seen = set(function.input)
-        for node in function.node:
-            for name in set(filter(None, node.input)) - seen:
-                yield _fault(Placed(node, (f"function {function.name}",)).label, f"reads '{name}', which nothing makes")
-            seen.update(node.output)
+        inside = (f"function {function.name}",)
+        yield from _twice("inputs", list(function.input), inside)
+        yield from _twice("outputs", list(function.output), inside)
+        yield from _of_nodes(function.node, set(function.input), set(), inside)
+        made = {*function.input, *(name for node in function.node for name in node.output)}
+        for name in function.output:
+            if name not in made:
+                yield _fault(inside[0], f"the output '{name}' is made by nothing")
+    yield from _unsaid(model)
+
+
+def _unsaid(model: onnx.ModelProto) -> Iterator[Fault]:
+    """Inputs and outputs of which the file does not state all that onnx's checker wants."""
+    for what, values in (("input", model.graph.input), ("output", model.graph.output)):
+        for value in values:
+            kind = value.type.WhichOneof("value")
+            shapeless = kind == "tensor_type" and not value.type.tensor_type.HasField("shape")
+            if kind is None or shapeless:
+                missing = "type" if kind is None else "shape"
+                yield Fault(
+                    kind="checker", where=value.name, what=f"this {what} states no {missing}, which ONNX wants of it",
+                    do=f"State its {missing}; an axis of a shape may be open.",
+                )  # fmt: skip
 
 
 def _of_graph(graph: onnx.GraphProto, outer: set[str], inside: tuple[str, ...]) -> Iterator[Fault]:
@@ -44,9 +64,23 @@ def _of_graph(graph: onnx.GraphProto, outer: set[str], inside: tuple[str, ...]) 
     weights += [sparse.values.name for sparse in graph.sparse_initializer]
     yield from _twice("weights", weights, inside)
     yield from _twice("outputs", [value.name for value in graph.output], inside)
-    seen = outer | set(given) | set(weights)
-    later = {name for node in graph.node for name in node.output}
-    for node in graph.node:
+    own = set(given) | set(weights)
+    yield from _of_nodes(graph.node, own, outer, inside)
+    seen = outer | own | {name for node in graph.node for name in node.output}
+    for value in graph.output:
+        if value.name not in seen:
+            yield _fault(" / ".join(inside), f"the output '{value.name}' is made by nothing")
+        elif not value.name:
+            yield _fault(" / ".join(inside), "an output has no name")
+
+
+def _of_nodes(
+    nodes: Iterable[onnx.NodeProto], own: set[str], outer: set[str], inside: tuple[str, ...]
+) -> Iterator[Fault]:
+    """``own`` are the inputs and weights of their graph or function, ``outer`` what graphs around it have by then."""
+    seen, made = outer | own, set[str]()
+    later = {name for node in nodes for name in node.output}
+    for node in nodes:
         label = Placed(node, inside).label
         for name in sorted(set(filter(None, node.input)) - seen):
             why = "which only a later node makes" if name in later else "which nothing makes"
@@ -54,14 +88,12 @@ def _of_graph(graph: onnx.GraphProto, outer: set[str], inside: tuple[str, ...]) 
             yield _fault(label, f"reads '{name}', {why}", do)
         for inner in inner_graphs(node):
             yield from _of_graph(inner, seen, (*inside, name_of(node)))
-        for name in sorted(set(filter(None, node.output)) & (set(given) | set(weights))):
+        for name in sorted(set(filter(None, node.output)) & own):
             yield _fault(label, f"makes '{name}', which is an input or weight already")
+        for name in sorted(set(filter(None, node.output)) & made):
+            yield _fault(label, f"makes '{name}', which another node makes already")
         seen.update(node.output)
-    for value in graph.output:
-        if value.name not in seen:
-            yield _fault(" / ".join(inside), f"the output '{value.name}' is made by nothing")
-        elif not value.name:
-            yield _fault(" / ".join(inside), "an output has no name")
+        made.update(node.output)
 
 
 def _twice(what: str, names: list[str], inside: tuple[str, ...]) -> Iterator[Fault]:
@@ -90,7 +122,7 @@ def _dead(model: onnx.ModelProto) -> Iterator[Fault]:
                     yield _unread(name_of(node), "no node reads this constant")
                 continue
             yield Fault(
-                kind="dead node", where=name_of(node), what="no output depends on it",
+                kind="dead node", where=name_of(node), what="no output depends on it", severity=WARNING,
                 do="Leave it out: onnx_ir's RemoveUnusedNodesPass does.",
             )  # fmt: skip
         own = {value.name for value in graph.input}
@@ -109,15 +141,14 @@ def _unread(name: str, what: str) -> Fault:
 
 def operator_faults(model: onnx.ModelProto) -> Iterator[Fault]:
     """Nodes that ONNX's definition of their operator does not allow, and domains that are not imported."""
-    opsets = opsets_of(model)
-    imported = {entry.domain for entry in model.opset_import} | {""}
     functions = {(function.domain, function.name) for function in model.functions}
-    context = checker.C.CheckerContext()
-    context.ir_version = min(max(model.ir_version, 3), int(onnx.IR_VERSION))
-    context.opset_imports = {domain: version for domain, version in opsets.items() if domain != "ai.onnx"}
     missing: set[str] = set()
-    for placed in all_nodes(model):
-        node = placed.node
+    for placed, versions in _with_opsets(model):
+        node, opsets = placed.node, versions
+        imported = {*opsets, *(entry.domain for entry in model.opset_import)}
+        context = checker.C.CheckerContext()
+        context.ir_version = min(max(model.ir_version, 3), int(onnx.IR_VERSION))
+        context.opset_imports = {domain: version for domain, version in opsets.items() if domain != "ai.onnx"}
         if node.domain not in ONNX_DOMAINS and node.domain not in imported:
             missing.add(node.domain)
         if (node.domain, node.op_type) in functions or node.domain not in ONNX_DOMAINS:
@@ -126,12 +157,35 @@ def operator_faults(model: onnx.ModelProto) -> Iterator[Fault]:
             checker.check_node(_alone(node), context, checker.C.LexicalScopeContext())
         except _ERRORS as error:
             if not _is_the_runtimes(node, opsets):
-                yield Fault(kind="operator", where=placed.label, what=onnx_file.one_line(error), do=_AGAIN)
+                do = newer_operator(node, opsets.get("", 1)) or _AGAIN
+                yield Fault(kind="operator", where=placed.label, what=onnx_file.one_line(error), do=do)
     for domain in sorted(missing):
         yield Fault(
             kind="operator", where="", what=f"it uses operators of '{domain}' and does not import that",
             do="Add the domain to opset_import.",
         )  # fmt: skip
+
+
+def _with_opsets(model: onnx.ModelProto) -> Iterator[tuple[Placed, dict[str, int]]]:
+    """Every node with the operator sets that its graph or function imports."""
+    own = opsets_of(model)
+    yield from ((placed, own) for placed in nodes_of(model.graph))
+    for function in model.functions:
+        versions = opsets_of(onnx.ModelProto(opset_import=function.opset_import or model.opset_import))
+        yield from ((placed, versions) for placed in of_function(function))
+
+
+def newer_operator(node: onnx.NodeProto, opset: int) -> str:
+    """What to do about an operator that ONNX has since a later operator set; empty for another."""
+    if node.domain not in ONNX_DOMAINS:
+        return ""
+    since = [
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == node.op_type and schema.domain == "" and not schema.deprecated
+    ]
+    least = min(since, default=0)
+    return f"ONNX has it since opset {least}: nnx convert --opset {least}." if least > opset else ""
 
 
 def _alone(node: onnx.NodeProto) -> onnx.NodeProto:
@@ -185,7 +239,11 @@ def _told(said: str) -> Iterator[Fault]:
     """A fault for each node that onnx's inference names."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     for line in (line for line in lines if _NOT_IMPORTED not in line):
-        found = _INFERENCE.search(line)
-        what = (found[3] if found else line).replace("[ShapeInferenceError] ", "").replace("[TypeInferenceError] ", "")
-        where = f"{found[2] or found[1]}" if found else ""
-        yield Fault(kind="shape", where=where, what=what.rstrip(". "), do="Mend the shapes, or export it again.")
+        what, inside = line, []
+        while found := _INFERENCE.search(what):  # of a graph inside a node: what is told of the node holds the rest
+            inside.append(found[2] or found[1])
+            what = found[3]
+        what = _PREFIXES.sub("", what).strip(". :")
+        if _OF_THE_LIBRARY.search(what):
+            what = "onnx's shape inference fails on the shapes or attributes of this node"
+        yield Fault(kind="shape", where=" / ".join(inside), what=what, do="Mend the shapes, or export it again.")

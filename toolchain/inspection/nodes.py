@@ -41,8 +41,13 @@ def all_nodes(model: onnx.ModelProto) -> Iterator[Placed]:
     """Those of the main graph, each followed by those of the graphs inside it; then those of functions."""
     yield from nodes_of(model.graph)
     for function in model.functions:
-        for node in function.node:
-            yield from _with_inner(Placed(node, (f"function {function.name}",)))
+        yield from of_function(function)
+
+
+def of_function(function: onnx.FunctionProto) -> Iterator[Placed]:
+    """Those of a local function, and of the graphs inside them."""
+    for node in function.node:
+        yield from _with_inner(Placed(node, (f"function {function.name}",)))
 
 
 def nodes_of(graph: onnx.GraphProto, inside: tuple[str, ...] = ()) -> Iterator[Placed]:

@@ -1,7 +1,6 @@
 """Weights that are no numbers, and numbers that half precision does not hold."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +17,15 @@ _RAISING = {"Exp", "Pow", "ReduceSumSquare", "ReduceSum", "ReduceL2", "ReduceLog
 """Operators whose results leave half precision's range while their inputs are well inside."""
 _PRODUCTS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
 _MASKS = {"Where", "Add", "Sub", "Max", "Min", "Clip", "Pad", "ConstantOfShape", "Expand"}
+_HANDING_ON = {"Cast", "CastLike", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Slice"}
 _LOSSLESS = "Keep what it belongs to in float32 (`nnx convert --fp16` does), or train it smaller."
 
 
-def number_faults(model: onnx.ModelProto, path: Path) -> Iterator[Fault]:
+def number_faults(model: onnx.ModelProto) -> Iterator[Fault]:
     """Weights that hold NaN, or infinity where that has no meaning; those that lie beside the file must be read."""
-    for found in finite.not_finite(model, path):
-        name, _, rest = found.what.removeprefix("The weight '").partition("' in ")
-        yield Fault(
-            kind="weights", where=name, what=rest.removeprefix(f"{path} ").rstrip("."),
-            do="Look at the training, or export the model again.",
-        )  # fmt: skip
+    for found in finite.not_finite(model):
+        do = "Look at the training, or export the model again."
+        yield Fault(kind="weights", where=found.name, what=f"it has {found}", do=do)
 
 
 def half_faults(model: onnx.ModelProto) -> Iterator[Fault]:
@@ -63,10 +60,13 @@ def _floats(tensor: TensorProto) -> npt.NDArray[np.float32]:
 
 
 def _cast_too_large(model: onnx.ModelProto) -> Iterator[Fault]:
-    weights = _weights(model)
+    """But for a mask: as -inf it means the same."""
+    weights, readers = _weights(model), _readers(model)
     for placed in all_nodes(model):
         node = placed.node
-        if node.op_type != "Cast" or number(node, "to", 0) != TensorProto.FLOAT16 or node.input[0] not in weights:
+        if node.op_type != "Cast" or number(node, "to", 0) != TensorProto.FLOAT16:
+            continue
+        if not node.input or node.input[0] not in weights or not _users(node.output[0], readers) - _MASKS:
             continue
         if (largest := _largest(weights[node.input[0]])) > _HALF_LARGEST:
             what = f"casts '{node.input[0]}' to float16, which reaches 65,504; it has {largest:,.6g}"
@@ -74,7 +74,7 @@ def _cast_too_large(model: onnx.ModelProto) -> Iterator[Fault]:
 
 
 def _overflowing_products(model: onnx.ModelProto) -> Iterator[Fault]:
-    """Products in half precision that overflow for inputs of magnitude 1."""
+    """A warning: products in half precision that overflow for inputs of magnitude 1, each with its weight's sign."""
     weights = _weights(model)
     for placed in all_nodes(model):
         node = placed.node
@@ -82,18 +82,23 @@ def _overflowing_products(model: onnx.ModelProto) -> Iterator[Fault]:
         tensor = weights.get(node.input[index]) if index is not None and len(node.input) > index else None
         if tensor is None or tensor.data_type != TensorProto.FLOAT16 or len(tensor.dims) < 2:
             continue
-        values = np.abs(_floats(tensor))
-        summed = values.reshape(values.shape[0], -1).sum(1) if node.op_type == "Conv" else _columns(node, values)
+        summed = _summed(node, np.abs(_floats(tensor)))
         worst = float(summed[np.isfinite(summed)].max(initial=0.0))
         if worst > _HALF_LARGEST:
-            what = f"its weights in float16 sum up to {worst:,.6g}: inputs of 1 overflow, 65,504 is the end"
-            yield Fault(kind="fp16", where=placed.label, what=what, do=_LOSSLESS)
+            what = f"its weights in float16 sum up to {worst:,.6g}: inputs of ±1 may overflow, 65,504 is the end"
+            yield Fault(kind="fp16", where=placed.label, what=what, do=_LOSSLESS, severity=WARNING)
 
 
-def _columns(node: onnx.NodeProto, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    axis = -1 if node.op_type == "Gemm" and number(node, "transB", 0) else -2
-    summed: npt.NDArray[np.float32] = values.sum(axis if values.ndim == 2 else tuple(range(values.ndim - 1)))
-    return summed
+def _summed(node: onnx.NodeProto, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Of magnitudes those that one result adds up at most."""
+    if node.op_type == "Conv":
+        return np.asarray(values.reshape(values.shape[0], -1).sum(1))
+    if node.op_type == "ConvTranspose":  # (inputs, outputs of a group, *kernel): a group has so many inputs
+        groups = max(number(node, "group", 1), 1)
+        if values.shape[0] % groups:
+            return np.zeros(0, np.float32)
+        return np.asarray(values.reshape(groups, values.shape[0] // groups, values.shape[1], -1).sum((1, 3)))
+    return np.asarray(values.sum(-1 if node.op_type == "Gemm" and number(node, "transB", 0) else -2))
 
 
 def _raising(model: onnx.ModelProto) -> Iterator[Fault]:
@@ -129,11 +134,11 @@ def _half_tensors(model: onnx.ModelProto) -> set[str]:
 
 def _beyond(model: onnx.ModelProto) -> Iterator[Fault]:
     """A warning: what would be lost in half precision. A mask's -3e38 becomes -inf, and means the same."""
-    readers: Mapping[str, set[str]] = _readers(model)
+    readers = _readers(model)
     for name, tensor in _weights(model).items():
         if tensor.data_type not in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.BFLOAT16):
             continue
-        if not readers.get(name, set()) - _MASKS:
+        if not _users(name, readers) - _MASKS:
             continue
         if (largest := _largest(tensor)) > _HALF_LARGEST:
             yield Fault(
@@ -142,9 +147,24 @@ def _beyond(model: onnx.ModelProto) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _readers(model: onnx.ModelProto) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+def _readers(model: onnx.ModelProto) -> Mapping[str, list[onnx.NodeProto]]:
+    found: dict[str, list[onnx.NodeProto]] = {}
     for placed in all_nodes(model):
         for name in placed.node.input:
-            found.setdefault(name, set()).add(placed.node.op_type)
+            found.setdefault(name, []).append(placed.node)
+    return found
+
+
+def _users(name: str, readers: Mapping[str, list[onnx.NodeProto]]) -> set[str]:
+    """The operators that compute with a tensor, behind those that only hand it on."""
+    found: set[str] = set()
+    pending, seen = [name], set()
+    while pending:
+        each = pending.pop()
+        for node in readers.get(each, []) if each not in seen else ():
+            if node.op_type in _HANDING_ON and node.output:
+                pending.append(node.output[0])
+            else:
+                found.add(node.op_type)
+        seen.add(each)
     return found

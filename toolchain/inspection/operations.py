@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, inliner, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from exporters import external_data, large_weights, onnx_file
 from exporters.model_file import ModelFile
 from runtimes.errors import RuntimesError
 from toolchain.inspection import digests, probing
+from toolchain.inspection.inlining import inlined
 from toolchain.inspection.nodes import CONTRIB, ONNX_DOMAINS, constants_of, name_of, operator_of
 
 Array = npt.NDArray[Any]
@@ -322,12 +323,7 @@ class Operations:
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    if not model.functions or external_data.size_of(model) > external_data.MAX_BYTES:
-        return model
-    try:
-        return inliner.inline_local_functions(model)
-    except (RuntimeError, ValueError):
-        return model
+    return inlined(model) if model.functions and external_data.size_of(model) <= external_data.MAX_BYTES else model
 
 
 def _run(

@@ -17,9 +17,13 @@ from runtimes.errors import NotLoadable
 from runtimes.ort import OrtRuntime
 from toolchain.inspection import targets
 from toolchain.inspection.faults import WARNING, Fault
-from toolchain.inspection.nodes import ONNX_DOMAINS
+from toolchain.inspection.graph_checks import newer_operator
+from toolchain.inspection.nodes import ONNX_DOMAINS, name_of
 from toolchain.inspection.releases import INSTALLED, Computes, Release
 
+_BESIDE = "load external data into raw data"
+_INTO_THE_FILE = "It wants constants that decide shapes inside the file: nnx convert --external-data auto."
+_LIBRARY = "Register the library of the operator, or write it with ONNX's own."
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -110,10 +114,8 @@ def runtime_faults(model: ModelFile, *, explained: bool) -> Iterator[Fault]:
 def absent_operators(model: onnx.ModelProto, release: Computes = INSTALLED) -> Iterator[Fault]:
     """Nodes that ONNX Runtime's CPU provider has no kernel for."""
     for found in targets.absent(model, release):
-        yield Fault(
-            kind="target", where=found.place.label, what=found.why,
-            do="Register the library of the operator, or write it with ONNX's own.",
-        )  # fmt: skip
+        do = newer_operator(found.place.node, found.opset) or _LIBRARY
+        yield Fault(kind="target", where=found.place.label, what=found.why, do=do)
 
 
 def opening(model: ModelFile) -> Iterator[Fault]:
@@ -122,21 +124,27 @@ def opening(model: ModelFile) -> Iterator[Fault]:
         with OrtRuntime(model.path):
             pass
     except NotLoadable as refused:
-        yield Fault(kind="target", where="", what=refused.what.rstrip("."), do="Mend what is listed with it.")
+        do = _INTO_THE_FILE if _BESIDE in refused.what else "Mend what is listed with it."
+        yield Fault(kind="target", where="", what=refused.what.rstrip("."), do=do)
 
 
 def unfused_pairs(model: ModelFile) -> Iterator[Fault]:
     """Q/DQ pairs around an operator that has an int8 kernel, which it does not get; warnings for others."""
     if not any(node.op_type in _QUANTIZERS for node in model.graph.graph.node):
         return
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    for each in graph.graph.node:
+        each.name = name_of(each)  # by which ONNX Runtime tells what became of it
     try:
-        left = ort_profile.left_over(model.path)
+        with tempfile.TemporaryDirectory(prefix="nnx-named-") as folder:
+            left = ort_profile.left_over(onnx_file.write(graph, Path(folder) / "named.onnx"))
     except NotLoadable:
         return  # which is said elsewhere
     in_float = [node for node in left if node.op_type not in ort_profile.CONVERSIONS]
     for node in in_float:
         has_kernel = node.op_type in operators.KNOWN and node.op_type not in operators.ACTIVATIONS
-        why = _why(model.graph, node.name) if has_kernel else "ONNX Runtime has no int8 kernel for it"
+        why = _why(graph, node.name) if has_kernel else "ONNX Runtime has no int8 kernel for it"
         yield Fault(
             kind="Q/DQ", where=node.name or node.op_type, severity="fault" if has_kernel else WARNING,
             what=f"{node.op_type} {node.why.removeprefix('it ')}: {why}",

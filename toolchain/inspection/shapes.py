@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnx_ir
-from onnx import inliner
 
 from exporters import skeleton
 from exporters.batch_axes import NAMELESS, BatchAxes
@@ -15,6 +14,7 @@ from exporters.symbolic_shapes import with_symbolic_shapes
 from toolchain.errors import BadUsage
 from toolchain.inputs import axis_lengths
 from toolchain.inputs.input_roles import roles_of
+from toolchain.inspection.inlining import inlined
 
 _MOST_TRIES = 4
 _LOOKED_AT = 40
@@ -82,7 +82,7 @@ def shaped(model: onnx.ModelProto, given: Mapping[str, int]) -> Iterator[Shaped]
     if unknown := sorted(set(given) - set(axes)):
         has = f"Its open axes are {', '.join(axes)}." if axes else "All its axes are fixed."
         raise BadUsage(f"No input has an open axis '{unknown[0]}'.", has)
-    thin = _inlined(skeleton.skeleton(model))
+    thin = inlined(skeleton.skeleton(model))
     del thin.graph.value_info[:]
     assumed = tuple(name for name in axes if name not in given)
     tries = list(_tries(model, axes, given))
@@ -93,16 +93,6 @@ def shaped(model: onnx.ModelProto, given: Mapping[str, int]) -> Iterator[Shaped]
             yield Shaped(made, lengths, assumed)
     if not fits:
         yield Shaped(_inferred(thin, axes, tries[0], strict=False) or thin, tries[0], assumed)
-
-
-def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without local functions, whose bodies have no shapes of their own."""
-    if not model.functions:
-        return model
-    try:
-        return inliner.inline_local_functions(model)
-    except _SHAPE_ERRORS:
-        return model
 
 
 def _tries(

@@ -91,6 +91,7 @@ class Absent:
 
     place: Placed
     why: str
+    opset: int
 
 
 def absent(model: onnx.ModelProto, release: Computes = INSTALLED) -> Iterator[Absent]:
@@ -100,12 +101,12 @@ def absent(model: onnx.ModelProto, release: Computes = INSTALLED) -> Iterator[Ab
     for (graph, inside), known in zip(_graphs(model.graph), tensor_types(model), strict=True):
         for node in graph.node:
             if (node.domain, node.op_type) not in own and (why := _why_absent(node, opsets, known, release)):
-                yield Absent(Placed(node, inside), why)
+                yield Absent(Placed(node, inside), why, opsets[""])
     for function in model.functions:
         versions = {entry.domain: entry.version for entry in function.opset_import}
         for node in function.node:
             if (node.domain, node.op_type) not in own and (why := _why_absent(node, opsets | versions, {}, release)):
-                yield Absent(Placed(node, (f"function {function.name}",)), why)
+                yield Absent(Placed(node, (f"function {function.name}",)), why, versions.get("", opsets[""]))
 
 
 def _graphs(graph: onnx.GraphProto, inside: tuple[str, ...] = ()) -> Iterator[tuple[onnx.GraphProto, tuple[str, ...]]]:

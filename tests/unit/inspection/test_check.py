@@ -39,10 +39,6 @@ def _newer_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 99
 
 
-def _dead_node(model: onnx.ModelProto) -> None:
-    model.graph.node.append(helper.make_node("Sigmoid", ["c"], ["nobody"], name="dead"))
-
-
 def _reads_nothing(model: onnx.ModelProto) -> None:
     model.graph.node[1].input[0] = "gone"
 
@@ -86,7 +82,6 @@ def _missing_data(model: onnx.ModelProto) -> None:
 PLANTED: dict[str, tuple[Callable[[onnx.ModelProto], None], tuple[str, str]]] = {
     "IR": (_newer_ir, ("version", "")),
     "opset": (_newer_opset, ("version", "")),
-    "dead node": (_dead_node, ("dead node", "dead")),
     "reads nothing": (_reads_nothing, ("graph", "act")),
     "out of order": (_out_of_order, ("graph", "act")),
     "shape": (_wrong_shape, ("shape", "body")),
@@ -111,12 +106,12 @@ def test_each_planted_fault_is_found(name: str, tmp_path: Path) -> None:
 
 def test_many_faults_are_listed_at_once(tmp_path: Path) -> None:
     model = convolutional()
-    for plant in (_newer_ir, _dead_node, _unknown_attribute, _nan):
+    for plant in (_newer_ir, _unknown_attribute, _nan):
         plant(model)
     model.graph.initializer[3].CopyFrom(numpy_helper.from_array(drawn(5, 15), "head.weight"))
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), np.inf, "f4"), "stem.weight"))
     found = kinds(of(model, tmp_path))
-    assert {kind for kind, _ in found} >= {"version", "dead node", "operator", "weights", "shape"}
+    assert {kind for kind, _ in found} >= {"version", "operator", "weights", "shape"}
     assert {("weights", "body.weight"), ("weights", "stem.weight"), ("shape", "head")} <= found
 
 
@@ -151,7 +146,7 @@ def test_faults_inside_branches_name_the_nodes_around_them(tmp_path: Path) -> No
 
 
 def test_overflow_in_half_precision(tmp_path: Path) -> None:
-    """Certain in a file that computes in it, a warning in one that would be converted."""
+    """Certain where a constant is cast, else a warning: it depends on what comes in."""
     large = drawn(16, 4) * np.float32(1e5)
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
     verdict = of(tiny_graphs.model([node], {"x": [2, 16]}, {"y": [2, 4]}, {"w": large}), tmp_path)
@@ -159,7 +154,9 @@ def test_overflow_in_half_precision(tmp_path: Path) -> None:
     assert [(each.kind, each.where) for each in verdict.faults] == [("fp16", "w")]
     half = np.full((16, 4), 6e4, np.float16)
     model = tiny_graphs.model([node], {"x": [2, 16]}, {"y": [2, 4]}, {"w": half}, kind=TensorProto.FLOAT16)
-    assert ("fp16", "product") in kinds(of(model, tmp_path))
+    verdict = of(model, tmp_path)
+    assert verdict.sound
+    assert [(each.kind, each.where) for each in verdict.faults] == [("fp16", "product")]
     nodes = [helper.make_node("Cast", ["w"], ["h"], name="cast", to=TensorProto.FLOAT16)]
     nodes.append(helper.make_node("MatMul", ["x", "h"], ["y"], name="product"))
     model = tiny_graphs.model(nodes, {"x": [2, 16]}, {"y": [2, 4]}, {"w": large}, kind=TensorProto.FLOAT16)
