@@ -6,7 +6,7 @@ import onnx
 from onnx import TensorProto
 
 from exporters.tensors import all_tensors, bytes_of, elements_of
-from toolchain.inspection.nodes import ONNX_DOMAINS, all_nodes, number
+from toolchain.inspection.nodes import ONNX_DOMAINS, all_nodes, name_of, number
 from toolchain.inspection.record import OfKind, Stored
 
 _LARGEST = 10
@@ -20,6 +20,14 @@ _SCALES: dict[str, tuple[int, ...]] = {
     "DynamicQuantizeLSTM": (8, 9, 10, 11), "QAttention": (3, 4, 6, 7),
 }  # fmt: skip
 """Inputs that say how others were rounded, and are no parameters."""
+_ROUNDED_INPUTS: dict[str, tuple[int, ...]] = {"DequantizeLinear": (0,), "QLinearConv": (8,), "QGemm": (6,)}
+"""Inputs that are parameters although they look like whole numbers."""
+_WEIGHED: dict[str, tuple[int, ...]] = {
+    "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "PRelu": (1,), "QLinearConv": (3, 8),
+    "QGemm": (3, 6), "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2),
+}  # fmt: skip
+_PACKED_TYPES = ("INT4", "UINT4", "INT2", "UINT2")
+"""Types whose shapes count each value, and not the bytes that they share."""
 
 
 def kind_of(tensor: TensorProto) -> str:
@@ -58,7 +66,7 @@ def by_kind(model: onnx.ModelProto) -> tuple[OfKind, ...]:
 
 def largest(model: onnx.ModelProto, most: int = _LARGEST) -> tuple[Stored, ...]:
     """The constants that take most bytes."""
-    found = [stored(tensor) for tensor in _named(model)]
+    found = [stored(tensor) for _, tensor in _named(model)]
     return tuple(sorted(found, key=lambda each: -each.size_bytes)[:most])
 
 
@@ -69,33 +77,37 @@ def parameters(model: onnx.ModelProto) -> dict[str, int]:
     and zero points that go with it, nor shapes and other whole numbers.
     """
     about, rounded = _about_rounding(model)
-    packed = dict(_packed(model))
+    about |= set(_integer_scales(model))
+    packed, weights = dict(_packed(model)), _weights(model)
     found: dict[str, int] = {}
-    for tensor in _named(model):
+    for inside, tensor in _named(model):
         kind, count = TensorProto.DataType.Name(tensor.data_type), elements_of(tensor)
         is_number = kind in _NUMBERS or kind.startswith("FLOAT")
-        if tensor.name in about or count < 2:
+        if tensor.name in about or (count < 2 and tensor.name not in weights):
             continue
-        if tensor.name in packed:
-            found[tensor.name] = packed[tensor.name]
+        name = " / ".join((*inside, tensor.name)) if tensor.name in found else tensor.name
+        if tensor.name in packed and kind not in _PACKED_TYPES:
+            found[name] = packed[tensor.name] or count * 2
         elif is_number or kind in _ROUNDED or tensor.name in rounded:
-            found[tensor.name] = count
+            found[name] = count
     return found
 
 
-def _named(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Constants under the names by which nodes read them."""
-    yield from model.graph.initializer
+def _named(model: onnx.ModelProto) -> Iterator[tuple[tuple[str, ...], TensorProto]]:
+    """(The nodes around it, a constant under the name by which nodes read it)."""
+    for tensor in model.graph.initializer:
+        yield (), tensor
     for sparse in model.graph.sparse_initializer:
-        yield sparse.values
+        yield (), sparse.values
     for placed in all_nodes(model):
         for each in placed.node.attribute:
             if each.HasField("t") and placed.node.op_type == "Constant" and placed.node.output:
                 copy = TensorProto(name=placed.node.output[0], data_type=each.t.data_type, dims=each.t.dims)
                 copy.data_location = TensorProto.EXTERNAL  # without its values
-                yield each.t if each.t.data_type == TensorProto.STRING else copy
+                yield placed.inside, each.t if each.t.data_type == TensorProto.STRING else copy
             for graph in (*([each.g] if each.HasField("g") else []), *each.graphs):
-                yield from graph.initializer
+                for tensor in graph.initializer:
+                    yield (*placed.inside, name_of(placed.node), each.name), tensor
 
 
 def _about_rounding(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
@@ -105,14 +117,47 @@ def _about_rounding(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
     for placed in all_nodes(model):
         node = placed.node
         about.update(node.input[index] for index in _SCALES.get(node.op_type, ()) if index < len(node.input))
-        if node.op_type == "DequantizeLinear":
-            rounded.add(node.input[0])
+        rounded.update(node.input[index] for index in _ROUNDED_INPUTS.get(node.op_type, ()) if index < len(node.input))
     return about, rounded
 
 
+def _weights(model: onnx.ModelProto) -> set[str]:
+    """What products, convolutions and norms read as weight or bias, be it one value; behind a DequantizeLinear too."""
+    found: set[str] = set()
+    nodes = [placed.node for placed in all_nodes(model)]
+    for node in nodes:
+        found.update(node.input[index] for index in _WEIGHED.get(node.op_type, ()) if index < len(node.input))
+    for node in nodes:
+        if node.op_type in ("DequantizeLinear", "Cast") and node.input and found & set(node.output):
+            found.add(node.input[0])
+    return found - {""}
+
+
+def _integer_scales(model: onnx.ModelProto) -> Iterator[str]:
+    """What the result of an integer product, or the scale of its input, is multiplied by to be in float."""
+    products: set[str] = set()
+    scales: set[str] = set()
+    for placed in all_nodes(model):
+        node = placed.node
+        read = set(node.input)
+        if node.op_type in ("MatMulInteger", "ConvInteger"):
+            products.update(node.output)
+        elif node.op_type == "DynamicQuantizeLinear":
+            scales.update(node.output[1:2])
+        elif node.op_type == "Cast" and read & products:
+            products.update(node.output)
+        elif node.op_type == "Mul" and read & scales:
+            yield from read - scales - products
+            (products if read & products else scales).update(node.output)
+        elif node.op_type == "Mul" and read & products:
+            yield from read - products
+
+
 def _packed(model: onnx.ModelProto) -> Iterator[tuple[str, int]]:
-    """Weights of which several lie in one byte, and how many they are."""
+    """Weights of which several lie in one byte, and how many they are; 0 for two in each."""
     for placed in all_nodes(model):
         node = placed.node
         if node.op_type == "MatMulNBits" and node.domain not in ONNX_DOMAINS and len(node.input) > 1:
             yield node.input[1], number(node, "N", 0) * number(node, "K", 0)
+        if node.op_type == "GatherBlockQuantized" and node.input and number(node, "bits", 4) == 4:
+            yield node.input[0], 0

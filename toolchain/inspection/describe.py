@@ -8,6 +8,7 @@ import onnx
 from exporters import cleaning, element_types, external_data
 from exporters.atomic_file import sha256_of
 from exporters.model_file import ModelFile, Value, value_of
+from exporters.tensors import all_tensors
 from toolchain.inspection import contents, formats, macs, modules, targets
 from toolchain.inspection.lighten import is_lightened
 from toolchain.inspection.nodes import all_nodes, operator_of
@@ -36,7 +37,7 @@ def describe(
         model=str(model),
         sha256=sha256_of(model.path) if weightless else model.sha256,
         size_bytes=model.path.stat().st_size if weightless else model.size_bytes,
-        precision=model.precision,
+        precision=_precision(model),
         ir_version=model.ir_version,
         opsets={entry.domain or "ai.onnx": entry.version for entry in graph.opset_import},
         producer=" ".join(filter(None, (graph.producer_name, graph.producer_version))),
@@ -56,6 +57,13 @@ def describe(
         metadata={prop.key: prop.value for prop in graph.metadata_props if not prop.key.startswith(_PREFIX)},
         notes=tuple(notes),
     )
+
+
+def _precision(model: ModelFile) -> str:
+    """As :func:`onnx_file.precision_of` has it, which takes weights in double for fp32: no step makes them so."""
+    kinds = {tensor.data_type for tensor in all_tensors(model.graph)}
+    in_double = onnx.TensorProto.DOUBLE in kinds and onnx.TensorProto.FLOAT not in kinds
+    return "fp64" if model.precision == "fp32" and in_double else model.precision
 
 
 def _ports(

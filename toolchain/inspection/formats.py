@@ -62,7 +62,7 @@ def _pairs(pairs: list[onnx.NodeProto], constants: Mapping[str, TensorProto]) ->
     for node in pairs:
         scale = constants.get(node.input[1]) if len(node.input) > 1 else None
         reach = "at a computed scale" if scale is None else _reach(node, scale)
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+        if node.op_type == "DequantizeLinear" and node.input and node.input[0] in constants:
             weights[f"{kind_of(constants[node.input[0]])} {reach}"] += 1
         elif node.op_type == "QuantizeLinear":
             zero = constants.get(node.input[2]) if len(node.input) > 2 else None
@@ -94,7 +94,7 @@ def _small_floats(
     cast = Counter(
         kind_of(constants[node.input[0]])
         for node in nodes
-        if node.op_type == "Cast" and node.input[0] in constants and reads[node.input[0]] == 1
+        if node.op_type == "Cast" and node.input and node.input[0] in constants and reads[node.input[0]] == 1
         and number(node, "to", 0) == TensorProto.FLOAT
     )  # fmt: skip
     for kind, count in kinds.items():

@@ -1,11 +1,13 @@
 """A model without local functions, whose bodies have no shapes and no operations of their own until then."""
 
 import contextlib
+from collections.abc import Iterator
 
 import onnx
 from onnx import helper, inliner
 
 from exporters.operators import opsets_of
+from toolchain.inspection.nodes import name_of
 
 _ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
 
@@ -20,6 +22,20 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     with contextlib.suppress(*_ERRORS):
         return inliner.inline_local_functions(model)
     return model
+
+
+def callers_in(model: onnx.ModelProto, inlined: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """(A node of a function's body in ``inlined``, the node of ``model`` that called it), which stand in one order."""
+    functions = {(function.domain, function.name) for function in model.functions}
+    if not functions:
+        return
+    bodies = iter(inlined.graph.node)
+    for node in model.graph.node:
+        missing = set(filter(None, node.output))
+        while missing and (body := next(bodies, None)) is not None:
+            missing -= set(body.output)
+            if (node.domain, node.op_type) in functions and body != node:
+                yield name_of(body), name_of(node)
 
 
 def _imports(function: onnx.FunctionProto) -> set[int]:

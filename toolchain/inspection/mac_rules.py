@@ -55,6 +55,11 @@ def _conv_transpose(facts: Facts) -> int:
     return math.prod(facts.read(0)) * math.prod(facts.read(1)[1:])
 
 
+def _causal_conv(facts: Facts) -> int:
+    """Each channel on its own, and as many values come out as go in."""
+    return math.prod(facts.read(0)) * math.prod(facts.read(1)[1:])
+
+
 def _matmul(left: int, right: int) -> Rule:
     def rule(facts: Facts) -> int:
         a, b = facts.read(left), facts.read(right)
@@ -140,24 +145,31 @@ def _attention(facts: Facts) -> int:
 
 
 def _contrib_attention(facts: Facts) -> int:
-    """com.microsoft.Attention and QAttention: the three projections too."""
+    """com.microsoft.Attention and QAttention: the three projections too; the past is (2, batch, heads, past, depth)."""
     batch, rows, width = facts.read(0)
+    past = 8 if facts.node.op_type == "QAttention" else 4
+    keys = rows + (facts.read(past)[3] if facts.has(past) else 0)
+    if number(facts.node, "past_present_share_buffer", 0):
+        raise Unknown  # then it is as long as what it may hold
     outs = attribute(facts.node, "qkv_hidden_sizes")
     total = facts.read(1)[1]
     each = total // 3
     deep, out = (outs[0], outs[2]) if isinstance(outs, list) and len(outs) == 3 else (each, each)
-    return batch * rows * width * total + batch * rows * rows * (deep + out)
+    return batch * rows * width * total + batch * rows * keys * (deep + out)
 
 
 def _multi_head(facts: Facts) -> int:
-    """Query by key, weights by value, of what is projected already; what is packed or cached is not looked into."""
+    """Query by key, weights by value, of what is projected already; what is packed is not looked into."""
     query = facts.read(0)
     if not facts.has(1) or not facts.has(2) or len(query) != 3:
         raise Unknown
     key, value = facts.read(1), facts.read(2)
     batch, rows, width = query
+    if facts.has(8):
+        raise Unknown  # the length of the past is a value, and its tensor as long as what it may hold
     if len(key) == 3:
-        return batch * rows * key[1] * (width + value[2])
+        past = facts.read(6)[2] if facts.has(6) else 0
+        return batch * rows * (key[1] + past) * (width + value[2])
     return batch * rows * key[2] * (width + value[1] * value[3])
 
 
@@ -186,9 +198,11 @@ _ONNX: Mapping[str, Rule] = {
     "GRU": _recurrent(3),
     "RNN": _recurrent(1),
     "Attention": _attention,
+    "CausalConvWithState": _causal_conv,
 }
 _CONTRIB: Mapping[str, Rule] = {
     "FusedConv": _conv(1),
+    "CausalConvWithState": _causal_conv,
     "NhwcFusedConv": _conv(1),
     "NhwcConv": _conv(1),
     "QLinearConv": _conv(3),

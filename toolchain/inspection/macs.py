@@ -8,8 +8,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from exporters import onnx_file
+from exporters.large_weights import is_there
+from exporters.operators import attribute
 from toolchain.inspection import mac_rules, shapes
-from toolchain.inspection.nodes import name_of, number, operator_of
+from toolchain.inspection.nodes import constants_of, name_of, number, operator_of
 from toolchain.inspection.record import Uncounted, Work
 from toolchain.inspection.shapes import Shaped, Shapes
 
@@ -30,6 +33,10 @@ class Tally:
     def add(self, other: "Tally", times: int = 1) -> None:
         """What a nested graph takes, so many times."""
         self.by_operator.update({name: count * times for name, count in other.by_operator.items()})
+        self.add_left_out(other)
+
+    def add_left_out(self, other: "Tally") -> None:
+        """What of a nested graph is not counted."""
         self.unknown.update(other.unknown)
         self.without_rule.update(other.without_rule)
         self.notes.update(other.notes)
@@ -53,9 +60,11 @@ def counted(model: onnx.ModelProto, given: Mapping[str, int]) -> tuple[Work, Tal
 
 
 def _ever_better(made: Shaped) -> Iterator[Tally]:
-    yield _tally(made.model.graph, None)
-    for model in shapes.ways_to_more(made.model):
-        yield _tally(model.graph, None)
+    for model in (made.model, *shapes.ways_to_more(made.model)):
+        found = _tally(model.graph, _Around(None, {}, onnx_file.opset_of(model)))
+        for inlined, caller in made.callers.items():
+            found.by_node[caller] += found.by_node[inlined]
+        yield found
 
 
 def _work(made: Shaped, tally: Tally) -> Work:
@@ -70,9 +79,18 @@ def _work(made: Shaped, tally: Tally) -> Work:
     )
 
 
-def _tally(graph: onnx.GraphProto, outer: Shapes | None) -> Tally:
-    known, found = Shapes(graph, outer), Tally()
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+@dataclass(frozen=True)
+class _Around:
+    """What is known around a graph: shapes, constants, the operator set."""
+
+    shapes: Shapes | None
+    constants: Mapping[str, onnx.TensorProto]
+    opset: int
+
+
+def _tally(graph: onnx.GraphProto, outer: _Around) -> Tally:
+    known, found = Shapes(graph, outer.shapes), Tally()
+    around = _Around(known, {**outer.constants, **constants_of(graph)}, outer.opset)
     for node in graph.node:
         before = found.total
         rule = mac_rules.rule_of(node)
@@ -83,36 +101,49 @@ def _tally(graph: onnx.GraphProto, outer: Shapes | None) -> Tally:
                 found.unknown[operator_of(node)] += 1
         elif mac_rules.may_multiply(node):
             found.without_rule[operator_of(node)] += 1
-        _add_nested(found, node, known, constants)
+        _add_nested(found, node, around)
         found.by_node[name_of(node)] += found.total - before
     return found
 
 
-def _add_nested(found: Tally, node: onnx.NodeProto, known: Shapes, constants: Mapping[str, onnx.TensorProto]) -> None:
+def _add_nested(found: Tally, node: onnx.NodeProto, around: _Around) -> None:
     """Of an If the branch that takes more; a body as often as it runs, once where that is not known."""
     bodies = [(each.name, each.g) for each in node.attribute if each.HasField("g")]
     if not bodies:
         return
-    inner = [_tally(graph, known) for _, graph in bodies]
+    inner = [_tally(graph, around) for _, graph in bodies]
     if node.op_type == "If":
         heavier = max(inner, key=lambda each: each.total)
         found.add(heavier)
+        for lighter in inner:
+            if lighter is not heavier:
+                found.add_left_out(lighter)
         if any(each.total != heavier.total for each in inner):
             found.notes["Of an If the branch that takes more is counted."] = None
         return
-    turns = _turns(node, known, constants)
+    turns = _turns(node, around)
     if turns is None and any(each.total for each in inner):
         found.notes[f"A {node.op_type} of unknown length is counted as one turn."] = None
     for each in inner:
         found.add(each, 1 if turns is None else turns)
 
 
-def _turns(node: onnx.NodeProto, known: Shapes, constants: Mapping[str, onnx.TensorProto]) -> int | None:
-    """How often a Loop or Scan goes round."""
-    if node.op_type == "Loop" and node.input and node.input[0] in constants:
-        value = np.ravel(numpy_helper.to_array(constants[node.input[0]]))
+def _turns(node: onnx.NodeProto, around: _Around) -> int | None:
+    """How often a Loop or Scan goes round; before opset 9 a Scan does for each sample of a batch, which is axis 0."""
+    if node.op_type == "Loop" and node.input and node.input[0] in around.constants:
+        held = around.constants[node.input[0]]
+        value = np.ravel(numpy_helper.to_array(held)) if is_there(held) else np.zeros(0)
         return int(value[0]) if value.size == 1 and 0 <= int(value[0]) < 2**31 else None
-    if node.op_type == "Scan" and (scanned := number(node, "num_scan_inputs", 0)) and node.input:
-        first = known.of(node.input[len(node.input) - scanned])
-        return first[0] if first else None
-    return None
+    scanned = number(node, "num_scan_inputs", 0)
+    if node.op_type != "Scan" or not 0 < scanned <= len(node.input) or around.shapes is None:
+        return None
+    first = around.shapes.of(node.input[len(node.input) - scanned])
+    axes = attribute(node, "scan_input_axes")
+    axis = axes[0] if isinstance(axes, list) and axes else 0
+    lengths = (first or ())[:2] if around.opset < 9 else (first or ())[axis:][:1]
+    turns = 1
+    for length in lengths:
+        if length is None:
+            return None
+        turns *= length
+    return turns if lengths else None

@@ -22,7 +22,7 @@ from toolchain.inspection.nodes import ONNX_DOMAINS, name_of
 from toolchain.inspection.releases import INSTALLED, Computes, Release
 
 _BESIDE = "load external data into raw data"
-_INTO_THE_FILE = "It wants constants that decide shapes inside the file: nnx convert --external-data auto."
+_INTO_THE_FILE = "It wants constants that decide shapes inside the file: nnx convert --external-data never."
 _LIBRARY = "Register the library of the operator, or write it with ONNX's own."
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 

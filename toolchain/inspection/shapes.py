@@ -14,7 +14,7 @@ from exporters.symbolic_shapes import with_symbolic_shapes
 from toolchain.errors import BadUsage
 from toolchain.inputs import axis_lengths
 from toolchain.inputs.input_roles import roles_of
-from toolchain.inspection.inlining import inlined
+from toolchain.inspection.inlining import callers_in, inlined
 
 _MOST_TRIES = 4
 _LOOKED_AT = 40
@@ -31,6 +31,8 @@ class Shaped:
     model: onnx.ModelProto
     lengths: Mapping[str, int]
     assumed: tuple[str, ...]
+    callers: Mapping[str, str]
+    """A node that came out of a local function -> the node of the main graph that called it, by their labels."""
 
 
 class Shapes:
@@ -82,7 +84,9 @@ def shaped(model: onnx.ModelProto, given: Mapping[str, int]) -> Iterator[Shaped]
     if unknown := sorted(set(given) - set(axes)):
         has = f"Its open axes are {', '.join(axes)}." if axes else "All its axes are fixed."
         raise BadUsage(f"No input has an open axis '{unknown[0]}'.", has)
-    thin = inlined(skeleton.skeleton(model))
+    whole = skeleton.skeleton(model)
+    thin = inlined(whole)
+    callers = dict(callers_in(whole, thin))
     del thin.graph.value_info[:]
     assumed = tuple(name for name in axes if name not in given)
     tries = list(_tries(model, axes, given))
@@ -90,9 +94,9 @@ def shaped(model: onnx.ModelProto, given: Mapping[str, int]) -> Iterator[Shaped]
     for lengths in tries:
         if (made := _inferred(thin, axes, lengths, strict=True)) is not None:
             fits = True
-            yield Shaped(made, lengths, assumed)
+            yield Shaped(made, lengths, assumed, callers)
     if not fits:
-        yield Shaped(_inferred(thin, axes, tries[0], strict=False) or thin, tries[0], assumed)
+        yield Shaped(_inferred(thin, axes, tries[0], strict=False) or thin, tries[0], assumed, callers)
 
 
 def _tries(
