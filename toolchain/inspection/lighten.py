@@ -22,6 +22,7 @@ from exporters.model_file import ModelFile
 from exporters.skeleton import SMALL
 from exporters.tensors import all_tensors, bytes_of, elements_of
 from toolchain.errors import BadUsage
+from toolchain.inspection import shape_deciders
 from toolchain.inspection.nodes import all_nodes
 
 Array = npt.NDArray[Any]
@@ -72,10 +73,13 @@ def lighten(src: ModelFile, dst: Path) -> Light:
         raise BadUsage(f"The weights were taken out of {src} already.", "`nnx lighten --fill` puts seeded ones in.")
     made = onnx.ModelProto()
     made.CopyFrom(src.graph)
-    zeros, rounded = _uses(made)
+    _as_tensors(made)
+    needed, rounded = _uses(made)
     taken = kept = size = 0
     for tensor, piece in _with_pieces(made, src):
-        if _stays(tensor, zeros, rounded):
+        if _stays(tensor, needed, rounded) and (piece is not None or not _is_beside(tensor)):
+            if piece is not None:
+                _take_in(tensor, piece)
             kept += 1
             continue
         said = _said(_values(tensor, piece))
@@ -108,6 +112,8 @@ def fill(src: ModelFile, dst: Path, *, seed: int = 0) -> Light:
     missing = [index for index, (tensor, piece) in enumerate(found) if _is_beside(tensor) and piece is None]
     if not missing:
         raise BadUsage(f"{src} has all its weights.", "`nnx lighten` takes them out.")
+    deciders = shape_deciders.names_of(made)
+    lost = [tensor.name for tensor, _ in map(found.__getitem__, missing) if tensor.name in deciders]
     random = np.random.default_rng(seed)
     size = sum(bytes_of(found[index][0]) or 0 for index in missing)
     with large_weights.scratch(wanted=size >= large_weights.LARGE_BYTES):
@@ -121,9 +127,7 @@ def fill(src: ModelFile, dst: Path, *, seed: int = 0) -> Light:
             if piece is not None and index < own:
                 large_weights.leave(tensor, piece.file, piece.offset, piece.length)
             elif piece is not None:
-                tensor.raw_data = _bytes(piece)
-                tensor.data_location = TensorProto.DEFAULT
-                del tensor.external_data[:]
+                _take_in(tensor, piece)
         provenance.write(made, {"filled": f"seed {seed}"})
         onnx_file.save(made, dst)
     written = dst.stat().st_size
@@ -132,6 +136,7 @@ def fill(src: ModelFile, dst: Path, *, seed: int = 0) -> Light:
     return Light(
         path=str(dst), size_bytes=written, weights=len(missing), kept=len(found) - len(missing),
         bytes_of_weights=size,
+        notes=(f"What decides shapes is lost, and filled with numbers: {onnx_file.some(lost)}.",) if lost else (),
     )  # fmt: skip
 
 
@@ -161,6 +166,12 @@ def _bytes(piece: external_data.Piece) -> bytes:
         return handle.read(piece.length)
 
 
+def _take_in(tensor: TensorProto, piece: external_data.Piece) -> None:
+    tensor.raw_data = _bytes(piece)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
 def _hash(src: ModelFile) -> str:
     """Empty where weights beside the file are missing."""
     try:
@@ -170,27 +181,41 @@ def _hash(src: ModelFile) -> str:
 
 
 def _uses(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
-    """The names of (zero points, which rounding needs as they are; weights that only look like whole numbers)."""
-    zeros: set[str] = set()
+    """The names of (zero points and what decides shapes, which are needed as they are; weights that only look like
+    whole numbers)."""
+    needed = set(shape_deciders.names_of(model))
     rounded: set[str] = set()
     for placed in all_nodes(model):
         node = placed.node
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zeros.update(node.input[2:3])
+            needed.update(node.input[2:3])
         if node.op_type == "DequantizeLinear":
             rounded.update(node.input[:1])
         if node.op_type == "QLinearConv":
             rounded.update(node.input[8:9])
-    return zeros, rounded
+    return needed, rounded
 
 
-def _stays(tensor: TensorProto, zeros: set[str], rounded: set[str]) -> bool:
+def _as_tensors(model: onnx.ModelProto) -> None:
+    """Give what Constant nodes hold the form that other weights have, and the name by which it is read."""
+    for placed in all_nodes(model):
+        for each in placed.node.attribute if placed.node.op_type == "Constant" and placed.node.output else ():
+            if each.name == "value":
+                each.t.name = placed.node.output[0]
+            values: Array | None = None
+            if each.name == "value_floats" and len(each.floats) > _FEW:
+                values = np.array(each.floats, np.float32)
+            elif each.name == "value_ints" and len(each.ints) > SMALL:
+                values = np.array(each.ints, np.int64)
+            if values is not None:
+                each.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(values, placed.node.output[0])))
+
+
+def _stays(tensor: TensorProto, needed: set[str], rounded: set[str]) -> bool:
     count = elements_of(tensor)
     if tensor.data_type == TensorProto.STRING:
         return True
-    if tensor.data_location == TensorProto.EXTERNAL and count > _FEW:
-        return False
-    if count <= _FEW or tensor.name in zeros:
+    if count <= _FEW or tensor.name in needed:
         return True
     return tensor.data_type in _WHOLE and count <= SMALL and tensor.name not in rounded
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.model_file import ModelFile
+from exporters.tensors import all_tensors
 from runtimes.base import run
 from runtimes.ort import OrtRuntime
 from tests.unit.inspection import tiny_graphs
@@ -146,3 +148,58 @@ def test_both_refuse_what_is_done_already(tmp_path: Path) -> None:
     with pytest.raises(BadUsage, match="taken out of"):
         lighten(ModelFile(tmp_path / "light.onnx"), tmp_path / "f.onnx")
     assert not (tmp_path / "f.onnx").exists()
+
+
+def resized(*, constant: bool) -> onnx.ModelProto:
+    """An upsampling by scales along five axes, then a Reshape to five axes."""
+    scales, target = np.array([1, 1, 2, 2, 2], np.float32), np.array([1, 2, 4, 4, 4])
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["r"], mode="nearest"),
+        helper.make_node("Reshape", ["r", "target"], ["y"]),
+    ]
+    weights: dict[str, tiny_graphs.Array] = {"target": target}
+    if constant:
+        nodes.insert(0, helper.make_node("Constant", [], ["scales"], value=numpy_helper.from_array(scales)))
+    else:
+        weights["scales"] = scales
+    return tiny_graphs.model(nodes, {"x": [1, 2, 2, 2, 2]}, {"y": [1, 2, 4, 4, 4]}, weights)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_decides_shapes_stays_wherever_it_lies(beside: bool, constant: bool, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"save_as_external_data": True, "location": "m.data", "size_threshold": 0} if beside else {}
+    onnx.save(resized(constant=constant), tmp_path / "m.onnx", **more)
+    made = lighten(ModelFile(tmp_path / "m.onnx"), tmp_path / "light.onnx")
+    assert (made.weights, made.kept) == (0, 2)
+    light = onnx.load(tmp_path / "light.onnx")
+    held = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in all_tensors(light)}
+    assert held == {"scales": [1, 1, 2, 2, 2], "target": [1, 2, 4, 4, 4]}
+
+
+def test_small_weights_beside_the_file_come_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    node = helper.make_node("Mul", ["x", "half"], ["y"])
+    model = tiny_graphs.model([node], {"x": [2]}, {"y": [2]}, {"half": np.array([0.5, 0.25], np.float32)})
+    onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    lighten(ModelFile(path), tmp_path / "light.onnx")
+    (tmp_path / "m.data").unlink()
+    assert check(tmp_path / "light.onnx").faults == ()
+
+
+def test_what_decides_shapes_and_is_lost_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(resized(constant=False), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "m.data").unlink()
+    made = fill(ModelFile(path), tmp_path / "filled.onnx")
+    assert made.notes == ("What decides shapes is lost, and filled with numbers: target, scales.",)
+
+
+def test_a_list_of_numbers_in_a_constant_node_is_taken_out(tmp_path: Path) -> None:
+    secret = drawn(64).tolist()
+    nodes = [helper.make_node("Constant", [], ["c"], value_floats=secret), helper.make_node("Add", ["x", "c"], ["y"])]
+    onnx.save(tiny_graphs.model(nodes, {"x": [64]}, {"y": [64]}, {}), tmp_path / "m.onnx")
+    assert lighten(ModelFile(tmp_path / "m.onnx"), tmp_path / "light.onnx").weights == 1
+    assert np.array(secret, np.float32).tobytes()[:32] not in (tmp_path / "light.onnx").read_bytes()
+    fill(ModelFile(tmp_path / "light.onnx"), tmp_path / "filled.onnx")
+    assert check(tmp_path / "filled.onnx").faults == ()
