@@ -8,7 +8,7 @@ import onnx
 from exporters import external_data, onnx_file
 from exporters.errors import BadModelFile
 from exporters.model_file import ModelFile
-from toolchain.inspection import graph_checks, number_checks, runtime_checks
+from toolchain.inspection import graph_checks, number_checks, runtime_checks, shape_deciders
 from toolchain.inspection.faults import FAULT, Fault, Verdict
 from toolchain.inspection.lighten import is_lightened
 from toolchain.inspection.releases import Release
@@ -46,7 +46,7 @@ def check(path: Path, release: Release | None = None) -> Verdict:
     if damaged:
         left_out.append("shapes, weights and the runtime, for what is damaged comes first")
         return Verdict(model=str(path), faults=tuple(found), left_out=tuple(left_out))
-    if missing:
+    if missing or shape_deciders.lost(model):
         left_out.append("shapes, which weights that are not there may decide")
     else:
         found += graph_checks.shape_faults(model)

@@ -212,7 +212,7 @@ def shape_faults(model: onnx.ModelProto) -> Iterator[Fault]:
     try:
         told = skeleton.inferred(model, strict=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        yield from _told(str(error))
+        yield from told_faults(str(error))
         told = model
     yield from _channels(told.graph, None, ())
 
@@ -235,7 +235,7 @@ def _channels(graph: onnx.GraphProto, outer: Shapes | None, inside: tuple[str, .
             yield from _channels(inner, known, (*inside, name_of(node)))
 
 
-def _told(said: str) -> Iterator[Fault]:
+def told_faults(said: str) -> Iterator[Fault]:
     """A fault for each node that onnx's inference names."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     for line in (line for line in lines if _NOT_IMPORTED not in line):
@@ -245,5 +245,5 @@ def _told(said: str) -> Iterator[Fault]:
             what = found[3]
         what = _PREFIXES.sub("", what).strip(". :")
         if _OF_THE_LIBRARY.search(what):
-            what = "onnx's shape inference fails on the shapes or attributes of this node"
+            what = f"onnx's shape inference fails on the shapes or attributes of {'this' if inside else 'some'} node"
         yield Fault(kind="shape", where=" / ".join(inside), what=what, do="Mend the shapes, or export it again.")

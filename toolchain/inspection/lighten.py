@@ -112,8 +112,8 @@ def fill(src: ModelFile, dst: Path, *, seed: int = 0) -> Light:
     missing = [index for index, (tensor, piece) in enumerate(found) if _is_beside(tensor) and piece is None]
     if not missing:
         raise BadUsage(f"{src} has all its weights.", "`nnx lighten` takes them out.")
-    deciders = shape_deciders.names_of(made)
-    lost = [tensor.name for tensor, _ in map(found.__getitem__, missing) if tensor.name in deciders]
+    deciders = shape_deciders.lost(made)
+    lost = [found[index][0].name for index in missing if found[index][0].name in deciders]
     random = np.random.default_rng(seed)
     size = sum(bytes_of(found[index][0]) or 0 for index in missing)
     with large_weights.scratch(wanted=size >= large_weights.LARGE_BYTES):

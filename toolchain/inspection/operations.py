@@ -171,6 +171,8 @@ class Operations:
             if not onnx_file.outer_reads(node):
                 self._constant.update(name for name in node.output if name)
             return None
+        if not node.input or not node.output:
+            return None  # a fault, which `nnx check` names
         if node.op_type == "DynamicQuantizeLinear":
             self._scales.update(node.output[1:])
             self.rounding.append(node)

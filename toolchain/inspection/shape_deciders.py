@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 import onnx
 
 from exporters import onnx_file
+from exporters.large_weights import is_there
 from exporters.skeleton import SMALL
-from exporters.tensors import elements_of
+from exporters.tensors import all_tensors, elements_of
 from toolchain.inspection.nodes import all_nodes, constants_of
 
 _READ: Mapping[str, tuple[int, ...]] = {
@@ -34,6 +35,11 @@ def names_of(model: onnx.ModelProto) -> set[str]:
             if maker is not None and maker.op_type not in _SHAPES_ALONE:
                 pending += list(maker.input)
     return seen & set(_small(model))
+
+
+def lost(model: onnx.ModelProto) -> set[str]:
+    """Those of them that are not in the model."""
+    return names_of(model) & {tensor.name for tensor in all_tensors(model) if not is_there(tensor)}
 
 
 def _small(model: onnx.ModelProto) -> Iterator[str]:

@@ -3,9 +3,9 @@
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 import onnx
+import onnxruntime
 
 from exporters import onnx_file
 from exporters.element_types import FLOAT, HALF, inner_graphs
@@ -28,7 +28,7 @@ def targets_of(model: ModelFile, *, weightless: bool = False, releases: Sequence
 
     ``weightless`` files are not opened: nobody could. Of ``releases`` their tables are asked.
     """
-    version = metadata.version("onnxruntime") if not _gpu() else metadata.version("onnxruntime-gpu")
+    version = str(onnxruntime.__version__)
     here = platform.machine().lower()
     name = f"ONNX Runtime {version}, CPU ({here})"
     if weightless:
@@ -75,14 +75,6 @@ def _alike(version: str, here: str, runs: bool, size_bytes: int) -> Iterator[Tar
     else:
         why = "it is the same CPU engine compiled to WebAssembly, by its README; not asked"
         yield Target(name=f"onnxruntime-web {version}, wasm", runs=runs, why=why, asked=False)
-
-
-def _gpu() -> bool:
-    try:
-        metadata.version("onnxruntime")
-    except metadata.PackageNotFoundError:
-        return True
-    return False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.unit.inspection import tiny_graphs
 from tests.unit.inspection.test_check import kinds, of
 from tests.unit.inspection.tiny_graphs import convolutional, drawn, quantized
-from toolchain.inspection import macs
+from toolchain.inspection import graph_checks, macs
 from toolchain.inspection.check import check
 from toolchain.inspection.faults import Fault, Verdict
 
@@ -191,3 +191,10 @@ def test_a_fault_inside_a_branch_is_told_of_the_node_there(tmp_path: Path) -> No
     model = tiny_graphs.model([node], {"x": [2, 4]}, {"y": [2, 4]}, {"which": np.array(True), "w": drawn(5, 4)})
     found = only(of(model, tmp_path))
     assert (found.where, found.what) == ("choice / inner", "Incompatible dimensions for matrix multiplication")
+
+
+@pytest.mark.parametrize("said", ["vector::reserve", "(op_type:Loop, node name: turn): [ShapeInferenceError] map::at"])
+def test_words_of_a_library_are_put_into_ours(said: str) -> None:
+    (found,) = graph_checks.told_faults(said)
+    assert found.what.startswith("onnx's shape inference fails on the shapes or attributes of")
+    assert found.where == ("turn" if "turn" in said else "")

@@ -13,6 +13,8 @@ from tests.unit.inspection.tiny_graphs import drawn
 from toolchain.inspection.check import check
 from toolchain.inspection.contents import parameters
 from toolchain.inspection.describe import describe
+from toolchain.inspection.diff import diff
+from toolchain.progress import SILENT
 
 Weights = dict[str, tiny_graphs.Array]
 
@@ -80,3 +82,4 @@ def test_a_node_without_inputs_is_described_and_is_a_fault(operator: str, tmp_pa
     onnx.save(tiny_graphs.model([node], {"x": [2, 4]}, {"y": [2, 4]}, {}), tmp_path / "m.onnx")
     assert describe(ModelFile(tmp_path / "m.onnx"), {}, ask=False).parameters == 0
     assert not check(tmp_path / "m.onnx").sound
+    assert diff(ModelFile(tmp_path / "m.onnx"), ModelFile(tmp_path / "m.onnx"), run=False, progress=SILENT).alike

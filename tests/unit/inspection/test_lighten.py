@@ -191,6 +191,9 @@ def test_what_decides_shapes_and_is_lost_is_said(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(resized(constant=False), path, save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").unlink()
+    lighten(ModelFile(path), tmp_path / "light.onnx")
+    verdict = check(tmp_path / "light.onnx")
+    assert verdict.sound and any(each.startswith("shapes") for each in verdict.left_out)
     made = fill(ModelFile(path), tmp_path / "filled.onnx")
     assert made.notes == ("What decides shapes is lost, and filled with numbers: target, scales.",)
 
