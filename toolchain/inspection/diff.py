@@ -113,10 +113,11 @@ def _said(found: Difference) -> Iterator[str]:
         yield f"No values were compared: {found.why_no_values}."
         return
     values = found.values
-    yield f"{len(values.tensors)} tensors were compared on {values.count} samples of {values.samples}."
+    were = "1 tensor was" if len(values.tensors) == 1 else f"{len(values.tensors)} tensors were"
+    yield f"{were} compared on {values.count} samples of {values.samples}."
     if values.left_out:
         many = "1 tensor" if values.left_out == 1 else f"{values.left_out} tensors"
-        yield f"{many} could not be looked at: ONNX Runtime gives nobody their values."
+        yield f"{many} could not be looked at: ONNX Runtime does not give such values out."
     if values.differs is None:
         yield "All of them are equal bit for bit."
         return
@@ -142,7 +143,13 @@ def _tensor(change: TensorChange) -> str:
 def _off(change: TensorChange) -> str:
     if change.sqnr_db is None:
         return f"{1 - change.equal:.2%} of its values differ"
-    return f"{_decibels(change.sqnr_db)} dB, largest difference {change.max_difference or 0:.3g}"
+    return f"{_how_far(change)} dB, largest difference {change.max_difference or 0:.3g}"
+
+
+def _how_far(change: TensorChange) -> str:
+    """A difference below what the SQNR reaches is not exact."""
+    limited = change.sqnr_db is not None and change.sqnr_db >= LIMIT_DB and change.equal < 1
+    return f"over {LIMIT_DB:.0f}" if limited else _decibels(change.sqnr_db)
 
 
 def tables(found: Difference) -> Iterator[Table]:
@@ -165,7 +172,7 @@ def tables(found: Difference) -> Iterator[Table]:
         yield _cut("Weights that differ, the furthest off first", headings, list(map(_weight, found.weights)))
     if found.values is not None and found.values.differs is not None:
         rows = [
-            (each.a, each.operator, _decibels(each.sqnr_db), f"{each.equal:.1%}", each.note or "–")
+            (each.a, each.operator, _how_far(each), f"{each.equal:.1%}", each.note or "–")
             for each in _around(found.values)
         ]
         yield Table("Values, in the order of the graph", ("tensor", "operator", "dB", "equal", "note"), rows, ("note",))

@@ -16,6 +16,7 @@ from tests.unit.inspection.test_diff import of
 from tests.unit.inspection.tiny_graphs import convolutional, drawn, quantized
 from toolchain.cli.diff import command
 from toolchain.errors import ExitCode, explain
+from toolchain.inspection.diff import head
 from toolchain.inspection.difference import Difference
 from toolchain.inspection.operations import Operations
 
@@ -165,6 +166,7 @@ def test_doubles_are_compared_in_all_their_digits(tmp_path: Path) -> None:
     found = of(shifted(1.0), shifted(1.0 + 1e-12), tmp_path)
     assert found.values is not None and found.values.differs is not None
     assert found.values.differs.max_difference == pytest.approx(1e-12, rel=1e-3)
+    assert any("'y', made by the Add: over 200 dB, largest difference 1e-12" in line for line in head(found))
 
 
 def test_a_default_is_that_of_the_models_own_opset(tmp_path: Path) -> None:
@@ -219,6 +221,7 @@ def test_tensors_of_four_bits_are_left_out_and_counted(tmp_path: Path) -> None:
     assert found.values is not None
     assert (found.values.left_out, [each.a for each in found.values.tensors]) == (1, ["y"])
     assert found.alike
+    assert any(line.startswith("1 tensor could not be looked at") for line in head(found))
 
 
 def test_constants_are_computed_as_the_runtime_computes_them(tmp_path: Path) -> None:
