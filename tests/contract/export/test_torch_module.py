@@ -133,7 +133,7 @@ def test_what_forward_returns_is_flattened_and_named(result: Any, names: list[st
     assert list(called(Returns(), {"x": A})) == names
 
 
-@pytest.mark.parametrize("result", [3.5, "text", A.to_sparse()])
+@pytest.mark.parametrize("result", [b"bytes", "text", A.to_sparse()])
 def test_what_is_no_tensor_is_named(result: Any) -> None:
     class Returns(nn.Module):
         def forward(self, x: torch.Tensor) -> Any:

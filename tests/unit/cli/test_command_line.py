@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -61,7 +62,9 @@ def test_the_opsets_offered_are_those_that_are_honoured() -> None:
     from toolchain.cli.types import OPSET
 
     assert (OPSET.min, OPSET.max) == (OPSETS.start, OPSETS.stop - 1)
-    assert next(parameter for parameter in command.params if parameter.name == "opset").default == DEFAULT_OPSET
+    opset = next(parameter for parameter in command.params if parameter.name == "opset")
+    assert isinstance(opset, click.Option) and opset.help is not None
+    assert f"[default: {DEFAULT_OPSET}, or" in opset.help
 
 
 @pytest.mark.parametrize("name", COMMANDS)
