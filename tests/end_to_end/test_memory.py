@@ -73,7 +73,7 @@ def test_a_child_s_exit_code_is_the_command_s(timeout: list[str], tmp_path: Path
     (tmp_path / "net.py").write_text("def make():\n    return 1\n")
     ended = run_nnx("export", "net.py:make", *timeout, cwd=tmp_path)
     assert ended.returncode == 2
-    assert "net.py:make() returned a int." in ended.stderr
+    assert "net.py:make() is a int, not a module." in ended.stderr
 
 
 def waiting(place: Path) -> tuple["subprocess.Popen[str]", str]:
