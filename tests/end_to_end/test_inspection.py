@@ -129,9 +129,10 @@ def test_several_faults_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     code, out, err = nnx("check", "m.onnx")
     assert code == 1
     assert [line.split()[1] for line in out.splitlines() if line.startswith("✗")] == [
-        "version", "dead", "operator", "target",
+        "version", "operator", "target",
     ]  # fmt: skip
-    assert "4 faults" in out
+    assert any(line.startswith("! dead") for line in out.splitlines())
+    assert "3 faults" in out
     assert "m.onnx has faults" in err
 
 

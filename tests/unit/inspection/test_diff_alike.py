@@ -14,7 +14,7 @@ from exporters.model_file import ModelFile
 from tests.unit.inspection import tiny_graphs
 from tests.unit.inspection.test_diff import of
 from tests.unit.inspection.tiny_graphs import convolutional, drawn, quantized
-from toolchain.cli.diff import command
+from toolchain.cli import nnx
 from toolchain.errors import ExitCode, explain
 from toolchain.inspection.diff import head
 from toolchain.inspection.difference import Difference
@@ -248,7 +248,7 @@ def test_only_one_of_the_exit_codes_says_that_nothing_differs(tmp_path: Path) ->
         (a, a, "--no-run"): ExitCode.DONE,
     }
     for given, wanted in codes.items():
-        found = CliRunner().invoke(command, [*given, "--exit-code"])
+        found = CliRunner().invoke(nnx, ["diff", *given, "--exit-code"])
         told = None if found.exception is None else explain(found.exception)
         assert (ExitCode.DONE if told is None else told[2]) == wanted
     assert "Nothing but names differs in what the files hold" in found.output
