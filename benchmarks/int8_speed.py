@@ -141,7 +141,8 @@ def measure(name: str, data: Path | None, *, quick: bool) -> tuple[Benchmark, di
         models.inputs(name, _QUICK_CALIBRATION if quick else _CALIBRATION, data=data, path=calibration)
         rows, left_out = candidates(name, folder, {net.input_name: calibration})
         tests = models.inputs(name, _TESTS, data=data, split="test")
-        samples = Samples(inputs=tests, labels=None, source=f"{_TESTS} test inputs of {data or 'noise'}")
+        source = f"{_TESTS} test inputs of {data or 'noise'}"
+        samples = Samples(inputs=tests, labels=None, source=source, real=data is not None)
         measured = benchmark.run(
             rows,
             SETTINGS,

@@ -105,17 +105,20 @@ class OpenVino(PlainRow):
             network, "CPU", {"INFERENCE_NUM_THREADS": self._threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         )
         self._load_ms = (time.perf_counter_ns() - started) / 1e6
+        self._output = compiled.output(0).any_name
         self._request = compiled.create_infer_request()
         self._feeds = self._batch_from(0)
 
     def outputs(self, *, path: str) -> None:
-        """Run all samples, batch by batch, and save the first output ``(S, ...)`` as ``path``, an ``.npz``."""
+        """Run all samples, batch by batch, and save each call's first output as ``path``, as nnx's own rows do."""
+        from toolchain.bench import outputs_file
+
         total = len(next(iter(self._samples.values())))
-        results = []
+        calls = []
         for start in range(0, total, self._batch):
             self._feeds = self._batch_from(start)
-            results.append(self._call().copy())
-        np.savez(path, np.concatenate(results)[:total])
+            calls.append({self._output: self._call()[: total - start].copy()})
+        outputs_file.write(Path(path), calls)
 
     def _call(self) -> Any:
         # inputs are not copied in, and the output is a view, as in the rows beside

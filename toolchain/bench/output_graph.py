@@ -1,5 +1,6 @@
 """What the graph of a benchmarked row says of its outputs; nothing of a model that is no file."""
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import numpy as np
 
 from exporters import onnx_file
 from exporters.batch_axes import BatchAxes
+from exporters.errors import BadModelFile
 from toolchain.accuracy import output_kinds
 from toolchain.accuracy.output_kinds import Kind
 from toolchain.bench.judgement import Outputs
@@ -24,11 +26,12 @@ class OutputGraph:
 
     @staticmethod
     def of(*rows: Row) -> "OutputGraph":
-        """Of the first of ``rows`` that is a file."""
+        """Of the first of ``rows`` that is an ONNX file: a contestant from elsewhere may have another kind."""
         for row in rows:
             path = Path(row.candidate.model)
             if row.candidate.runtime == "ort" and path.is_file():
-                return _read(path, path.stat().st_mtime_ns)
+                with contextlib.suppress(BadModelFile):
+                    return _read(path, path.stat().st_mtime_ns)
         return OutputGraph()
 
     def named(self, calls: Outputs) -> "OutputGraph":
