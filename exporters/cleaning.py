@@ -260,9 +260,8 @@ def _contradiction(source: object, error: Exception) -> BadModelFile:
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error.__cause__ or error).partition(" failed: ")[2] or str(
-        error.__cause__ or error
-    )  # of an assertion in C++
+    text = str(error.__cause__ or error)
+    text = text.partition(" failed: ")[2] or text  # of an assertion in C++
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".:")
 

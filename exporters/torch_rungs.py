@@ -77,14 +77,15 @@ def captured(capture: Capture, rung: Rung) -> tuple[onnx.ModelProto, torch.expor
         try:
             if rung is Rung.OLDER:
                 return _by_older(capture), None
+            program = _program(capture, rung)
             made = torch.onnx.export(
-                _program(capture, rung) or capture.flat,
-                () if rung in (Rung.STRICT, Rung.DRAFT) else capture.shown,
+                program or capture.flat,
+                () if program else capture.shown,
                 dynamo=True,
                 verbose=False,
                 input_names=tuple(capture.inputs),
                 output_names=capture.output_names,
-                dynamic_shapes=None if rung in (Rung.STRICT, Rung.DRAFT) else capture.dynamic,
+                dynamic_shapes=None if program else capture.dynamic,
                 opset_version=capture.opset,
             )
         except Exception as error:  # torch.export raises whatever the module's own code raises
