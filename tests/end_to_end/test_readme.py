@@ -62,6 +62,19 @@ def test_the_page_on_reports_follows_the_readme(digits: Path) -> None:
     run_blocks(ROOT / "docs" / "how-to" / "report.md", digits.parents[1])
 
 
+@pytest.mark.slow
+def test_the_page_on_python_runs_as_one_script(tmp_path: Path) -> None:
+    script = "\n".join(blocks(ROOT / "docs" / "library.md", "python"))
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made >= {"artifacts", "net.onnx", "digits.fp16.onnx", "digits.int8.onnx", "one.onnx", "bench.html"}
+    assert not ended.stderr
+
+
 def test_no_page_with_commands_is_left_out() -> None:
     run = {*PAGES, ROOT / "docs" / "tutorial.md", ROOT / "docs" / "how-to" / "report.md"}
     assert {page for page in WRITTEN if blocks(page, "sh")} == run

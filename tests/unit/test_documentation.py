@@ -24,6 +24,11 @@ def test_every_command_has_a_place_in_the_guides(name: str) -> None:
     assert any(f"nnx {name}" in page.read_text(encoding="utf-8") for page in GUIDES)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_from_python(name: str) -> None:
+    assert f"`nnx {name}" in (PAGES / "library.md").read_text(encoding="utf-8")
+
+
 def test_every_room_is_in_the_reference_of_the_library() -> None:
     named = {
         name for page in (PAGES / "api").glob("*.md") for name in re.findall(r"^::: (\S+)", page.read_text(), re.M)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exporters.atomic_file import write_text
 from exporters.model_file import ModelFile
 from toolchain import manifest
+from toolchain.accuracy import gate
 from toolchain.accuracy.gate import Requirement
 from toolchain.artifacts_folder import MODELS
 from toolchain.bench import benchmark, candidates, judging
@@ -17,7 +18,7 @@ from toolchain.bench.record import Benchmark, Candidate, Setting
 from toolchain.errors import BadUsage
 from toolchain.inputs import made_up, samples, sources
 from toolchain.inputs.samples import Samples
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from toolchain.recipes.recipe import Recipe
@@ -38,13 +39,13 @@ def bench(
     targets: Sequence[Target],
     settings: Sequence[Setting],
     *,
-    samples_source: str | None,
-    data_folder: Path | None,
-    effort: Effort,
-    extras: Extras,
-    requirement: Requirement,
-    output: Path | None,
-    progress: Progress,
+    samples_source: str | None = None,
+    data_folder: Path | None = None,
+    effort: Effort | None = None,
+    extras: Extras | None = None,
+    requirement: Requirement = gate.DEFAULT,
+    output: Path | None = None,
+    progress: Progress = SILENT,
     recipes: Sequence[str] = (),
 ) -> Benchmark:
     """Measure every target; write the JSON to ``output`` if given.
@@ -71,7 +72,7 @@ def bench(
         if given is None:
             folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
             given = samples.of_test_split(recipe, recipe.data(folder).load())
-    rows = _distinct(named)
+    rows, extras = _distinct(named), extras or Extras()
     labels = [row.label for row in rows]
     if extras.reference is not None and extras.reference not in labels:
         raise BadUsage(f"There is no row '{extras.reference}'.", f"Choose one of: {', '.join(labels)}.")

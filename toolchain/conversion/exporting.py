@@ -27,16 +27,16 @@ def export_named(
     model: str,
     dst: Path,
     *,
-    arguments: Mapping[str, Any],
-    weights: Weights | None,
-    input_specs: Sequence[str],
-    input_data: str | None,
-    output_names: Sequence[str],
-    target: Target,
-    progress: Progress,
+    arguments: Mapping[str, Any] | None = None,
+    weights: Weights | None = None,
+    input_specs: Sequence[str] = (),
+    input_data: str | None = None,
+    output_names: Sequence[str] = (),
+    target: Target | None = None,
+    progress: Progress = SILENT,
 ) -> Proven:
     """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
-    made = models.named(model, arguments)
+    made = models.named(model, arguments or {})
     if weights is not None:
         for note in given_weights.load(made.module, weights):
             progress.note(note)
@@ -50,7 +50,7 @@ def export_named(
         dst,
         example,
         output_names=output_names,
-        target=target,
+        target=target or Target(),
         facts={"factory": Path(model).name, **made.facts},
         progress=progress,
     )

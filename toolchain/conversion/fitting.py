@@ -18,11 +18,17 @@ from toolchain.conversion.ranking import rank
 from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.inputs.samples import Samples
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 
 
 def convert(
-    model: ModelFile, dst: Path, precision: Precision, *, given: Source, goal: Goal, progress: Progress
+    model: ModelFile,
+    dst: Path,
+    precision: Precision,
+    *,
+    given: Source,
+    goal: Goal | None = None,
+    progress: Progress = SILENT,
 ) -> Proven:
     """Write ``model`` in ``precision`` to ``dst``, as it is or with the fewest nodes found put back in float.
 
@@ -32,6 +38,7 @@ def convert(
 
     Raises BadUsage, CheckFailed, Undecided, and what the exporters raise.
     """
+    goal = goal or Goal()
     if dst.resolve() == model.path.resolve():
         raise BadUsage("The output is the input file.", "Choose another --output.")
     if any(name.exists() and name.samefile(file) for name in data_names(dst) for file in model.external_files):

@@ -8,7 +8,7 @@ from exporters.calibration import data as calibration_data
 from exporters.model_file import ModelFile
 from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 
 _MADE_SAMPLES = 32
 
@@ -38,7 +38,7 @@ class Data:
     count: int = 256
     folder: Path | None = None
 
-    def source(self, progress: Progress) -> Source:
+    def source(self, progress: Progress = SILENT) -> Source:
         """Where nothing real is named, seeded noise judges, and that is said."""
         return lambda model, calibrates: self._given(model, progress, calibrates=calibrates)
 

@@ -163,8 +163,8 @@ def tune(
     model: ModelFile,
     setting: Setting,
     *,
-    samples_source: str | None,
-    data_folder: Path | None,
+    samples_source: str | None = None,
+    data_folder: Path | None = None,
     effort: Effort | None = None,
     progress: Progress = SILENT,
 ) -> Found:

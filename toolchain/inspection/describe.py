@@ -19,7 +19,11 @@ _PREFIX = "nnx."
 
 
 def describe(
-    model: ModelFile, lengths: Mapping[str, int], *, ask: bool = True, releases: Sequence[Release] = ()
+    model: ModelFile,
+    lengths: Mapping[str, int] | None = None,
+    *,
+    ask: bool = True,
+    releases: Sequence[Release] = (),
 ) -> Description:
     """All of it; open axes have ``lengths`` where the work is counted. Without ``ask`` no runtime is, but ``releases``.
 
@@ -30,7 +34,7 @@ def describe(
     if not weightless:
         external_data.pieces(graph, model.path)
     parameters = contents.parameters(graph)
-    work, tally = macs.counted(graph, lengths)
+    work, tally = macs.counted(graph, lengths or {})
     tree, source = modules.tree(graph, parameters, tally.by_node)
     notes = ["Its weights were taken out; `nnx lighten --fill` puts seeded ones in."] if weightless else []
     return Description(

@@ -14,7 +14,7 @@ from toolchain.inspection.matching import Matching
 from toolchain.inspection.operations import Operations
 from toolchain.inspection.tables import Table
 from toolchain.layers.record import LIMIT_DB
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 
 _SAMPLES, _SEEDED = 16, 4
 _SHOWN = 12
@@ -37,7 +37,7 @@ def diff(
     data: Path | None = None,
     run: bool = True,
     limit_db: float | None = None,
-    progress: Progress,
+    progress: Progress = SILENT,
 ) -> Difference:
     """Everything in which ``b`` differs from ``a``; without ``run`` no values are compared.
 

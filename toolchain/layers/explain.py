@@ -16,7 +16,7 @@ from toolchain.layers.damage import Pair
 from toolchain.layers.graph import Layer, Wiring, executed_by, origin_of
 from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation, LayerError
 from toolchain.legible import shapes_in_words
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 
 HEADINGS = ("layer", "operator", "runs as", "precision", "own dB", "accumulated dB", "noise", "weights kB", "time")
 DROPPABLE = ("operator", "weights kB", "runs as")
@@ -27,7 +27,9 @@ _HARMLESS_DB = 60.0
 _NAMED = 3
 
 
-def inputs(model: ModelFile, source: str | None, data_folder: Path | None, progress: Progress) -> Samples:
+def inputs(
+    model: ModelFile, source: str | None, data_folder: Path | None = None, progress: Progress = SILENT
+) -> Samples:
     """What to explain ``model`` on: samples of ``source``, a file or a recipe's test split; without it from a seed."""
     if source is not None:
         return samples.named(source, data_folder, split="test", count=running.SAMPLES, model=model)
@@ -39,9 +41,9 @@ def explain(
     model: ModelFile,
     given: Samples,
     *,
-    reference: ModelFile | None,
+    reference: ModelFile | None = None,
     threads: int,
-    progress: Progress,
+    progress: Progress = SILENT,
 ) -> Explanation:
     """Profile ``model`` on the CPU, a sample at a time, and compare its layers with ``reference``'s if there is one.
 

@@ -8,7 +8,7 @@ import torch
 from runtimes import torch_compiler
 from toolchain import machine
 from toolchain.errors import BadUsage, NotAvailable
-from toolchain.progress import Progress
+from toolchain.progress import SILENT, Progress
 from toolchain.recipes.recipe import Recipe
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
@@ -72,7 +72,7 @@ class TrainingOptions:
 def resolve(
     recipe: Recipe,
     *,
-    progress: Progress,
+    progress: Progress = SILENT,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
