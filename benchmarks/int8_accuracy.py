@@ -25,7 +25,7 @@ from benchmarks import models, quantizers
 from benchmarks.other_tools import OtherTool
 from benchmarks.results import OUT, data_option, keep
 from exporters import torch_onnx
-from toolchain.accuracy import metrics
+from toolchain.accuracy.metrics import classes
 from toolchain.bench.report import markdown_table
 from toolchain.inputs.sources import recipe_named
 from toolchain.stats import sqnr_db
@@ -154,7 +154,7 @@ def _saved(arrays: dict[str, Array], folder: Path, stem: str) -> dict[str, str]:
 
 
 def _accuracy(scores: Array, task: Task) -> dict[str, float] | None:
-    return asdict(metrics.top1(scores, task.labels)) if task.labels is not None else None
+    return asdict(classes.top1(scores, task.labels)) if task.labels is not None else None
 
 
 def untrained_task(data: Path | None, folder: Path, counts: tuple[int, int]) -> Task:

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain import stats
-from toolchain.accuracy import metrics
 from toolchain.accuracy.comparison import lost_channels
+from toolchain.accuracy.metrics import classes
 from toolchain.accuracy.number_outputs import Mask, Numbers
 from toolchain.accuracy.output_values import Calls, NotAlike, unfolded
 from toolchain.accuracy.status import Status
@@ -257,7 +257,7 @@ def _worst(found: list[Status]) -> Status:
 
 def discordant(reference: Array, given: Array, labels: Array) -> tuple[int, int]:
     """(samples that only the reference has right, samples that only ``given`` has right)."""
-    before, after = metrics.right(reference, labels), metrics.right(given, labels)
+    before, after = classes.right(reference, labels), classes.right(given, labels)
     return int((before & ~after).sum()), int((after & ~before).sum())
 
 

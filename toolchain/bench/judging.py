@@ -4,9 +4,10 @@ import math
 from dataclasses import replace
 
 from toolchain import stats
-from toolchain.accuracy import agreement, gate, metrics
+from toolchain.accuracy import agreement, gate
 from toolchain.accuracy.comparison import Comparison, compare
 from toolchain.accuracy.gate import DEFAULT, Requirement
+from toolchain.accuracy.metrics import classes
 from toolchain.accuracy.status import Status
 from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.output_graph import OutputGraph
@@ -28,7 +29,7 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
             scores = None if labels is None else gate.scores_of(calls, labels, axes)
             found = Judgement()
             if labels is not None and scores is not None:
-                found = Judgement(accuracy=metrics.top1(scores, labels))
+                found = Judgement(accuracy=classes.top1(scores, labels))
                 if baseline is None:
                     gate.judge(requirement, calls, calls, labels, axes=axes)  # whether they can be judged by at all
         except BadUsage as misfit:
