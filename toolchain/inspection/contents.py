@@ -1,30 +1,31 @@
 """The constants of a model: how many, of which types, which are parameters of the network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx import TensorProto
 
 from exporters.tensors import all_tensors, bytes_of, elements_of
+from toolchain.inspection.integer_operators import INTEGER_OPERATORS
 from toolchain.inspection.nodes import ONNX_DOMAINS, all_nodes, name_of, number
 from toolchain.inspection.record import OfKind, Stored
 
 _LARGEST = 10
 _NUMBERS = ("FLOAT", "DOUBLE", "BFLOAT16")
 _ROUNDED = ("INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2")
-_SCALES: dict[str, tuple[int, ...]] = {
-    "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7), "QGemm": (1, 2, 4, 5, 7, 8), "MatMulInteger": (2, 3), "ConvInteger": (2, 3),
-    "DynamicQuantizeMatMul": (2, 3), "MatMulIntegerToFloat": (2, 3, 4, 5), "MatMulNBits": (2, 3, 4),
-    "GatherBlockQuantized": (2, 3), "QLinearAdd": (1, 2, 4, 5, 6, 7), "QLinearMul": (1, 2, 4, 5, 6, 7),
-    "DynamicQuantizeLSTM": (8, 9, 10, 11), "QAttention": (3, 4, 6, 7),
+_SCALES: Mapping[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QAttention": (3, 4, 6, 7),
+    **{name: each.scales for name, each in INTEGER_OPERATORS.items()},
 }  # fmt: skip
 """Inputs that say how others were rounded, and are no parameters."""
-_ROUNDED_INPUTS: dict[str, tuple[int, ...]] = {"DequantizeLinear": (0,), "QLinearConv": (8,), "QGemm": (6,)}
+_ROUNDED_INPUTS: Mapping[str, tuple[int, ...]] = {
+    "DequantizeLinear": (0,), **{name: each.bias for name, each in INTEGER_OPERATORS.items()},
+}  # fmt: skip
 """Inputs that are parameters although they look like whole numbers."""
-_WEIGHED: dict[str, tuple[int, ...]] = {
-    "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "PRelu": (1,), "QLinearConv": (3, 8),
-    "QGemm": (3, 6), "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2),
+_WEIGHED: Mapping[str, tuple[int, ...]] = {
+    "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "PRelu": (1,),
+    "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2),
+    **{name: each.reads[1:] for name, each in INTEGER_OPERATORS.items() if each.rounded_bias},
 }  # fmt: skip
 _PACKED_TYPES = ("INT4", "UINT4", "INT2", "UINT2")
 """Types whose shapes count each value, and not the bytes that they share."""

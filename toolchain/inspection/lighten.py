@@ -23,6 +23,7 @@ from exporters.skeleton import SMALL
 from exporters.tensors import all_tensors, bytes_of, elements_of
 from toolchain.errors import BadUsage
 from toolchain.inspection import shape_deciders
+from toolchain.inspection.integer_operators import INTEGER_OPERATORS
 from toolchain.inspection.nodes import all_nodes
 
 Array = npt.NDArray[Any]
@@ -191,8 +192,8 @@ def _uses(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
             needed.update(node.input[2:3])
         if node.op_type == "DequantizeLinear":
             rounded.update(node.input[:1])
-        if node.op_type == "QLinearConv":
-            rounded.update(node.input[8:9])
+        if (integers := INTEGER_OPERATORS.get(node.op_type)) is not None:
+            rounded.update(node.input[at] for at in integers.bias if at < len(node.input))
     return needed, rounded
 
 

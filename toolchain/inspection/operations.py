@@ -21,28 +21,16 @@ from exporters.model_file import ModelFile
 from runtimes.errors import RuntimesError
 from toolchain.inspection import digests, probing
 from toolchain.inspection.inlining import inlined
+from toolchain.inspection.integer_operators import INTEGER_OPERATORS
 from toolchain.inspection.nodes import CONTRIB, ONNX_DOMAINS, constants_of, name_of, operator_of
 
 Array = npt.NDArray[Any]
 _PASSING = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Dropout", "CastLike"}
-_SAME: Mapping[str, tuple[str, tuple[int, ...]]] = {
-    "QLinearConv": ("Conv", (0, 3, 8)), "QLinearMatMul": ("MatMul", (0, 3)), "QGemm": ("Gemm", (0, 3, 6)),
-    "MatMulInteger": ("MatMul", (0, 1)), "ConvInteger": ("Conv", (0, 1)), "MatMulNBits": ("MatMul", (0, 1, 5)),
-    "DynamicQuantizeMatMul": ("MatMul", (0, 1, 4)), "MatMulIntegerToFloat": ("MatMul", (0, 1, 6)),
-    "QLinearAdd": ("Add", (0, 3)), "QLinearMul": ("Mul", (0, 3)), "QLinearSigmoid": ("Sigmoid", (0,)),
-    "QLinearLeakyRelu": ("LeakyRelu", (0,)), "QLinearAveragePool": ("AveragePool", (0,)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)), "QLinearSoftmax": ("Softmax", (0,)),
-    "GatherBlockQuantized": ("Gather", (0, 1)), "FusedConv": ("Conv", (0, 1, 2)),
-    "FusedMatMul": ("MatMul", (0, 1)), "FusedGemm": ("Gemm", (0, 1, 2)),
-    "DynamicQuantizeLSTM": ("LSTM", tuple(range(8))),
+_FUSED: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "FusedConv": ("Conv", (0, 1, 2)), "FusedMatMul": ("MatMul", (0, 1)), "FusedGemm": ("Gemm", (0, 1, 2)),
 }  # fmt: skip
+_SAME = {**_FUSED, **{name: (each.plain, each.reads) for name, each in INTEGER_OPERATORS.items()}}
 """Operators that stand for another, and their inputs in that one's order."""
-_RESULT_SCALE = {
-    "QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QGemm": (7, 8), "QLinearAdd": (6, 7), "QLinearMul": (6, 7),
-    "QLinearSigmoid": (3, 4), "QLinearLeakyRelu": (3, 4), "QLinearAveragePool": (3, 4),
-    "QLinearGlobalAveragePool": (3, 4), "QLinearSoftmax": (3, 4),
-}  # fmt: skip
-"""Where an operator of integers reads the scale and zero point of its result."""
 _MOST_EVALUATED = 2**28
 
 
@@ -271,10 +259,10 @@ class Operations:
         return ""
 
     def _quantizer(self, node: onnx.NodeProto, end: str) -> onnx.NodeProto | None:
-        scale = _RESULT_SCALE.get(node.op_type)
-        if scale is not None and len(node.input) > scale[0]:
-            zero = [node.input[scale[1]]] if len(node.input) > scale[1] and node.input[scale[1]] else []
-            return helper.make_node("QuantizeLinear", ["", node.input[scale[0]], *zero], node.output)
+        integers = INTEGER_OPERATORS.get(node.op_type)
+        scales = [node.input[at] for at in integers.result if at < len(node.input)] if integers else []
+        if scales:
+            return helper.make_node("QuantizeLinear", ["", *filter(None, scales)], node.output)
         readers = [self._nodes[index] for index in self._readers.get(end, [])]
         return next((each for each in readers if each.op_type == "QuantizeLinear"), None)
 

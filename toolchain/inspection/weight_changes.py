@@ -1,6 +1,5 @@
 """How far the weights of two matched models are apart, in whatever types they are stored."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy.typing as npt
 from toolchain.inspection.alignment import aligned
 from toolchain.inspection.contents import kind_of
 from toolchain.inspection.difference import WeightChange
+from toolchain.inspection.integer_operators import INTEGER_OPERATORS
 from toolchain.inspection.matching import Matching
 from toolchain.inspection.nodes import number
 from toolchain.inspection.operations import Operation, Operations
@@ -40,7 +40,8 @@ def weights(matching: Matching) -> tuple[int, list[WeightChange]]:
 
 def _is_hidden(a: Operation, b: Operation, place: int) -> bool:
     """Whether a bias of integers is at a scale that the operator makes of two others."""
-    return place == 2 and any(each.node.op_type in ("QLinearConv", "QGemm") for each in (a, b))
+    found = [INTEGER_OPERATORS.get(each.node.op_type) for each in (a, b)]
+    return place == 2 and any(each is not None and each.rounded_bias for each in found)
 
 
 def _compared(matching: Matching, a: Operation, b: Operation, place: int, one: str, two: str) -> WeightChange | None:
@@ -76,24 +77,23 @@ def _values(model: Operations, operation: Operation, place: int, name: str) -> A
     if operation.node.op_type == "MatMulNBits" and place == 1:
         return model.packed(operation)
     found = model.value(name)
-    scale = _INTEGER_SCALES.get(operation.node.op_type)
+    integers = INTEGER_OPERATORS.get(operation.node.op_type)
     if operation.weight_scale and place == 1 and found is not None:
         node, by = operation.node, model.value(operation.weight_scale)
         zero = model.value(node.input[3]) if len(node.input) > 3 and node.input[3] else None
         return None if by is None else _dequantized(found, by, zero, operation.kind)
-    if found is None or scale is None or scale[0] != place:
+    if found is None or integers is None or integers.blocks or not integers.weight or integers.place != place:
         return None if found is None else _readable(found)
-    held = [model.value(operation.node.input[at]) if at < len(operation.node.input) else None for at in scale[1:]]
-    if held[0] is None:
-        return None
-    return _dequantized(found, held[0], held[1], operation.kind)
+    read = operation.node.input
+    scale, zero = [model.value(read[at]) if at < len(read) else None for at in integers.weight]
+    return None if scale is None else _dequantized(found, scale, zero, operation.kind)
 
 
 def _parts(operation: Operation, place: int, name: str) -> list[str]:
     """All that a weight is made of in the file: itself, its scale and its zero point."""
-    node = operation.node
-    at, *rest = {**_PACKED, **_INTEGER_SCALES}.get(node.op_type, (place,))
-    more = [node.input[each] for each in rest if each < len(node.input)] if at == place else []
+    node, integers = operation.node, INTEGER_OPERATORS.get(operation.node.op_type)
+    scales = integers.weight if integers is not None and integers.place == place else ()
+    more = [node.input[each] for each in scales if each < len(node.input)]
     if operation.weight_scale and place == 1:
         more += [operation.weight_scale, *node.input[3:4]]
     return [name, *more]
@@ -101,14 +101,6 @@ def _parts(operation: Operation, place: int, name: str) -> list[str]:
 
 def _is_turned(operation: Operation) -> bool:
     return bool(number(operation.node, "transB", 0))
-
-
-_PACKED: Mapping[str, tuple[int, ...]] = {"MatMulNBits": (1, 2, 3, 4), "GatherBlockQuantized": (0, 2, 3)}
-_INTEGER_SCALES: Mapping[str, tuple[int, ...]] = {
-    "QLinearConv": (1, 4, 5), "QLinearMatMul": (1, 4, 5), "QGemm": (1, 4, 5), "DynamicQuantizeMatMul": (1, 2, 3),
-    "MatMulIntegerToFloat": (1, 3, 5),
-}  # fmt: skip
-"""Operators of integers: which source is a weight, and the inputs with its scale and zero point."""
 
 
 def _dequantized(values: Array, scale: Array, zero: Array | None, kind: str) -> Array:
