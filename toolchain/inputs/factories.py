@@ -11,6 +11,7 @@ import torch
 from exporters.errors import in_words
 from toolchain.errors import BadUsage
 from toolchain.inputs import sources
+from toolchain.inputs.examples import Example
 from toolchain.inputs.json_values import value_of
 
 _SEED = 0
@@ -20,14 +21,16 @@ _SEED = 0
 class Made:
     """A module that a user named as ``name``, and the ``examples`` of its inputs that it brings, by their names.
 
-    ``axes`` says which axes of the examples are dynamic where that is known, ``facts`` what the file should tell of it,
-    ``is_untrained`` whether its weights may be those that it was initialized with, ``notes`` what is to be said of it.
+    ``axes`` says which axes of the examples are dynamic where that is known, ``proposed`` the inputs to take where the
+    user names none, ``facts`` what the file should tell of it, ``is_untrained`` whether its weights may be those that
+    it was initialized with, ``notes`` what is to be said of it.
     """
 
     name: str
     module: torch.nn.Module
     examples: Mapping[str, Any] | None = None
     axes: Mapping[str, Mapping[int, str]] | None = None
+    proposed: Example | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     is_untrained: bool = True
     notes: tuple[str, ...] = ()

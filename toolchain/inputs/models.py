@@ -9,22 +9,27 @@ import torch
 
 from exporters.input_tree import Input, leaves, planted
 from toolchain.errors import BadUsage
-from toolchain.inputs import calls, examples, factories, programs, samples, sources
+from toolchain.inputs import calls, examples, factories, huggingface, programs, samples, sources
 from toolchain.inputs.factories import Made
 
 
 def named(model: str, arguments: Mapping[str, Any]) -> Made:
-    """The module that ``model`` stands for, a ``.pt2`` file or what stands in code; ``arguments`` make it there."""
+    """The module that ``model`` stands for, a ``.pt2`` file, a Hugging Face folder, or what stands in code.
+
+    ``arguments`` make it there.
+    """
     if model.endswith(".pt2"):
         if arguments:
             raise BadUsage(f"{model} is a finished program: it takes no --arg.", "Leave --arg out.")
         return programs.load(Path(model))
     if sources.is_code(model):
         return factories.made(model, arguments)
+    if huggingface.is_folder(model):
+        return huggingface.load(Path(model), arguments)
     raise BadUsage(
         f"There is no recipe '{model}'.",
         f"Choose from {', '.join(sources.RECIPES)}, or name what makes the model as file.py:NAME, package.module:NAME, "
-        "or a .pt2 file.",
+        "a .pt2 file, or a Hugging Face folder.",
     )
 
 
@@ -46,12 +51,15 @@ def example_of(made: Made, specs: Sequence[str], data: str | None) -> examples.E
         kept = {name: tree for name, tree in takes.items() if set(leaves(tree)) <= set(arrays)}
         taken = {name for tree in kept.values() for name in leaves(tree)}
         others = {name: Input(name) for name in arrays if name not in taken}
-        return examples.of_arrays(arrays, data, takes={**kept, **others}, specs=specs)
+        axes = made.proposed.axes if made.proposed and set(made.proposed.axes) >= set(arrays) else None
+        return examples.of_arrays(arrays, data, takes={**kept, **others}, specs=specs, axes=axes)
     if specs and not given:
         return examples.of_specs(specs)
     if tensors:
         arrays = examples.arrays_of(tensors)
         return examples.of_arrays(arrays, "the model's own examples", takes=takes, specs=specs, axes=made.axes)
+    if made.proposed is not None:
+        return made.proposed
     raise BadUsage(
         f"It is not known what {made.name} takes.",
         "Add --input NAME=DTYPE[N,...] or --input-data FILE.npz, or return (module, {name: example}) from the factory.",

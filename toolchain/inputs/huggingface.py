@@ -1,0 +1,216 @@
+"""A folder as transformers' save_pretrained leaves it, as a module: its own classes, no code from it, no network."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from exporters.atomic_file import sha256_of
+from exporters.errors import in_words
+from toolchain import regular_file, strict_json
+from toolchain.errors import BadUsage, NotAvailable
+from toolchain.inputs import huggingface_inputs
+from toolchain.inputs.factories import Made
+
+_CONFIG, _ADAPTER = "config.json", "adapter_config.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_SAVE = "Load it with transformers once and write it anew with save_pretrained()."
+_MOST_SHOWN = 10
+_TOKENIZERS = ("tokenizer", "vocab", "spiece", "sentencepiece", "source.spm", "bpe", "merges")
+_KERNELS = {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
+"""Keys that may name code to be fetched for attention and experts; without them a model takes PyTorch's own."""
+
+
+def is_folder(name: str) -> bool:
+    """Whether ``name`` is a folder, which can only be meant as such a one."""
+    return Path(name).is_dir()
+
+
+def load(folder: Path, arguments: Mapping[str, Any]) -> Made:
+    """The model in ``folder``, in fp32, with inputs made up after its configuration.
+
+    ``arguments`` are values of the configuration that shall be others. Raises NotAvailable without transformers,
+    BadUsage for a folder that does not hold a whole model that transformers knows, and for one with code of its own.
+    """
+    written = _configuration(folder)
+    with _offline():
+        model_class, config = _classes(folder, written, arguments)
+        weights = _weights_of(folder)
+        module, notes = _loaded(folder, weights, model_class, config)
+        example = huggingface_inputs.proposed(module, folder)
+    if example is not None and "input_ids" in example.arrays and not any(map(_is_tokenizer, folder.iterdir())):
+        notes.append(f"{folder} has no tokenizer: how text becomes input_ids is not known there.")
+    facts = {
+        "model_type": str(written["model_type"]),
+        "architecture": model_class.__name__,
+        "config_sha256": sha256_of(folder / _CONFIG),
+    }
+    if arguments:
+        facts["arguments"] = json.dumps(arguments, sort_keys=True)
+    return Made(name=str(folder), module=module, proposed=example, facts=facts, is_untrained=False, notes=tuple(notes))
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """What config.json says; refused where it is not whole, or wants code or quantized weights."""
+    path = folder / _CONFIG
+    if not path.is_file():
+        if (folder / _ADAPTER).is_file():
+            raise BadUsage(
+                f"{folder} holds an adapter without its model.", "Merge it (merge_and_unload) and save that."
+            )
+        raise BadUsage(f"{folder} has no config.json.", "Name a folder that save_pretrained() wrote.")
+    try:
+        written = strict_json.parsed(regular_file.read_bytes(path), infinities=True)
+    except ValueError as error:
+        raise BadUsage(f"{path} is no JSON: {in_words(error)}.", _SAVE) from error
+    if not isinstance(written, dict) or not isinstance(written.get("model_type"), str):
+        raise BadUsage(f"{path} names no model_type.", "Name a folder that save_pretrained() wrote.")
+    keys = set(_keys(written))
+    if "auto_map" in keys:
+        raise BadUsage(
+            f"{folder} wants Python code of its own (auto_map in config.json), which nnx never runs.",
+            "Import that model in a file of yours and export it as file.py:NAME.",
+        )
+    if "quantization_config" in keys:
+        raise BadUsage(
+            f"The weights in {folder} are quantized.", "Take the original ones, then `nnx quantize` the file."
+        )
+    return written
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield name
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without(inner, names) for name, inner in value.items() if name not in names}
+    return [_without(inner, names) for inner in value] if isinstance(value, list) else value
+
+
+def _is_tokenizer(path: Path) -> bool:
+    return path.name.startswith(_TOKENIZERS)
+
+
+def _classes(folder: Path, written: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    """transformers' class for the model, and its configuration, which keeps no past unless it is asked to."""
+    import transformers
+
+    kind = written["model_type"]
+    if kind not in transformers.CONFIG_MAPPING:
+        raise BadUsage(
+            f"transformers {transformers.__version__} knows no model_type '{kind}'.",
+            "Update transformers, or export the model as file.py:NAME.",
+        )
+    given = _without(written, _KERNELS)
+    try:
+        config = transformers.CONFIG_MAPPING[kind].from_dict(given)
+    except Exception as error:  # whatever a configuration's own checks raise
+        raise BadUsage(f"{folder / _CONFIG} does not fit '{kind}': {in_words(error)}.", _SAVE) from error
+    names = written.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    found: Any = getattr(transformers, name, None) if isinstance(name, str) else None
+    if name is None and type(config) in transformers.MODEL_MAPPING:
+        found = transformers.MODEL_MAPPING[type(config)]
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+        said = f"names the architecture '{name}', which" if name else "names no architecture, and"
+        raise BadUsage(f"{folder / _CONFIG} {said} transformers {transformers.__version__} does not have.", _SAVE)
+    if (wanted := getattr(found, "config_class", None)) is not None and not isinstance(config, wanted):
+        raise BadUsage(f"{folder / _CONFIG} is of the type '{kind}', and {name} is of another.", _SAVE)
+    for key, value in {"use_cache": False, "return_dict": True, **arguments}.items():
+        if hasattr(config, key):
+            setattr(config, key, value)
+        elif key in arguments:
+            raise BadUsage(f"The configuration of '{kind}' has no '{key}'.", "Mend the --arg.")
+    return found, config
+
+
+def _weights_of(folder: Path) -> str:
+    """The name of the file in which the weights are, or are listed; those that it lists lie in the folder."""
+    name = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if name is None:
+        raise BadUsage(f"{folder} has no model.safetensors.", _SAVE)
+    if name.endswith(".index.json"):
+        try:
+            listed = set(strict_json.parsed(regular_file.read_bytes(folder / name))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadUsage(f"{folder / name} lists no weights.", _SAVE) from error
+        if outside := next((each for each in listed if not isinstance(each, str) or Path(each).name != each), None):
+            raise BadUsage(f"{folder / name} names {outside!r}, which is no file of this folder.", _SAVE)
+        if missing := sorted(each for each in listed if not (folder / each).is_file()):
+            raise BadUsage(f"{folder} lacks {_listed(missing)} of its weights.", "Fetch the folder whole.")
+    return name
+
+
+def _loaded(folder: Path, weights: str, model_class: Any, config: Any) -> tuple[torch.nn.Module, list[str]]:
+    """The model with every weight from its file, in fp32, and what is to be said of it."""
+    try:
+        module, told = model_class.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=weights.startswith("model."),  # else .bin, which is read with weights_only
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except Exception as error:  # what it raises is the library's, the reader's, or the model's own
+        raise BadUsage(f"{folder} cannot be loaded: {in_words(error)}.", _SAVE) from error
+    if missing := sorted(told["missing_keys"]):
+        raise BadUsage(
+            f"{folder / weights} lacks weights of {model_class.__name__}: {_listed(missing)}.",
+            "Train them first, or let architectures in config.json name the class that was saved.",
+        )
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and torch.isnan(value).any():
+            raise BadUsage(f"The weight '{name}' in {folder} holds NaN.", "Look at the training.")
+    unread = sorted(told["unexpected_keys"])
+    notes = [f"{model_class.__name__} does not use these weights of {folder}: {_listed(unread)}."] if unread else []
+    return module.eval(), notes
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """transformers with the network shut, and silent: what it has to say it raises, or tells when it is asked."""
+    try:
+        import huggingface_hub.constants
+        import transformers
+    except ImportError as error:
+        raise NotAvailable(
+            "A Hugging Face folder takes transformers, which is not installed.",
+            "pip install -c constraints.txt 'nnx-toolchain[hf]'",
+        ) from error
+    previous, bars = logging.root.manager.disable, transformers.utils.logging.is_progress_bar_enabled()
+    logging.disable(logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    heard = io.StringIO()
+    try:
+        with (
+            mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
+            contextlib.redirect_stdout(heard),
+            contextlib.redirect_stderr(heard),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f"{', '.join(names[:_MOST_SHOWN])}{more}"
