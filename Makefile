@@ -13,8 +13,9 @@ SBOM = .venv-sbom
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
+SHARE = 1  # the same for make zoo and zoo-timm
 
-.PHONY: demo test slow hard published check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard zoo zoo-timm export-cost published check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -30,6 +31,15 @@ hard: $(INSTALLED)  ## hard models, files and faults: right, refused, wrong, bro
 
 published: $(INSTALLED)  ## published models beside ONNX Runtime's quantizers; hours. PUBLISHED=folder for what is fetched, ONLY=name
 	$(BIN)/python -m benchmarks.published $(or $(PUBLISHED),build/published) $(if $(ONLY),--only $(ONLY))
+
+zoo: $(INSTALLED)  ## 24 architectures from the module to int4 and a bench; goes on where it stopped. SHARE=0.1, ONLY=name
+	$(BIN)/python -m benchmarks.zoo --share $(SHARE) $(if $(ONLY),--only "$(ONLY)")
+
+zoo-timm: $(INSTALLED)  ## 150 of timm's models exported and compared; goes on where it stopped. SHARE=0.1, ALL=1, ONLY=name
+	$(BIN)/python -m benchmarks.zoo_timm build/zoo-timm --share $(SHARE) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)")
+
+export-cost: $(INSTALLED)  ## time and memory of nnx export beside torch.onnx.export, in turns. QUICK=1
+	$(BIN)/python -m benchmarks.export_cost $(if $(QUICK),--quick)
 
 check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and the pages; CI runs this and then slow
 	$(BIN)/ruff format --check .

@@ -33,7 +33,7 @@ def _parts(
     return parts
 
 
-def _share(things: Sequence[Any], share: float) -> list[Any]:
+def share_of(things: Sequence[Any], share: float) -> list[Any]:
     """A seeded part of them, in their order; never none."""
     count = max(1, math.ceil(len(things) * share)) if things else 0
     chosen = sorted(random.Random(_SEED).sample(range(len(things)), count))
@@ -61,7 +61,7 @@ def main() -> int:
         judge, things = make()
         things = [thing for thing in things if not options.only or options.only in str(thing)]
         with ProcessPoolExecutor(options.jobs, mp_context=get_context("fork")) as lanes:
-            for done, each in enumerate(lanes.map(judge, _share(things, options.share)), 1):
+            for done, each in enumerate(lanes.map(judge, share_of(things, options.share)), 1):
                 found += each
                 print(f"\r{part}: {done}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)

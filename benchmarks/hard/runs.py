@@ -38,6 +38,8 @@ class Run:
     err: str
     left: tuple[str, ...]
     changed: tuple[str, ...]
+    memory_bytes: int = MEMORY_BYTES
+    """The limit under which it ran."""
 
     @property
     def traceback_end(self) -> str:
@@ -104,6 +106,7 @@ class Place:
         return Run(
             command=shlex.join(("nnx", *arguments)), code=code, seconds=took, peak_bytes=peak, stopped=stopped,
             out=_text(self.folder / "out"), err=_text(self.folder / "err"), left=left, changed=changed,
+            memory_bytes=memory_bytes,
         )  # fmt: skip
 
     def _contents(self) -> dict[str, str]:
@@ -124,8 +127,8 @@ class Place:
         return found
 
 
-def warm() -> None:
-    """Import all that a command may want, so that forked ones need not."""
+def warm(*, exporter: bool = False) -> None:
+    """Import all that a command may want, so that forked ones need not; what torch.onnx loads late too, if told so."""
     import onnxruntime
     import torch  # noqa: F401
 
@@ -136,6 +139,19 @@ def warm() -> None:
     for name in COMMANDS:
         nnx.get_command(None, name)  # type: ignore[arg-type]
     del pipeline
+    if exporter:
+        _export_something()
+
+
+def _export_something() -> None:
+    import torch
+
+    from exporters import torch_onnx
+
+    torch.set_num_threads(1)  # what is forked from a process whose OpenMP has run would wait for it for ever
+    with tempfile.TemporaryDirectory() as folder:
+        example, module = {"x": torch.zeros(2, 3)}, torch.nn.Linear(3, 3)
+        torch_onnx.export(module, Path(folder) / "x.onnx", example_inputs=example, output_names=["y"])
 
 
 def watched(

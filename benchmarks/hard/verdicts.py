@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from benchmarks.hard.runs import MEMORY_BYTES, Run
+from benchmarks.hard.runs import Run
 
 _RAW = re.compile(
     r"\x1b\[|\[[WEF]:onnxruntime|Skipped deduplication|^[EWIF]\d{8} |^WARNING:root|\w+Warning: ", re.MULTILINE
@@ -58,8 +58,8 @@ def _fault(run: Run) -> str:
     """What no command may do, whatever it was given; "" where it did none of it."""
     if run.stopped == "time":
         return f"hangs: longer than {run.seconds:.0f} s"
-    if run.stopped == "memory" or run.peak_bytes > MEMORY_BYTES:
-        return f"memory: more than {MEMORY_BYTES >> 30} GB"
+    if run.stopped == "memory" or run.peak_bytes > run.memory_bytes:
+        return f"memory: more than {run.memory_bytes >> 30} GB"
     if run.code < 0:
         return f"signal {signal.Signals(-run.code).name}"
     if run.code == 70 or run.traceback_end:

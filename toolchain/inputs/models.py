@@ -9,12 +9,12 @@ import torch
 
 from exporters.input_tree import Input, leaves, planted
 from toolchain.errors import BadUsage
-from toolchain.inputs import calls, examples, factories, huggingface, programs, samples, sources
+from toolchain.inputs import calls, examples, factories, huggingface, programs, samples, sources, timm_models
 from toolchain.inputs.factories import Made
 
 
 def named(model: str, arguments: Mapping[str, Any]) -> Made:
-    """The module that ``model`` stands for, a ``.pt2`` file, a Hugging Face folder, or what stands in code.
+    """The module that ``model`` stands for: a ``.pt2`` file, a Hugging Face folder, timm's, or what stands in code.
 
     ``arguments`` make it there.
     """
@@ -22,6 +22,8 @@ def named(model: str, arguments: Mapping[str, Any]) -> Made:
         if arguments:
             raise BadUsage(f"{model} is a finished program: it takes no --arg.", "Leave --arg out.")
         return programs.load(Path(model))
+    if timm_models.is_named(model):
+        return timm_models.made(model, arguments)
     if sources.is_code(model):
         return factories.made(model, arguments)
     if huggingface.is_folder(model):
@@ -29,7 +31,7 @@ def named(model: str, arguments: Mapping[str, Any]) -> Made:
     raise BadUsage(
         f"There is no recipe '{model}'.",
         f"Choose from {', '.join(sources.RECIPES)}, or name what makes the model as file.py:NAME, package.module:NAME, "
-        "a .pt2 file, or a Hugging Face folder.",
+        "timm:NAME, a .pt2 file, or a Hugging Face folder.",
     )
 
 

@@ -45,10 +45,12 @@ def is_recipe(name: str) -> bool:
 
 
 def is_code(name: str) -> bool:
-    """Whether ``name`` has the form ``file.py:NAME`` or ``package.module:NAME``; a Windows path has a colon too."""
+    """Whether ``name`` has the form ``file.py:NAME`` or ``package.module:NAME``; a Windows path has a colon too, and
+    what timm calls ``NAME`` is none of the names in its package.
+    """
     place, colon, attribute = name.rpartition(":")
     words = [*attribute.split("."), *([] if place.endswith(".py") else place.split("."))]
-    return bool(colon) and all(word.isidentifier() for word in words)
+    return bool(colon) and place != "timm" and all(word.isidentifier() for word in words)
 
 
 def attribute_named(name: str) -> Any:
