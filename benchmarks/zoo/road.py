@@ -18,7 +18,10 @@ from benchmarks.zoo.architectures import Architecture, Arrays, module_of
 from exporters.model_file import ModelFile
 
 CALIBRATION, HELD_BACK = 32, 16
-CONVERSIONS = {name: tools.NNX[name] for name in ("fp16", "dynamic", "static", "int4")}
+CONVERSIONS = {
+    name: tools.NNX[name] if "--eval" in tools.NNX[name] else (*tools.NNX[name], "--eval", "held_back.npz")
+    for name in ("fp16", "dynamic", "static", "int4")
+}
 STEPS = ("export", *CONVERSIONS, "bench")
 _MODEL, _TIMES = "model.onnx", "times.json"
 _BENCH = ("--batch", "1", "--threads", "1", "--max-time", "2s", "--precision", "50%")

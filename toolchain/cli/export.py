@@ -96,10 +96,11 @@ def command(
     """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2, 7 and a large one.
 
     MODEL is a recipe (trained first where it was not); file.py:NAME or package.module:NAME, where NAME is a module, a
-    class of them, or what returns one, with or without its example inputs as a dict; a .pt2 file; or a Hugging Face
-    folder. Its outputs are named by forward()'s own keys and fields. A file keeps no state: a module whose answer
-    depends on what it remembers is refused. --weights takes a .safetensors, or a checkpoint in which one set of weights
-    fits, whatever prefix its names share. Nothing appears under the final name unless it agrees with PyTorch.
+    class of them, or what returns one, with or without its example inputs as a dict; a .pt2 file; a Hugging Face
+    folder; or timm:NAME. Its outputs are named by forward()'s own keys and fields. A file keeps no state: a module
+    whose answer depends on what it remembers is refused. --weights takes a .safetensors, or a checkpoint in which one
+    set of weights fits, whatever prefix its names share. Nothing appears under the final name unless it agrees with
+    PyTorch.
 
     \b
     Example:
