@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class Architecture:
         return made
 
 
-def _unlike_each_other(values: npt.NDArray[np.generic], random: np.random.Generator) -> npt.NDArray[np.generic]:
+def _unlike_each_other(values: npt.NDArray[Any], random: np.random.Generator) -> npt.NDArray[Any]:
     """Each channel of each sample brighter or darker: a net that averages over noise alone gives one answer for all."""
     if values.dtype != np.float32 or values.ndim < 3:
         return values

@@ -12,18 +12,22 @@ Net = TypeVar("Net", bound=nn.Module)
 _SEED = 7
 
 
-def seeded(make: Callable[[], Net]) -> Net:
-    """What ``make`` makes in eval mode, weights from a seed; a BatchNorm gets statistics that are not 0 and 1."""
+def seeded(make: Callable[[], Net], *shape: int) -> Net:
+    """What ``make`` makes in eval mode, weights from a seed.
+
+    A net with BatchNorm gets their statistics from one seeded batch of ``shape``, each channel of each sample with a
+    level of its own: then activations have the sizes that those of a trained net have.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         module = make()
-        for layer in module.modules():
-            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                assert layer.running_mean is not None and layer.running_var is not None
-                layer.running_mean.normal_(0, 0.1)
-                layer.running_var.uniform_(0.2, 0.6)
-                layer.weight.data.uniform_(0.7, 1.3)
-                layer.bias.data.normal_(0, 0.1)
+        if shape:
+            for layer in module.modules():
+                if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                    layer.momentum = None  # a plain average
+            level = torch.randn(*shape[:2], *(1 for _ in shape[2:]))
+            with torch.no_grad():
+                module.train()(torch.randn(shape) + level)
     return module.eval()
 
 

@@ -49,7 +49,7 @@ class Detr(nn.Module):
 
 
 def detr() -> nn.Module:
-    return seeded(Detr)
+    return seeded(Detr, 8, 3, 32, 48)
 
 
 class Yolo(nn.Module):
@@ -86,4 +86,4 @@ class Yolo(nn.Module):
 
 
 def yolo() -> nn.Module:
-    return seeded(Yolo)
+    return seeded(Yolo, 8, 3, 32, 48)

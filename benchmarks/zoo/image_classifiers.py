@@ -9,6 +9,7 @@ from torch import nn
 from benchmarks.zoo.attention import seeded
 
 Tensor = torch.Tensor
+_BATCH = (32, 3, 32, 48)
 
 
 def convolution(
@@ -57,7 +58,8 @@ def resnet() -> nn.Module:
         lambda: nn.Sequential(
             convolution(3, 16, 7, 2), nn.MaxPool2d(3, 2, 1), Bottleneck(16, 32), Bottleneck(32, 32),
             Bottleneck(32, 64, 2), Bottleneck(64, 64), Head(64),
-        )
+        ),
+        *_BATCH,
     )  # fmt: skip
 
 
@@ -106,11 +108,11 @@ def _inverted(activation: Callable[[], nn.Module], gate: Callable[[], nn.Module]
 
 
 def mobilenetv3() -> nn.Module:
-    return seeded(lambda: _inverted(nn.Hardswish, nn.Hardsigmoid))
+    return seeded(lambda: _inverted(nn.Hardswish, nn.Hardsigmoid), *_BATCH)
 
 
 def efficientnet() -> nn.Module:
-    return seeded(lambda: _inverted(nn.SiLU, nn.Sigmoid))
+    return seeded(lambda: _inverted(nn.SiLU, nn.Sigmoid), *_BATCH)
 
 
 class NextBlock(nn.Module):

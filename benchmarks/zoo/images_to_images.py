@@ -42,7 +42,7 @@ def _double(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def unet() -> nn.Module:
-    return seeded(UNet)
+    return seeded(UNet, 8, 3, 32, 48)
 
 
 class VAE(nn.Module):

@@ -24,7 +24,7 @@ CONVERSIONS = {
 }
 STEPS = ("export", *CONVERSIONS, "bench")
 _MODEL, _TIMES = "model.onnx", "times.json"
-_BENCH = ("--batch", "1", "--threads", "1", "--max-time", "2s", "--precision", "50%")
+_BENCH = ("--batch", "1", "--threads", "1", "--max-time", "1s", "--precision", "50%")
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 Row = dict[str, Any]
 

@@ -49,7 +49,7 @@ class PointNet(nn.Module):
 
 
 def pointnet() -> nn.Module:
-    return seeded(PointNet)
+    return seeded(PointNet, 16, 3, 50)
 
 
 class Convolution(nn.Module):

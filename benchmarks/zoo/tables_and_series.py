@@ -15,7 +15,8 @@ def mlp() -> nn.Module:
         lambda: nn.Sequential(
             nn.Linear(64, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, 64), nn.ReLU(),
             nn.Linear(64, 10),
-        )
+        ),
+        64, 64,
     )  # fmt: skip
 
 

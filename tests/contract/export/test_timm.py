@@ -56,7 +56,7 @@ def test_a_model_is_exported_at_its_own_size_with_the_arguments_given(tmp_path: 
     image = np.random.default_rng(0).standard_normal((3, 1, 160, 160)).astype(np.float32)
     with OrtRuntime(path) as runtime, torch.no_grad():
         (got,) = run(runtime, {"x": image}).values()
-        np.testing.assert_allclose(got, module(torch.from_numpy(image)), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.tensor(got), module(torch.from_numpy(image)), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.usefixtures("timm")
