@@ -85,11 +85,11 @@ class Script(PlainRow):
 
     def outputs(self, *, path: str) -> None:
         """All samples, one by one: the twin must compute what nnx's row does."""
-        from toolchain.bench import outputs_file
+        from toolchain.accuracy import calls_file
 
         count = len(next(iter(self._samples.values())))
         rows = ({name: array[row : row + 1] for name, array in self._samples.items()} for row in range(count))
-        outputs_file.write(Path(path), [{"output": self._results(row)} for row in rows])
+        calls_file.write(Path(path), [{"output": self._results(row)} for row in rows])
 
 
 def measure(name: str, *, quick: bool) -> Any:

@@ -111,14 +111,14 @@ class OpenVino(PlainRow):
 
     def outputs(self, *, path: str) -> None:
         """Run all samples, batch by batch, and save each call's first output as ``path``, as nnx's own rows do."""
-        from toolchain.bench import outputs_file
+        from toolchain.accuracy import calls_file
 
         total = len(next(iter(self._samples.values())))
         calls = []
         for start in range(0, total, self._batch):
             self._feeds = self._batch_from(start)
             calls.append({self._output: self._call()[: total - start].copy()})
-        outputs_file.write(Path(path), calls)
+        calls_file.write(Path(path), calls)
 
     def _call(self) -> Any:
         # inputs are not copied in, and the output is a view, as in the rows beside

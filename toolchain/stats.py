@@ -17,7 +17,6 @@ _RATIO_LEVEL = 0.97
 """Of ratios measured in turns, so that 95 % hold: planning the number of rounds by the first ones costs two points."""
 _RESAMPLES = 200
 _DRAWN = 5_000
-_DRAWS = 400
 _CLOCK_TICK_MS = 1e-6
 _SHOWN_DIGITS = 3
 _HALVINGS = 60
@@ -56,6 +55,14 @@ def shown_ratio(ratio: Interval) -> str:
         return f"{shown(ratio)}x"
     low, high = (_to_place(end, _last_place(ratio)) for end in (ratio.low, ratio.high))
     return f"{shown(ratio)}x ({low}–{high})"
+
+
+def shown_with_ends(interval: Interval) -> str:
+    """As ``0.52 (0.50 to 0.55)``, the ends down to the estimate's last digit; ``~0.5`` where :func:`shown` has it."""
+    if not _says_something(interval):
+        return shown(interval)
+    low, high = (_to_place(end, _last_place(interval)) for end in (interval.low, interval.high))
+    return f"{shown(interval)} ({low} to {high})"
 
 
 def _says_something(interval: Interval) -> bool:
@@ -190,7 +197,12 @@ def mean(samples: _Floats, level: float = 0.95) -> Interval:
 
 
 def bootstrap(
-    statistic: Callable[[npt.NDArray[np.int64]], float], count: int, estimate: float, level: float = 0.95
+    statistic: Callable[[npt.NDArray[np.int64]], float],
+    count: int,
+    estimate: float,
+    level: float = 0.95,
+    *,
+    draws: int = 400,
 ) -> Interval:
     """``estimate``, a ``statistic`` of ``count`` samples, with the interval of a bootstrap of the samples, seeded.
 
@@ -201,10 +213,10 @@ def bootstrap(
     """
     random = np.random.default_rng(0)
     drawn = np.array(
-        [statistic(np.bincount(random.integers(count, size=count), minlength=count)) for _ in range(_DRAWS)]
+        [statistic(np.bincount(random.integers(count, size=count), minlength=count)) for _ in range(draws)]
     )
     drawn = drawn[np.isfinite(drawn)]
-    if count < 2 or len(drawn) < _DRAWS / 2:
+    if count < 2 or len(drawn) < draws / 2:
         return Interval(estimate, -math.inf, math.inf)
     half = students_point(count - 1, level) * math.sqrt(count / (count - 1)) * float(np.std(drawn, ddof=1))
     return Interval(estimate, estimate - half, estimate + half)

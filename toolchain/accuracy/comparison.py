@@ -154,7 +154,7 @@ def compare(
         for name in names:
             kind, axis = kinds.get(name, UNKNOWN), axes.get(name, None if axes else 0)
             try:
-                pairs = unfolded(name, [call[name] for call in expected], [call[name] for call in got])
+                pairs = unfolded(name, expected, got)
             except NotAlike as other:
                 parts.append(_Part(name, faults=(Fault(FaultKind.BUILD, f"output '{name}' {other}"),)))
                 continue
@@ -166,8 +166,8 @@ def compare(
 
 def _part(
     name: str,
-    wanted: list[Array],
-    got: list[Array],
+    wanted: Sequence[Array],
+    got: Sequence[Array],
     kind: Kind,
     batch: int | None,
     precision: str,
@@ -195,12 +195,14 @@ def _part(
     return _as_sets(name, wanted, got, batch, precision) or part if part.faults and kind.selected else part
 
 
-def _as_sets(name: str, wanted: list[Array], got: list[Array], batch: int | None, precision: str) -> _Part | None:
+def _as_sets(
+    name: str, wanted: Sequence[Array], got: Sequence[Array], batch: int | None, precision: str
+) -> _Part | None:
     """Rows that the data picked, along the longest axis, or all of them by their order; None for an output without one.
 
     Of each sample; or of the whole call, where the axis taken for the samples' is that of the rows.
     """
-    found = []
+    found: list[tuple[Sequence[Array], Sequence[Array]]] = []
     if batch is not None and wanted[0].ndim > 1:
         one, other = ([row for array in arrays for row in lifted(array, batch)] for arrays in (wanted, got))
         found.append((one, other))
@@ -217,7 +219,7 @@ def _as_sets(name: str, wanted: list[Array], got: list[Array], batch: int | None
     return None if best is None else _agreed(name, best)
 
 
-def _counted(wanted: list[Array], kind: Kind) -> bool:
+def _counted(wanted: Sequence[Array], kind: Kind) -> bool:
     """Whether whole numbers are quantities: the graph computes them, and they go further than class numbers do."""
     if not kind.counted or wanted[0].dtype.kind not in "iu":
         return False
@@ -231,7 +233,7 @@ def _agreed(name: str, found: Agreement) -> _Part:
 
 
 def _numbers(
-    name: str, wanted: list[Array], got: list[Array], batch: int | None, precision: str, *, real: bool
+    name: str, wanted: Sequence[Array], got: Sequence[Array], batch: int | None, precision: str, *, real: bool
 ) -> _Part:
     rule = ROUNDINGS.get(precision)
     found = Numbers.of(wanted, got, batch=batch, whole_steps=wanted[0].dtype.kind in "iu")
@@ -269,7 +271,7 @@ def least(channels: Sequence[Channel]) -> Channel | None:
     return min(channels, key=lambda channel: (not channel.constant, channel.sqnr_db), default=None)
 
 
-def _same_answer(wanted: list[Array], got: list[Array]) -> float:
+def _same_answer(wanted: Sequence[Array], got: Sequence[Array]) -> float:
     same = [(w.argmax(1) == g.argmax(1)) for w, g in zip(wanted, got, strict=True) if len(w)]
     return float(np.mean(np.concatenate(same))) if same else 1.0
 

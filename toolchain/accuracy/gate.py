@@ -11,31 +11,31 @@ bound: a model passes only when 95 % bounds say so, and fails only when they do.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from toolchain import stats
+from toolchain.accuracy import criteria
 from toolchain.accuracy.comparison import lost_channels
-from toolchain.accuracy.metrics import classes
+from toolchain.accuracy.criteria import LEVEL, Drop, Finding
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.collecting import rows_of
+from toolchain.accuracy.metrics.metric import Measure, Metric, Targets
 from toolchain.accuracy.number_outputs import Mask, Numbers
 from toolchain.accuracy.output_values import Calls, NotAlike, unfolded
 from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.stats import Interval
 
-LEVEL = 0.90
-"""The two-sided level whose ends are one-sided 95 % bounds."""
 Array = npt.NDArray[np.generic]
 Axes = Mapping[str, int | None]
 _ODD = "is NaN or infinite where the reference's is not, or the other way round"
 _REFERENCE_BROKEN = "The reference itself gives NaN or infinity."
 _MEND_REFERENCE = "Mend the fp32 model, or leave the samples concerned out."
 _WORDS = {Status.OK: "passed", Status.UNDECIDED: "undecided", Status.UNPROVEN: "failed"}
-_POINT = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
 def _in_range(option: str, value: float | None, low: float, high: float) -> None:
@@ -47,9 +47,9 @@ def _in_range(option: str, value: float | None, low: float, high: float) -> None
 class Requirement:
     """What a model must keep of its reference: at least one limit; raises BadUsage when none or out of range.
 
-    ``max_drop`` is a share of the samples (0.01 is a point of top-1 accuracy), ``min_cosine`` is of the mean over
-    samples. Where nobody ``asked`` for a limit, samples too few to tell are no reason to doubt a drop that looks
-    allowed.
+    ``max_drop`` is in the metric's unit, a share of the samples (0.01 is a point) for accuracy, infinity for one that
+    nothing is asked of; ``min_cosine`` is of the mean over samples. Where nobody ``asked`` for a limit, samples too few
+    to tell are no reason to doubt a drop that looks allowed.
     """
 
     max_drop: float | None = None
@@ -60,7 +60,8 @@ class Requirement:
     def __post_init__(self) -> None:
         if self.max_drop is None and self.min_sqnr_db is None and self.min_cosine is None:
             raise BadUsage("The gate has nothing to require.", "Give --max-drop, --min-sqnr or --min-cosine.")
-        _in_range("--max-drop", None if self.max_drop is None else 100 * self.max_drop, 0, 100)
+        if self.max_drop is not None and not self.max_drop >= 0:
+            raise BadUsage(f"--max-drop is {100 * self.max_drop:g}.", "Give a number from 0 on.")
         _in_range("--min-sqnr", self.min_sqnr_db, -200, 200)
         _in_range("--min-cosine", self.min_cosine, -1, 1)
 
@@ -69,11 +70,17 @@ DEFAULT = Requirement(max_drop=0.02, asked=False)
 """For labelled samples where nothing else is asked for."""
 
 
+def default_for(metric: Metric) -> Requirement:
+    """The same for any metric: of one that is no share nobody but the user knows what is much, so it is only told."""
+    return DEFAULT if metric.share else Requirement(max_drop=math.inf, asked=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The gate's answer in one sentence, ``text``, and what it rests on.
 
-    ``drop`` is a share (0.01 is a point), None without labels; ``sqnr_db`` and ``cosine`` are None when an output is
+    ``drop`` is what is lost of the ``metric``, None without labels; of accuracy, and where ``metric`` is None, it is a
+    share (0.01 is a point). ``sqnr_db`` and ``cosine`` are None when an output is
     not a number. ``samples_needed`` is set when undecided, at the rates seen so far; None when no number would do.
     """
 
@@ -84,6 +91,7 @@ class Verdict:
     sqnr_db: Interval | None = None
     cosine: Interval | None = None
     samples_needed: int | None = None
+    metric: Measure | None = None
 
     @property
     def word(self) -> str:
@@ -94,94 +102,100 @@ class Verdict:
     def brief(self) -> str:
         """The answer and the figure behind it, for a line of progress."""
         if self.drop is not None:
-            low, high = 100 * self.drop.low, 100 * self.drop.high
-            return f"{self.word}, drop {100 * self.drop.estimate:.2f} points ({low:.2f} to {high:.2f})"
+            measure = self.metric or TOP1
+            what = measure.worse if self.metric else "drop"
+            shown, low, high = map(measure.difference, (self.drop.estimate, self.drop.low, self.drop.high))
+            return f"{self.word}, {what} {shown}{measure.unit} ({low} to {high})"
         if self.sqnr_db is not None:
             return f"{self.word}, SQNR {self.sqnr_db.estimate:.1f} dB"
         return self.word
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """One criterion's answer."""
-
-    status: Status
-    text: str
-    samples_needed: int | None
 
 
 def judge(
     requirement: Requirement,
     reference: Calls,
     given: Calls,
-    labels: Array | None = None,
+    labels: Targets | None = None,
     *,
+    metric: Metric = TOP1,
     axes: Axes | None = None,
     part: slice = slice(None),
 ) -> Verdict:
-    """Judge the calls ``given`` against ``reference``, the same calls; ``labels`` ``(N,)`` are class numbers.
+    """Judge the calls ``given`` against ``reference``, the same calls; ``labels`` are the right answers of all samples.
 
     A sample is a row along the output's batch axis (``axes``; its first without them), and a call where it has none;
-    ``part`` takes some of the samples. The drop compares top-1 answers of ``(N, K)`` scores, sample by sample
-    (:func:`stats.paired_drop`). SQNR (:func:`stats.sqnr_of`) and the mean cosine over samples with Student's t interval
-    are those of the worst output of numbers: both only approximate below some ten samples, and one sample alone leaves
-    them undecided. What they ask of an output they ask of each of its channels too (:mod:`.channels`), by the channel's
-    own range. Several criteria must all pass. NaN and infinities that the reference has not fail.
+    ``part`` takes some of the samples. The drop is what is lost of the ``metric``, by default of top-1 answers of
+    ``(N, K)`` scores, sample by sample (:mod:`.metrics.intervals`). SQNR (:func:`stats.sqnr_of`) and the mean cosine
+    over samples with Student's t interval are those of the worst output of numbers: both only approximate below some
+    ten samples, and one sample alone leaves them undecided. What they ask of an output they ask of each of its channels
+    too (:mod:`.channels`), by the channel's own range. Several criteria must all pass. NaN and infinities that the
+    reference has not fail.
 
-    Raises BadUsage for outputs and labels that do not belong together, for a reference that is nowhere finite, and for
-    a drop without labels.
+    Raises BadUsage for outputs and labels that do not belong together, for a reference that is nowhere finite, for
+    what the metric cannot judge, and for a drop without labels.
     """
     if labels is None and requirement.max_drop is not None:
         raise BadUsage(
             "A drop in accuracy cannot be measured without labels.",
             "Give labelled samples, or --min-sqnr or --min-cosine instead of --max-drop.",
         )
-    all_outputs = _numbers(reference, given, axes)
+    floors = requirement.min_sqnr_db is not None or requirement.min_cosine is not None
+    all_outputs = _numbers(reference, given, axes, needed=floors or labels is None)
     if any(numbers.nothing_finite for numbers in all_outputs.values()):
         raise BadUsage(_REFERENCE_BROKEN, _MEND_REFERENCE)
     outputs = {name: numbers.rows(part) for name, numbers in all_outputs.items()}
-    count = max(len(numbers) for numbers in outputs.values())
-    scores = None if labels is None else _scores(outputs, labels[part])
-    if scores is not None and np.isnan(scores[0].astype(np.float64)).any():
+    before = None if labels is None else rows_of(metric, reference, labels, axes)[part]
+    count = max([len(numbers) for numbers in outputs.values()], default=0 if before is None else len(before))
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and _scores_have_nan(outputs):
         raise BadUsage(_REFERENCE_BROKEN, _MEND_REFERENCE)
+    measure = None if metric.name == TOP1.name else metric.measure
     broken = {name: numbers.broken_samples for name, numbers in outputs.items() if numbers.broken}
     if broken:
         name, many = max(broken.items(), key=lambda pair: pair[1])
         text = f"Output '{name}' of {many:,} of {count:,} samples {_ODD}, which never passes."
-        return Verdict(status=Status.UNPROVEN, text=text, samples=count)
-    noise = {name: [_sqnr(numbers, keep) for keep in numbers.parts] for name, numbers in outputs.items()}
-    sqnr, sqnr_of = min(((each, name) for name, found in noise.items() for each in found), key=lambda p: p[0].estimate)
-    cosines = {name: [_mean_cosine(numbers, keep) for keep in numbers.parts] for name, numbers in outputs.items()}
-    cosine, cosine_of = min(
-        ((each, name) for name, found in cosines.items() for each in found), key=lambda pair: pair[0].estimate
-    )
+        return Verdict(status=Status.UNPROVEN, text=text, samples=count, metric=measure)
     drop, findings = None, []
-    if labels is not None and scores is not None:
-        lost, gained = discordant(*scores, labels[part])
-        drop = stats.paired_drop(lost, gained, len(labels[part]), LEVEL)
+    if before is not None and labels is not None:
+        lost = Drop.of(metric, before, rows_of(metric, given, labels, axes)[part])
+        drop = lost.interval
         if requirement.max_drop is not None:
-            limit, asked = requirement.max_drop, requirement.asked
-            findings.append(_judge_drop(limit, drop, lost, gained, len(labels[part]), asked=asked))
-    if requirement.min_sqnr_db is not None:
+            findings.append(lost.judged(requirement.max_drop, asked=requirement.asked))
+    sqnr, sqnr_of = _worst_of(_sqnr, outputs)
+    if requirement.min_sqnr_db is not None and sqnr is not None:
         title = _titled("SQNR", sqnr_of, outputs)
-        findings.append(_judge_floor(title, ".1f", " dB", sqnr, requirement.min_sqnr_db, count))
-    if requirement.min_cosine is not None:
+        findings.append(criteria.floor(title, ".1f", " dB", sqnr, requirement.min_sqnr_db, count))
+    cosine, cosine_of = _worst_of(_mean_cosine, outputs)
+    if requirement.min_cosine is not None and cosine is not None:
         title = _titled("mean cosine", cosine_of, outputs)
-        findings.append(_judge_floor(title, ".5f", "", cosine, requirement.min_cosine, count))
+        findings.append(criteria.floor(title, ".5f", "", cosine, requirement.min_cosine, count))
     findings += _judge_channels(requirement, outputs)
     status = _worst([finding.status for finding in findings])
     text = f"On {count:,} sample{'s' if count > 1 else ''} " + "; ".join(finding.text for finding in findings) + "."
     needed = [finding.samples_needed for finding in findings if finding.status is Status.UNDECIDED]
     known = [number for number in needed if number is not None]
     return Verdict(
-        status=status, text=text, samples=count, drop=drop, sqnr_db=sqnr, cosine=cosine,
+        status=status, text=text, samples=count, drop=drop, sqnr_db=sqnr, cosine=cosine, metric=measure,
         samples_needed=max(known) if status is Status.UNDECIDED and len(known) == len(needed) else None,
     )  # fmt: skip
 
 
-def scores_of(calls: Calls, labels: Array, axes: Axes | None = None) -> Array:
-    """The class scores ``(N, K)`` among the outputs that belong to ``labels``; BadUsage where there are none."""
-    return _scores(_numbers(calls, calls, axes), labels)[0]
+def _worst_of(
+    figure: Callable[[Numbers, Sequence[Mask]], Interval], outputs: Mapping[str, Numbers]
+) -> tuple[Interval | None, str]:
+    """The least of a figure, and the output that it is of; None where no output is a number."""
+    found = [(figure(numbers, keep), name) for name, numbers in outputs.items() for keep in numbers.parts]
+    return min(found, key=lambda pair: pair[0].estimate, default=(None, ""))
+
+
+def _scores_have_nan(outputs: Mapping[str, Numbers]) -> bool:
+    """Whether the reference's class scores, the first that there are, are NaN anywhere."""
+    scores = (
+        numbers
+        for numbers in outputs.values()
+        if numbers.batch == 0 and all(array.ndim == 2 and array.shape[1] > 1 for array in numbers.wanted)
+    )
+    first = next(scores, None)
+    return first is not None and first.reference_has_nan
 
 
 def classifies(calls: Calls, axes: Axes | None) -> bool:
@@ -208,57 +222,8 @@ def advice_on_samples(verdict: Verdict) -> str:
     return f"Give about {verdict.samples_needed:,} samples, or loosen the requirement."
 
 
-def samples_needed(*, lost: int, gained: int, count: int, max_drop: float) -> int | None:
-    """How many samples decide about ``max_drop`` (a share) if the observed shares of lost and gained ones persist.
-
-    The score at ``max_drop`` grows with the root of the count, so no search is needed. None when the observed drop is
-    the limit itself, which no number decides.
-    """
-    if math.isclose((lost - gained) / count, max_drop, rel_tol=1e-9, abs_tol=1e-12):
-        return None
-    score = stats.paired_score(lost, gained, count, max_drop)
-    return _round_up(count * (_POINT / score) ** 2)
-
-
-def _judge_drop(limit: float, drop: Interval, lost: int, gained: int, count: int, *, asked: bool) -> _Finding:
-    points = [f"{100 * value:.2f}" for value in (drop.estimate, drop.low, drop.high)]
-    text = (
-        f"the drop in accuracy is {points[0]} points (95 % bounds {points[1]} and {points[2]}; {lost:,} answers lost, "
-        f"{gained:,} gained), and at most {100 * limit:g} is allowed"
-    )
-    if drop.high <= limit or (not asked and drop.estimate <= limit):
-        return _Finding(Status.OK, text, None)
-    if drop.low > limit:
-        return _Finding(Status.UNPROVEN, text, None)
-    return _undecided(text, samples_needed(lost=lost, gained=gained, count=count, max_drop=limit))
-
-
-def _judge_floor(name: str, form: str, unit: str, value: Interval, limit: float, count: int) -> _Finding:
-    text = f"the {name} is {value.estimate:{form}}{unit}"
-    if count > 1:
-        text += f" (95 % bounds {value.low:{form}} and {value.high:{form}})"
-    text += f", and at least {limit:g}{unit} is wanted"
-    if value.low >= limit:
-        return _Finding(Status.OK, text, None)
-    if value.high < limit:
-        return _Finding(Status.UNPROVEN, text, None)
-    gap, half = abs(value.estimate - limit), (value.high - value.low) / 2
-    return _undecided(text, _round_up(count * (half / gap) ** 2) if gap and count > 1 else None)
-
-
-def _undecided(text: str, needed: int | None) -> _Finding:
-    more = f"it would take about {needed:,} samples to tell" if needed else "these samples cannot tell"
-    return _Finding(Status.UNDECIDED, f"{text}: {more}", needed)
-
-
 def _worst(found: list[Status]) -> Status:
     return next(status for status in (Status.UNPROVEN, Status.UNDECIDED, Status.OK) if status in found)
-
-
-def discordant(reference: Array, given: Array, labels: Array) -> tuple[int, int]:
-    """(samples that only the reference has right, samples that only ``given`` has right)."""
-    before, after = classes.right(reference, labels), classes.right(given, labels)
-    return int((before & ~after).sum()), int((after & ~before).sum())
 
 
 def _sqnr(numbers: Numbers, keep: Sequence[Mask]) -> Interval:
@@ -275,14 +240,14 @@ def _mean_cosine(numbers: Numbers, keep: Sequence[Mask]) -> Interval:
     return Interval(mean.estimate, max(mean.low, -1.0), min(mean.high, 1.0))
 
 
-def _judge_channels(requirement: Requirement, outputs: Mapping[str, Numbers]) -> list[_Finding]:
+def _judge_channels(requirement: Requirement, outputs: Mapping[str, Numbers]) -> list[Finding]:
     """What fails because a channel does that the whole output hides."""
     found = []
     for name, numbers in outputs.items():
         channels = numbers.channels(rounding=False)
         if requirement.min_sqnr_db is not None:
             lost = lost_channels(name, channels, requirement.min_sqnr_db)
-            found += [_Finding(Status.UNPROVEN, text, None) for text in lost]
+            found += [Finding(Status.UNPROVEN, text, None) for text in lost]
         if requirement.min_cosine is not None and not found:
             limit = requirement.min_cosine
             unlike = [channel for channel in channels if channel.unlike(limit)]
@@ -290,7 +255,7 @@ def _judge_channels(requirement: Requirement, outputs: Mapping[str, Numbers]) ->
             if worst is not None:
                 what = "became constant" if worst.constant else f"has a correlation of {worst.correlation:.5f}"
                 place = ", ".join(filter(None, (f"output '{name}'", str(worst))))
-                found.append(_Finding(Status.UNPROVEN, f"{place} {what}", None))
+                found.append(Finding(Status.UNPROVEN, f"{place} {what}", None))
     return found
 
 
@@ -298,8 +263,8 @@ def _titled(what: str, name: str, outputs: Mapping[str, Numbers]) -> str:
     return what if len(outputs) == 1 else f"{what} of output '{name}'"
 
 
-def _numbers(reference: Calls, given: Calls, axes: Axes | None) -> dict[str, Numbers]:
-    """The outputs that are numbers, and have the same shapes in both; BadUsage where there are none."""
+def _numbers(reference: Calls, given: Calls, axes: Axes | None, *, needed: bool) -> dict[str, Numbers]:
+    """The outputs that are numbers, and have the same shapes in both; BadUsage where one is needed and none is."""
     found: dict[str, Numbers] = {}
     empty = ""
     if not reference or len(reference) != len(given):
@@ -307,7 +272,7 @@ def _numbers(reference: Calls, given: Calls, axes: Axes | None) -> dict[str, Num
     for name in reference[0]:
         axis = 0 if axes is None else axes.get(name)
         try:
-            pairs = unfolded(name, [call[name] for call in reference], [call[name] for call in given])
+            pairs = unfolded(name, reference, given)
         except (KeyError, NotAlike):
             continue  # the comparison says so
         for part, (wanted, got) in pairs.items():
@@ -324,7 +289,7 @@ def _numbers(reference: Calls, given: Calls, axes: Axes | None) -> dict[str, Num
                 empty = str(list(wanted[0].shape))
     if not found and empty:
         raise _not_alike(empty, empty)
-    if not found:
+    if not found and needed:
         raise BadUsage(
             "No output of the model is a number that could be judged.", "Leave the requirement out."
         )  # fmt: skip
@@ -336,29 +301,3 @@ def _not_alike(reference: str, given: str) -> BadUsage:
         f"The reference gives {reference} and the model {given}: they cannot be compared.",
         "Run both models on the same samples, at least one.",
     )
-
-
-def _scores(outputs: Mapping[str, Numbers], labels: Array) -> tuple[Array, Array]:
-    """(The reference's class scores, the result's): of the first output that has a row of them for each label."""
-    for numbers in outputs.values():
-        if numbers.batch == 0 and all(array.ndim == 2 and array.shape[1] > 1 for array in numbers.wanted):
-            wanted, got = (np.concatenate(arrays) for arrays in (numbers.wanted, numbers.got))
-            if labels.shape != (len(wanted),):
-                break
-            if not (labels.min() >= 0 and labels.max() < wanted.shape[1]):
-                raise BadUsage(
-                    f"The labels go from {labels.min()} to {labels.max()}, the model scores {wanted.shape[1]} classes.",
-                    "Save them as class numbers that count from 0.",
-                )
-            return wanted, got
-    numbers = next(iter(outputs.values()))
-    raise BadUsage(
-        f"Accuracy wants class scores (N, K) for {labels.size:,} labels, "
-        f"the model gave {[len(numbers), *numbers.wanted[0].shape[1:]]}.",
-        "Leave the labels out for a model that does not classify, and use --min-sqnr or --min-cosine.",
-    )
-
-
-def _round_up(number: float) -> int:
-    """The next whole number, forgiving what rounding added to one."""
-    return max(1, math.ceil(number * (1 - 1e-12)))

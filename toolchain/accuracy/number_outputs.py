@@ -3,14 +3,15 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from toolchain.accuracy import channels as by_channel
 from toolchain.accuracy.channels import Channel
+from toolchain.accuracy.one_by_one import OneByOne
 from toolchain.accuracy.output_values import axis_before, lifted
 
 Array = npt.NDArray[np.generic]
@@ -40,69 +41,111 @@ class Numbers:
         cls, reference: Sequence[Array], given: Sequence[Array], *, batch: int | None, whole_steps: bool = False
     ) -> "Numbers":
         """``whole_steps`` is for numbers that were rounded to whole ones: a difference of one is none."""
-        wanted, got = ([np.asarray(lifted(a, batch), np.float64) for a in arrays] for arrays in (reference, given))
-        if whole_steps:
-            got = [w + np.sign(g - w) * np.maximum(np.abs(g - w) - 1, 0) for w, g in zip(wanted, got, strict=True)]
-        return cls(wanted, got, batch)
+
+        def got_at(call: int) -> Floats:
+            found = np.asarray(lifted(given[call], batch), np.float64)
+            if not whole_steps:
+                return found
+            difference = found - wanted[call]
+            whole: Floats = wanted[call] + np.sign(difference) * np.maximum(np.abs(difference) - 1, 0)
+            return whole
+
+        wanted = OneByOne(len(reference), lambda call: np.asarray(lifted(reference[call], batch), np.float64))
+        return cls(wanted, OneByOne(len(given), got_at), batch)
 
     def __len__(self) -> int:
         """How many samples there are."""
-        return sum(len(array) for array in self.wanted)
+        return sum(self._lengths)
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return [len(array) for array in self.wanted]
 
     def rows(self, chosen: slice) -> "Numbers":
         """Only these samples."""
+        if chosen == slice(None):
+            return self
         numbers = np.arange(len(self))[chosen]
-        ends = np.cumsum([0, *(len(array) for array in self.wanted)])
+        ends = np.cumsum([0, *self._lengths])
         inside = [
             numbers[(numbers >= start) & (numbers < stop)] - start
             for start, stop in itertools.pairwise(ends)
         ]  # fmt: skip
+        calls = [call for call, rows in enumerate(inside) if len(rows)]
         wanted, got = (
-            [array[rows] for array, rows in zip(arrays, inside, strict=True) if len(rows)]
+            OneByOne(len(calls), partial(lambda arrays, place: arrays[calls[place]][inside[calls[place]]], arrays))
             for arrays in (self.wanted, self.got)
         )
         return Numbers(wanted, got, self.batch)
 
     @cached_property
+    def _oddities(self) -> "_Oddities":
+        found = _Oddities()
+        for wanted, got in self._pairs:
+            found.add(wanted, got)
+        return found
+
+    @property
     def broken(self) -> str:
         """What of NaN and infinities is not as in the reference; empty if nothing is."""
-        total = sum(array.size for array in self.wanted)
-        for what, test in (("NaN", np.isnan), ("infinite", np.isinf)):
-            new = sum(int((test(g) & ~test(w)).sum()) for w, g in self._pairs)
-            lost = sum(int((test(w) & ~test(g)).sum()) for w, g in self._pairs)
-            if new:
-                return f"is {what} at {new:,} of {total:,} places where the reference is not"
-            if lost:
-                return f"is not {what} at {lost:,} of {total:,} places where the reference is"
-        turned = sum(int((np.isinf(w) & (w != g)).sum()) for w, g in self._pairs)
-        return f"has the other infinity at {turned:,} of {total:,} places" if turned else ""
+        found = self._oddities
+        for what in ("NaN", "infinite"):
+            if new := found.new[what]:
+                return f"is {what} at {new:,} of {found.values:,} places where the reference is not"
+            if lost := found.lost[what]:
+                return f"is not {what} at {lost:,} of {found.values:,} places where the reference is"
+        return f"has the other infinity at {found.turned:,} of {found.values:,} places" if found.turned else ""
 
     @property
     def broken_samples(self) -> int:
         """How many samples have a NaN or infinity that the reference has not."""
-        return sum(
-            int((_odd(w, g).reshape(len(w), -1)).any(1).sum()) if w.size else 0 for w, g in self._pairs
-        )  # fmt: skip
+        return self._oddities.samples
 
     @property
     def nothing_finite(self) -> bool:
         """Whether the reference gives nothing that could be compared, though it gives something."""
-        return any(w.size for w in self.wanted) and not any(np.isfinite(w).any() for w in self.wanted)
+        return self._oddities.values > 0 and not self._oddities.finite
+
+    @property
+    def reference_has_nan(self) -> bool:
+        """Whether the reference is NaN anywhere."""
+        return self._oddities.reference_nan
 
     @cached_property
     def parts(self) -> Sequence[Sequence[Mask]]:
         """The places to compare in each call, those of a mask's large values apart from the others."""
-        keep = [np.isfinite(w) & np.isfinite(g) for w, g in self._pairs]
-        powers = sorted(set().union(*(_powers(w[mask]) for w, mask in zip(self.wanted, keep, strict=True))))
-        for lower, upper in itertools.pairwise(powers):
+        found: set[int] = set()
+        for wanted, got in self._pairs:
+            found |= _powers(wanted[np.isfinite(wanted) & np.isfinite(got)])
+        for lower, upper in itertools.pairwise(sorted(found)):
             bound = math.ldexp(1.0, upper - 1)
             if upper - lower > _APART and bound >= _LARGE:
-                large = [mask & (np.abs(w) >= bound) for w, mask in zip(self.wanted, keep, strict=True)]
-                return [[mask & ~more for mask, more in zip(keep, large, strict=True)], large]
-        return [keep]
+                return [self._masks(0.0, bound), self._masks(bound, math.inf)]
+        return [self._masks(0.0, math.inf)]
+
+    def _masks(self, least: float, below: float) -> Sequence[Mask]:
+        """Where both are finite, and the reference's magnitude is ``least`` and more, and ``below`` that."""
+
+        def at(call: int) -> Mask:
+            wanted, got = self.wanted[call], self.got[call]
+            size = np.abs(wanted)
+            mask: Mask = np.isfinite(wanted) & np.isfinite(got) & (size >= least) & (size < below)
+            return mask
+
+        return OneByOne(len(self.wanted), at)
 
     def samples(self, keep: Sequence[Mask]) -> tuple[Floats, Floats, Floats, Floats]:
         """Of each sample the sums of squares of reference, result and difference, and of the products of both."""
+        if id(keep) not in self._sums:
+            self._sums[id(keep)] = self._summed(keep)
+        return self._sums[id(keep)]
+
+    @cached_property
+    def _sums(self) -> dict[int, tuple[Floats, Floats, Floats, Floats]]:
+        """By one of ``parts``, which live as long as these numbers do."""
+        return {}
+
+    def _summed(self, keep: Sequence[Mask]) -> tuple[Floats, Floats, Floats, Floats]:
         sums: list[list[Floats]] = [[], [], [], []]
         for w, g, mask in zip(self.wanted, self.got, keep, strict=True):
             one, other = (np.where(mask, array, 0.0).reshape(len(w), math.prod(w.shape[1:])) for array in (w, g))
@@ -127,9 +170,11 @@ class Numbers:
         """The largest difference, and the largest as a share of the largest magnitude among its like."""
         most = share = 0.0
         for keep in self.parts:
-            kept = [(w[mask], g[mask]) for (w, g), mask in zip(self._pairs, keep, strict=True)]
-            level = max((float(np.abs(w).max(initial=0)) for w, _ in kept), default=0.0)
-            error = max((float(np.abs(w - g).max(initial=0)) for w, g in kept), default=0.0)
+            level = error = 0.0
+            for wanted, got, mask in zip(self.wanted, self.got, keep, strict=True):
+                w, g = wanted[mask], got[mask]
+                level = max(level, float(np.abs(w).max(initial=0)))
+                error = max(error, float(np.abs(w - g).max(initial=0)))
             most = max(most, error)
             share = max(share, error / level if level else (math.inf if error else 0.0))
         return most, share
@@ -148,6 +193,30 @@ class Numbers:
     @property
     def _pairs(self) -> Iterator[tuple[Floats, Floats]]:
         return zip(self.wanted, self.got, strict=True)
+
+
+@dataclass
+class _Oddities:
+    """What of NaN and infinities the calls so far have, in the result and not in the reference or the other way."""
+
+    values: int = 0
+    samples: int = 0
+    turned: int = 0
+    finite: bool = False
+    reference_nan: bool = False
+    new: dict[str, int] = field(default_factory=lambda: {"NaN": 0, "infinite": 0})
+    lost: dict[str, int] = field(default_factory=lambda: {"NaN": 0, "infinite": 0})
+
+    def add(self, wanted: Floats, got: Floats) -> None:
+        self.values += wanted.size
+        self.finite |= bool(np.isfinite(wanted).any())
+        self.reference_nan |= bool(np.isnan(wanted).any())
+        if wanted.size:
+            self.samples += int(_odd(wanted, got).reshape(len(wanted), -1).any(1).sum())
+        for what, test in (("NaN", np.isnan), ("infinite", np.isinf)):
+            self.new[what] += int((test(got) & ~test(wanted)).sum())
+            self.lost[what] += int((test(wanted) & ~test(got)).sum())
+        self.turned += int((np.isinf(wanted) & (wanted != got)).sum())
 
 
 def _odd(wanted: Floats, got: Floats) -> Mask:

@@ -6,33 +6,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from toolchain.accuracy.one_by_one import OneByOne
+
 Array = npt.NDArray[Any]
-Calls = Sequence[Mapping[str, Any]]
-"""Of each call in turn, an output's name and its value."""
+Call = Mapping[str, Any]
+"""An output's name and its value."""
+Calls = Sequence[Call]
+"""Of each call in turn; they need not all be in memory."""
 
 
 class NotAlike(Exception):
     """Two values that cannot be compared; the message goes on after an output's name."""
 
 
-def unfolded(name: str, expected: Sequence[Any], got: Sequence[Any]) -> dict[str, tuple[list[Array], list[Array]]]:
+def unfolded(name: str, expected: Calls, got: Calls) -> dict[str, tuple[Sequence[Array], Sequence[Array]]]:
     """(The reference's arrays, the result's), one a call each, by the name of the output or of a part of it.
 
     A sequence has parts ``name[0]``, ``name[1]``; a map, or a list of maps such as ZipMap gives, is one array whose
-    last axis are the keys. Raises NotAlike where the two are not built alike.
+    last axis are the keys. The arrays are taken from the calls when they are asked for. Raises NotAlike where the two
+    are not built alike, KeyError where an output is not there.
     """
-    found: dict[str, tuple[list[Array], list[Array]]] = {}
-    for wanted, given in zip(expected, got, strict=True):
-        before, after = list(_parts(name, wanted)), list(_parts(name, given))
+    places: dict[str, list[tuple[int, int]]] = {}
+    for number, (one, other) in enumerate(zip(expected, got, strict=True)):
+        before, after = parts(name, one[name]), parts(name, other[name])
         if [part[:2] for part in before] != [part[:2] for part in after]:
             raise NotAlike(f"has {len(after):,} parts, and others than the {len(before):,} of the reference")
-        for (part, _, w), (_, _, g) in zip(before, after, strict=True):
+        for index, ((part, _, w), (_, _, g)) in enumerate(zip(before, after, strict=True)):
             if _sort(w) != _sort(g):
                 raise NotAlike(f"is {g.dtype}, and {w.dtype} in the reference")
-            pair = found.setdefault(part, ([], []))
-            pair[0].append(w)
-            pair[1].append(g)
-    return found
+            places.setdefault(part, []).append((number, index))
+    return {part: (_taken(name, expected, found), _taken(name, got, found)) for part, found in places.items()}
+
+
+def _taken(name: str, calls: Calls, places: Sequence[tuple[int, int]]) -> Sequence[Array]:
+    """Of each place, (a call, a part of its value), the array."""
+    return OneByOne(len(places), lambda place: parts(name, calls[places[place][0]][name])[places[place][1]][2])
+
+
+def parts(name: str, value: Any) -> list[tuple[str, tuple[Any, ...], Array]]:
+    """(Name, the keys if it was made of maps, array) of one value, or of the members of a sequence."""
+    return list(_parts(name, value))
 
 
 def lifted(array: Array, batch: int | None) -> Array:

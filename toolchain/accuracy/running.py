@@ -1,10 +1,9 @@
 """What a model file gives, call by call, for comparing it."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from exporters.half.emulation import emulated
 from exporters.model_file import ModelFile
 from runtimes.base import run
 from runtimes.ort import OrtRuntime
+from toolchain.accuracy.kept_calls import kept
+from toolchain.accuracy.output_values import Calls
 
 SAMPLES = 256
 """How many real samples a proof runs on."""
@@ -32,11 +33,12 @@ _RANDOM = {
     "Bernoulli",
     "Dropout",
 }
-Call = Mapping[str, Any]
 
 
-def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False) -> list[Call]:
+def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False) -> Calls:
     """The outputs of every call, on the CPU, products of int8 summed up as with VNNI or on an Arm.
+
+    Of many large ones only some are in memory (:mod:`.kept_calls`).
 
     ``axes`` are those of the model that the samples belong to: a file made of it is called as it is. ``as_hardware``
     rounds every result of a file in half precision, as hardware that computes in it does, and the CPU provider does
@@ -48,11 +50,11 @@ def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardwar
     ):
         halves = {spec.name for spec in runtime.inputs if spec.dtype == "float16"}
 
-        def outputs(at_once: int) -> list[Call]:
-            return [
+        def outputs(at_once: int) -> Calls:
+            return kept(
                 run(runtime, {name: a.astype("float16") if name in halves else a for name, a in feeds.items()})
                 for feeds in calls(samples, axes, at_once)
-            ]
+            )
 
         found = outputs(_PART)
         few = max(1, count_of(samples, axes) // _FEWEST_CALLS)

@@ -25,6 +25,11 @@ def count(targets: Targets) -> int:
     return 0 if isinstance(targets, np.ndarray) and not targets.ndim else len(targets)
 
 
+def are_classes(targets: Targets | None) -> bool:
+    """Whether each is one class number."""
+    return isinstance(targets, np.ndarray) and targets.ndim == 1 and targets.dtype.kind in "iu"
+
+
 def taken(targets: Targets, rows: Sequence[int] | npt.NDArray[np.int64] | slice) -> Targets:
     """Those of some samples."""
     if isinstance(targets, Mapping):

@@ -72,6 +72,7 @@ class Change:
         pairs = {
             "sha256": (old.candidate.sha256[:8], new.candidate.sha256[:8]),
             "interpreter": (old.setting.python, new.setting.python),
+            "metric": tuple(row.metric and row.metric.name for row in (old, new)),
             "processors": (listed(old.setting.cpus), listed(new.setting.cpus)),
             **{name: (old.facts.get(name), new.facts.get(name)) for name in {**old.facts, **new.facts}},
         }

@@ -11,6 +11,7 @@ from toolchain.bench.compare import CANNOT_TELL, Change, Comparison
 from toolchain.bench.notes import conditions, unsuccessful
 from toolchain.bench.record import Row
 from toolchain.bench.report import NOTHING, Table, accuracy, megabytes, unproven, without_empty
+from toolchain.bench.scores import measure_of
 from toolchain.stats import Interval, percentile_interval, shown, shown_ratio
 
 SCHEMA_VERSION = 1
@@ -23,8 +24,9 @@ _DROPPABLE = ("memory MB", "size MB", "accuracy", "old p50 ms", "new p50 ms")
 
 def table(found: Comparison) -> Table:
     """One line a row that is in both."""
+    title = measure_of([change.new for change in found.changes]).title
     return without_empty(
-        HEADINGS,
+        [title if heading == "accuracy" else heading for heading in HEADINGS],
         [cells(change) for change in found.changes],
         struck=unproven([change.new for change in found.changes]),
         droppable=_DROPPABLE,
@@ -125,6 +127,7 @@ def _figures(row: Row) -> dict[str, Any]:
         "p50_ms": _ends(percentile_interval(row.rounds_ms, 50) if row.rounds_ms else None),
         "throughput_per_s": row.throughput_per_s,
         "accuracy": _ends(row.accuracy),
+        **({} if row.metric is None else {"metric": asdict(row.metric)}),
         "size_bytes": row.candidate.size_bytes,
         "peak_memory_bytes": row.peak_memory_bytes,
         "device_memory_bytes": row.device_memory_bytes,

@@ -16,6 +16,10 @@ def to_csv(benchmark: Benchmark) -> str:
     out = io.StringIO()
     marked = efficient(benchmark.rows)
     lines = [_csv_line(row, index in marked) for index, row in enumerate(benchmark.rows)]
+    if any(row.metric for row in benchmark.rows):
+        lines = [
+            {**line, "metric": row.metric and row.metric.name} for line, row in zip(lines, benchmark.rows, strict=True)
+        ]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from runtimes.registry import available, provider_named
 from toolchain import records
+from toolchain.accuracy import calls_file
 from toolchain.accuracy.status import Status
-from toolchain.bench import outputs_file
 from toolchain.bench.effort import Effort
 from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.record import Circumstances, Profile, Row
@@ -244,12 +244,13 @@ class Group:
         self._rows[name] = verdicts[key].on(self._rows[name])
 
     def _outputs(self, name: str) -> Outputs:
-        path = self._folder / "outputs.npz"
+        """Left in a file, of which there are two: the baseline's are read again for each other row."""
+        path = self._folder / ("baseline.npz" if name == self._rows[name].baseline else "outputs.npz")
         try:
             self._running[name].ask("outputs", path=str(path))
         except JobFailed as failure:
             raise _RowFailed(name, failure) from failure
-        return outputs_file.read(path)
+        return calls_file.read(path)
 
     def _drop(self, name: str, failure: JobFailed) -> None:
         """The row failed: what it measured so far is not kept, for its turns were not all taken."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.accuracy.output_values import Calls
 from toolchain.accuracy.status import Status
 from toolchain.bench.record import Row
@@ -21,11 +22,18 @@ class Judgement:
     accuracy: Interval | None = None
     drop: Interval | None = None
     parity: str | None = None
+    metric: Measure | None = None
 
     def on(self, row: Row) -> Row:
         """The row with this judgement."""
         return replace(
-            row, status=self.status, reason=self.reason, accuracy=self.accuracy, drop=self.drop, parity=self.parity
+            row,
+            status=self.status,
+            reason=self.reason,
+            accuracy=self.accuracy,
+            drop=self.drop,
+            parity=self.parity,
+            metric=self.metric,
         )
 
 

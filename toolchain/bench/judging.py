@@ -3,11 +3,14 @@
 import math
 from dataclasses import replace
 
-from toolchain import stats
-from toolchain.accuracy import agreement, gate
+from toolchain.accuracy import agreement, gate, targets
 from toolchain.accuracy.comparison import Comparison, compare
-from toolchain.accuracy.gate import DEFAULT, Requirement
-from toolchain.accuracy.metrics import classes
+from toolchain.accuracy.gate import Requirement
+from toolchain.accuracy.metrics import intervals
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.collecting import rows_of
+from toolchain.accuracy.metrics.metric import Metric
+from toolchain.accuracy.one_by_one import OneByOne
 from toolchain.accuracy.status import Status
 from toolchain.bench.judgement import Judge, Judgement, Outputs
 from toolchain.bench.output_graph import OutputGraph
@@ -15,9 +18,16 @@ from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable, Undecided
 from toolchain.inputs.samples import Samples
 
+_LEVEL = 0.95
+"""Of what a row shows, where the gate's bounds are one-sided."""
 
-def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge:
-    """A judge for one set of samples, by the rule of the conversions: accuracy, drop, parity, and what follows."""
+
+def judge_with(samples: Samples, *, requirement: Requirement | None = None, metric: Metric = TOP1) -> Judge:
+    """A judge for one set of samples, by the rule of the conversions: the metric, what of it is lost, parity.
+
+    Without a ``requirement`` that of :func:`gate.default_for`.
+    """
+    required = requirement or gate.default_for(metric)
 
     def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
         labels = samples.labels
@@ -26,12 +36,13 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
         graph = OutputGraph.of(other, row).named(expected)
         axes = graph.axes_of(expected, len(samples))
         try:  # hours of other rows must not be lost for labels that do not fit
-            scores = None if labels is None else gate.scores_of(calls, labels, axes)
+            rows = None if labels is None else rows_of(metric, calls, labels, axes)
             found = Judgement()
-            if labels is not None and scores is not None:
-                found = Judgement(accuracy=classes.top1(scores, labels))
-                if baseline is None:
-                    gate.judge(requirement, calls, calls, labels, axes=axes)  # whether they can be judged by at all
+            if labels is not None and rows is not None:
+                told = None if metric.name == TOP1.name else metric.measure
+                found = Judgement(accuracy=intervals.score(metric, rows), metric=told)
+                if baseline is None:  # whether they can be judged by at all
+                    gate.judge(required, calls, calls, labels, metric=metric, axes=axes)
         except BadUsage as misfit:
             return Judgement(status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
         if baseline is None:
@@ -39,18 +50,18 @@ def judge_with(samples: Samples, *, requirement: Requirement = DEFAULT) -> Judge
         precision = _loosest(_arithmetic(row), _arithmetic(other))
         compared = compare(
             expected, calls, precision=precision, kinds=graph.kinds, axes=axes, samples=len(samples),
-            classes=labels is not None,
+            classes=targets.are_classes(labels),
         )  # fmt: skip
         found = replace(found, parity=_figure(compared))
         if not compared.passed and (samples.real or not precision.startswith("int")):
             reason = f"Its outputs differ from {other.candidate.label}'s: {compared.why} ({compared})."
             found = replace(found, status=Status.UNPROVEN, reason=reason)
-        if labels is None or scores is None:
+        if labels is None or rows is None:
             return found
         try:
-            drop = gate.discordant(gate.scores_of(expected, labels, axes), scores, labels)
-            found = replace(found, drop=stats.paired_drop(*drop, len(labels)))
-            verdict = gate.judge(requirement, expected, calls, labels, axes=axes)
+            before = rows_of(metric, expected, labels, axes)
+            found = replace(found, drop=intervals.drop(metric, before, rows, _LEVEL))
+            verdict = gate.judge(required, expected, calls, labels, metric=metric, axes=axes)
         except BadUsage as misfit:
             failed = replace(found, status=Status.FAILED, reason=f"{misfit.what} {misfit.do}")
             return failed if found.status is Status.OK else found
@@ -66,7 +77,7 @@ def named_alike(outputs: Outputs, expected: Outputs) -> Outputs:
     names, own = (list(calls[0]) if calls else [] for calls in (expected, outputs))
     if sorted(names) == sorted(own) or len(names) != len(own):
         return outputs
-    return [dict(zip(names, call.values(), strict=True)) for call in outputs]
+    return OneByOne(len(outputs), lambda call: dict(zip(names, outputs[call].values(), strict=True)))
 
 
 def _figure(compared: Comparison) -> str:

@@ -6,6 +6,7 @@ from toolchain.accuracy.status import Status
 from toolchain.bench.figures import efficient, is_proven
 from toolchain.bench.leader import called, fastest, level_with
 from toolchain.bench.record import Benchmark, Circumstances, Row
+from toolchain.bench.scores import measure_of
 from toolchain.legible import shapes_in_words
 
 _NAMED = 5
@@ -81,7 +82,7 @@ def _baselines(rows: Sequence[Row]) -> list[str]:
 def _legend(rows: Sequence[Row]) -> list[str]:
     if not efficient(rows):
         return []
-    axes = "accuracy, latency and size" if any(row.accuracy for row in rows) else "latency and size"
+    axes = f"{measure_of(rows).title}, latency and size" if any(row.accuracy for row in rows) else "latency and size"
     return [f"{EFFICIENT} of {axes}, no other row beside it is surely better in one and surely worse in none."]
 
 

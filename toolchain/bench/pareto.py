@@ -13,9 +13,9 @@ def efficient(rows: Sequence[Row]) -> frozenset[str]:
     """The names of those of ``rows``, all in the same circumstances, that none of the others dominates.
 
     A row dominates another when it is surely better on at least one axis and surely worse on none. Axes are latency
-    (throughput where several streams run), accuracy where both rows have one, and size. Surely means that the 95 %
-    intervals separate: of the ratio of latencies, from the rounds in which both took turns, and of the accuracies, or
-    of what each loses against the same baseline on the same samples. Sizes are exact.
+    (throughput where several streams run), accuracy where both rows have one, or their metric's score, and size. Surely
+    means that the 95 % intervals separate: of the ratio of latencies, from the rounds in which both took turns, and of
+    the accuracies, or of what each loses against the same baseline on the same samples. Sizes are exact.
 
     Rows that are not ok, repeat another, or were not timed are neither efficient nor do they dominate. "Not surely
     better" does not carry over: with 90, 92 and 94 % known to 1.5 points the first is level with the second, the second
@@ -49,10 +49,12 @@ def _surely_faster(row: Row, other: Row) -> bool:
 
 def _surely_more_accurate(row: Row, other: Row) -> bool:
     lost, others = _drop(row), _drop(other)
-    if lost is not None and others is not None and row.baseline == other.baseline:
+    if lost is not None and others is not None and (row.baseline, row.metric) == (other.baseline, other.metric):
         return lost.high < others.low
-    if row.accuracy is None or other.accuracy is None:
+    if row.accuracy is None or other.accuracy is None or row.metric != other.metric:
         return False
+    if row.metric is not None and not row.metric.higher_is_better:
+        return row.accuracy.high < other.accuracy.low
     return row.accuracy.low > other.accuracy.high
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from toolchain import strict_json
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.accuracy.status import Status
 from toolchain.records import Form
 from toolchain.stats import Interval, percentile
@@ -140,8 +141,9 @@ class Row:
     ``rounds_ms`` are raw latencies, one list a round, of all streams; of a round with very many runs an evenly spaced
     part. ``rounds_s`` are the rounds' durations and ``rounds_runs`` the runs in each. ``speedup`` is over the row named
     ``baseline`` in the same circumstances: of latency, or of throughput where several streams run. ``repeats`` marks
-    the baseline measured once more, whose speed-up shows what this machine cannot tell apart. ``accuracy`` is a share,
-    ``drop`` what of it is lost against the baseline on the same samples. ``nodes`` counts graph nodes by provider,
+    the baseline measured once more, whose speed-up shows what this machine cannot tell apart. ``accuracy`` is the
+    score of ``metric``, of top-1 answers where that is None, and then a share; ``drop`` is what of it is lost against
+    the baseline on the same samples, positive being worse. ``nodes`` counts graph nodes by provider,
     empty for PyTorch. ``peak_memory_bytes`` is that of the whole process, ``device_memory_bytes`` what the row takes on
     a device of its own. ``shapes`` are those of the inputs at a run. ``facts`` are what the backend says of itself:
     version, TF32, CUDA graphs, device.
@@ -162,6 +164,7 @@ class Row:
     accuracy: Interval | None = None
     drop: Interval | None = None
     parity: str | None = None
+    metric: Measure | None = None
     peak_memory_bytes: int | None = None
     device_memory_bytes: int | None = None
     nodes: Mapping[str, int] = field(default_factory=dict)
@@ -225,6 +228,8 @@ class Benchmark:
         rows = []
         for row in self.rows:
             entry = asdict(replace(row, rounds_ms=()))
+            if row.metric is None:
+                del entry["metric"]
             entry["setting"]["options"] = dict(row.setting.options)
             entry["latency_ms"] = {f"p{q}": row.latency_ms(q) for q in (50, 90, 99)} if row.rounds_ms else None
             entry["throughput_per_s"] = row.throughput_per_s

@@ -9,11 +9,12 @@ from toolchain.bench.csv_file import to_csv
 from toolchain.bench.figures import efficient, provider_share, throughput
 from toolchain.bench.notes import EFFICIENT, notes
 from toolchain.bench.record import Row, schema
+from toolchain.bench.scores import measure_of, score
 from toolchain.legible import in_markdown, in_markdown_cell
 from toolchain.stats import percentile_interval, shown, shown_ratio
 
 __all__ = [
-    "HEADINGS", "NOTHING", "Table", "accuracy", "cells", "markdown", "markdown_table", "megabytes",
+    "HEADINGS", "NOTHING", "Table", "accuracy", "cells", "headings", "markdown", "markdown_table", "megabytes",
     "notes", "schema", "speedup", "table", "to_csv", "unproven", "without_empty",
 ]  # fmt: skip
 
@@ -21,7 +22,8 @@ HEADINGS = (
     "row", "provider", "batch", "threads", "streams", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up",
     "accuracy", "size MB", "memory MB", "device MB", "on provider", "load ms", "first run ms",
 )  # fmt: skip
-"""Of :func:`cells`; :func:`table` leaves out those that have nothing to tell."""
+"""Of :func:`cells`; :func:`table` leaves out those that have nothing to tell, and calls accuracy by the metric."""
+_ACCURACY = HEADINGS.index("accuracy")
 
 _DROPPABLE = (
     "load ms", "p90 ms", "memory MB", "first run ms", "device MB", "p99 ms", "on provider", "samples/s", "size MB"
@@ -48,7 +50,12 @@ def table(rows: Sequence[Row]) -> Table:
     lines = [cells(row) for row in rows]
     for index, line in enumerate(lines):
         line[0] += f" {EFFICIENT}" if index in marked else ""
-    return without_empty(HEADINGS, lines, struck=unproven(rows), droppable=_DROPPABLE)
+    return without_empty(headings(rows), lines, struck=unproven(rows), droppable=_DROPPABLE)
+
+
+def headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    """HEADINGS as these rows' metric has them."""
+    return (*HEADINGS[:_ACCURACY], measure_of(rows).title, *HEADINGS[_ACCURACY + 1 :])
 
 
 def without_empty(
@@ -109,11 +116,8 @@ def speedup(row: Row) -> str:
 
 
 def accuracy(row: Row) -> str:
-    """The accuracy and the ends of its interval, which lie not evenly around it; the parity where there is none."""
-    if (share := row.accuracy) is not None:
-        digits = 1 if (share.high - share.low) / 2 >= 0.001 else 2
-        return f"{share.estimate:.{digits}%} ({share.low * 100:.{digits}f}–{share.high * 100:.{digits}f})"
-    return row.parity or NOTHING
+    """The score with its interval, the parity where there is none."""
+    return score(row) or row.parity or NOTHING
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,8 +15,9 @@ from exporters import feeds
 from exporters.batch_axes import BatchAxes
 from runtimes.base import Runtime, TensorSpec
 from runtimes.registry import provider_named
-from toolchain.bench import outputs_file, samples_file
+from toolchain.accuracy import calls_file
 from toolchain.bench import profile as bench_profile
+from toolchain.bench import samples_file
 from toolchain.machine import memory_limit
 
 Call = Callable[[], object]
@@ -105,12 +106,12 @@ class BenchRow:
         A batch that is not whole is filled up, as a model may take whole ones only, and what is too much cut off again.
         """
         names = [spec.name for spec in self._runtime.outputs]
-        calls = []
+        writer = calls_file.Writer(Path(path))
         for part in feeds.parts(self._samples, replace(self._axes, fixed=None), self._batch):
             rows = [part[index % len(part)] for index in range(self._batch)]
             results = self._runtime.bind(self._typed(feeds.stacked(self._samples, self._axes, rows)))()
-            calls.append({name: self._copied(name, results[name], len(part)) for name in names})
-        outputs_file.write(Path(path), calls)
+            writer.add({name: self._copied(name, results[name], len(part)) for name in names})
+        writer.close()
 
     def _copied(self, name: str, value: Any, count: int) -> Any:
         """One call's output, for the runtime may write into it again; of a batch the ``count`` samples only."""

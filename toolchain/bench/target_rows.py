@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from exporters.atomic_file import write_text
 from exporters.model_file import ModelFile
 from toolchain import manifest
-from toolchain.accuracy import gate
 from toolchain.accuracy.gate import Requirement
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.metric import Metric
 from toolchain.artifacts_folder import MODELS
 from toolchain.bench import benchmark, candidates, judging
 from toolchain.bench.benchmark import Extras
@@ -43,7 +44,8 @@ def bench(
     data_folder: Path | None = None,
     effort: Effort | None = None,
     extras: Extras | None = None,
-    requirement: Requirement = gate.DEFAULT,
+    requirement: Requirement | None = None,
+    metric: Metric = TOP1,
     output: Path | None = None,
     progress: Progress = SILENT,
     recipes: Sequence[str] = (),
@@ -51,15 +53,16 @@ def bench(
     """Measure every target; write the JSON to ``output`` if given.
 
     Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. What
-    they must keep of the baseline's accuracy is the ``requirement``. Of the recipes that folders name, which are code,
-    only those run that come with nnx, and those among ``recipes``, which the user named.
+    they must keep of the baseline's score by ``metric`` is the ``requirement``, by default :func:`gate.default_for`. Of
+    the recipes that folders name, which are code, only those run that come with nnx, and those among ``recipes``, which
+    the user named.
     """
     if data_folder is not None and samples_source is None and not any(isinstance(each, Path) for each in targets):
         raise BadUsage("--data would do nothing for model files.", "Name what to take from it with --samples.")
     named: list[tuple[Path, list[Candidate]]] = []
     given: Samples | None = None
     if samples_source is not None:
-        given = samples.named(samples_source, data_folder, split="test", model=_first_model(targets))
+        given = samples.named(samples_source, data_folder, split="test", model=_first_model(targets), metric=metric)
         recipes = (*recipes, samples_source)
     for target in targets:
         if isinstance(target, ModelFile):
@@ -87,7 +90,7 @@ def bench(
         rows,
         settings,
         given,
-        judge=judging.judge_with(given, requirement=requirement),
+        judge=judging.judge_with(given, requirement=requirement, metric=metric),
         effort=effort,
         extras=extras,
         progress=progress,

@@ -10,6 +10,8 @@ from toolchain.cli import options, types
 from toolchain.cli.option_groups import group, option
 
 if TYPE_CHECKING:
+    from toolchain.accuracy.gate import Requirement
+    from toolchain.accuracy.metrics.metric import Metric
     from toolchain.bench.cautions import Given
     from toolchain.bench.record import Benchmark
 
@@ -51,12 +53,12 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging:
+class Judging(options.Scored):
     """What rows are proven on, and what they may lose."""
 
     samples: str | None = option(
         "--samples", metavar="DATA",
-        help="Inputs, and labels if any: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
+        help="Inputs, with right answers if any: .npz, .npy, image folder, file.py:factory, or a recipe's test split.",
     )  # fmt: skip
     data: Path | None = option("--data", type=types.FOLDER, help=options.DATA_HELP)
     recipes: tuple[str, ...] = option(
@@ -64,9 +66,18 @@ class Judging:
         help="Your own recipe that a TARGET folder was made with: no folder runs code unless you name it.",
     )  # fmt: skip
     max_drop: float = option(
-        "--max-drop", type=types.Points(), default="2", show_default=True,
-        help="Points of accuracy that a row may lose and still be proven.",
+        "--max-drop", type=types.Drop(), default="2", show_default=True,
+        help="Points of accuracy that a row may lose and still be proven; of a --metric in no points nothing is asked "
+        "unless it is given.",
     )  # fmt: skip
+
+    def requirement(self, metric: "Metric") -> "Requirement":
+        """What a row must keep of ``metric``."""
+        from toolchain.accuracy.gate import Requirement, default_for
+
+        if not options.typed("max_drop"):
+            return default_for(metric)
+        return Requirement(max_drop=options.drop_of(metric, self.max_drop))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +152,12 @@ def command(
       nnx bench artifacts/digits --provider cpu --provider cuda --noise-floor
       nnx bench model.onnx model.int8-static.onnx --batch 1,8 --threads 1,2 --json
       nnx bench model.onnx --provider cpu --provider openvino --python openvino=other/bin/python
+      nnx bench unet.onnx unet.fp16.onnx --samples test.npz --metric iou
       nnx bench model.onnx --baseline last.json --max-slowdown 5%
     """
     from dataclasses import asdict
 
     from toolchain import machine
-    from toolchain.accuracy.gate import Requirement
     from toolchain.bench import compare, judging, target_rows
     from toolchain.bench.benchmark import Extras
     from toolchain.bench.sweep import Sweep
@@ -156,6 +167,7 @@ def command(
     progress = LiveProgress()
     warnings: tuple[str, ...] = ()
     opened = target_rows.opened(targets)
+    metric = judged.chosen()
     earlier = regression.earlier()
     if earlier is not None:  # before minutes of work
         here = asdict(machine.describe())
@@ -181,7 +193,8 @@ def command(
             reference=rows.reference, noise_floor=rows.noise_floor, profile=rows.profile,
             command=click.get_current_context().obj, given=_given(), warnings=warnings,
         ),
-        requirement=Requirement(max_drop=judged.max_drop, asked=bool(options.typed("max_drop"))),
+        requirement=judged.requirement(metric),
+        metric=metric,
         output=form.output,
         progress=progress,
         recipes=judged.recipes,

@@ -10,7 +10,8 @@ from toolchain.cli.option_groups import group, option
 from toolchain.cli.outputs import writable
 
 _OF_A_PRECISION = (
-    "fp16_io", "keep_fp32", "max_drop", "min_sqnr", "min_cosine", "search", "budget", "plan", "save_plan",
+    "fp16_io", "keep_fp32", "metric", "lower_is_better", "max_drop", "min_sqnr", "min_cosine", "search", "budget",
+    "plan", "save_plan",
 )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def command(
     ending = wanted.precision or "edited"
     destination = writable(wanted.output or model.with_name(f"{model.stem}.{ending}.onnx"))
     goal = gate.goal(wanted.keep_fp32)
-    given = calibration.given(data)
+    given = calibration.given(data, goal.metric)
     progress = LiveProgress()
     if not wanted.precision:
         options.refuse(_OF_A_PRECISION, "for a change of form")

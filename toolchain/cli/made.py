@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 from toolchain.console import print_json, print_result, print_text
 
 if TYPE_CHECKING:
+    from toolchain.accuracy.gate import Verdict
     from toolchain.conversion.proof import Proven
     from toolchain.conversion.speed_check import Speed
+
+
+def _facts(verdict: "Verdict") -> dict[str, object]:
+    """The metric stands there where it is another than accuracy."""
+    return {name: value for name, value in asdict(verdict).items() if name != "metric" or value is not None}
 
 
 def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str = "") -> None:
@@ -22,7 +28,7 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
             "parity": asdict(made.parity),
             "proven_on": made.proven_on,
             "rests_on": asdict(made.rests_on),
-            "verdict": asdict(made.verdict) if made.verdict else None,
+            "verdict": _facts(made.verdict) if made.verdict else None,
             "source_bytes": made.source_bytes or None,
             "plan": json.loads(made.plan.to_json()) if made.plan else None,
             "code": code,
@@ -33,7 +39,8 @@ def show(made: "Proven", as_json: bool, speed: "Speed | None" = None, code: str 
     print_result(f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.3f} MB, opset {artifact.opset}")
     print_text(f"proven on {made.rests_on}: {made.parity}")
     if made.verdict is not None:
-        print_text(f"accuracy: {made.verdict.word}. {made.verdict.text}")
+        what = made.verdict.metric.title if made.verdict.metric else "accuracy"
+        print_text(f"{what}: {made.verdict.word}. {made.verdict.text}")
     if made.plan is not None:
         ended = "" if made.plan.finished else "; the budget ended first, so fewer may do"
         print_result(f"plan, after {made.plan.evaluations} trials{ended}:")

@@ -15,6 +15,7 @@ from toolchain.cli.outputs import artifacts_folder
 from toolchain.errors import BadUsage
 
 if TYPE_CHECKING:
+    from toolchain.accuracy.metrics.metric import Metric
     from toolchain.bench.effort import Effort
     from toolchain.conversion.given import Data
     from toolchain.conversion.goal import Goal
@@ -163,21 +164,54 @@ class CalibrationChoices:
     )
     evaluation: str | None = option(
         "--eval", metavar="DATA",
-        help="Held-out inputs, and labels, to judge by.  [default: a recipe's test split, the rest of a file]",
+        help="Held-out inputs, and right answers, to judge by.  [default: a recipe's test split, the rest of a file]",
     )  # fmt: skip
 
-    def given(self, folder: Path | None) -> "Data":
-        """The same for the library; ``folder`` holds the data set of a recipe."""
+    def given(self, folder: Path | None, metric: "Metric") -> "Data":
+        """The same for the library; ``folder`` holds the data set of a recipe, ``metric`` takes the right answers."""
         from toolchain.conversion.given import Data
 
-        return Data(calibration=self.calibration, evaluation=self.evaluation, count=self.samples, folder=folder)
+        return Data(
+            calibration=self.calibration, evaluation=self.evaluation, count=self.samples, metric=metric, folder=folder
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Scored:
+    """What samples with right answers are judged by."""
+
+    metric: str | None = option(
+        "--metric", metavar="NAME",
+        help="What is judged: top1, top5, f1, mae, rmse, r2, spearman, cosine, iou, map50, wer, or your own "
+        "file.py:function of outputs and targets.  [default: top1]",
+    )  # fmt: skip
+    lower_is_better: bool = option("--lower-is-better", is_flag=True, help="Of your own metric less is better.")
+
+    def chosen(self) -> "Metric":
+        """The metric; UsageError for a direction without one."""
+        from toolchain.accuracy.metrics.built_in import TOP1
+        from toolchain.inputs import metric_names
+
+        if self.metric is None:
+            refuse(("lower_is_better",), "without --metric")
+            return TOP1
+        return metric_names.of(self.metric, lower_is_better=self.lower_is_better)
+
+
+def drop_of(metric: "Metric", typed: float) -> float:
+    """``--max-drop`` as the metric counts: points of 100 for a share, else its own unit."""
+    if metric.share and typed > 100:
+        raise click.UsageError(f"--max-drop is {typed:g}: of the {metric.title} at most 100 points can be lost.")
+    return typed / 100 if metric.share else typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Scored):
     """What the result must keep, and how to get there."""
 
-    max_drop: float | None = option("--max-drop", type=types.Points(), help="Points of accuracy that may be lost.")
+    max_drop: float | None = option(
+        "--max-drop", type=types.Drop(), help="What may be lost: points of accuracy, or in the unit of --metric."
+    )
     min_sqnr: float | None = option(
         "--min-sqnr", type=float, metavar="DB", help="Least signal-to-noise ratio of the outputs."
     )
@@ -201,14 +235,16 @@ class Gate:
         from toolchain.accuracy.gate import Requirement
         from toolchain.conversion.goal import Goal, default_budget_s
 
-        requirement = None
+        metric, requirement = self.chosen(), None
         if any(limit is not None for limit in (self.max_drop, self.min_sqnr, self.min_cosine)):
-            requirement = Requirement(max_drop=self.max_drop, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)
+            most = None if self.max_drop is None else drop_of(metric, self.max_drop)
+            requirement = Requirement(max_drop=most, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)
         if not self.search:
             refuse(("budget",), "with --no-search")
         replayed = self._replayed()
         return Goal(
             requirement=requirement,
+            metric=metric,
             budget_s=(self.budget or default_budget_s(requirement)) if self.search else 0.0,
             exclude=tuple(dict.fromkeys((*exclude, *replayed.exclude))),
             methods=replayed.methods,

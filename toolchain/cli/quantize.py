@@ -152,6 +152,7 @@ def command(
       nnx quantize artifacts/digits/model.onnx --int8 --calibration digits --max-drop 1
       nnx quantize model.onnx --int8 --calibration train.npz --eval test.npz --target arm64
       nnx quantize mlp.onnx --int8 --mode dynamic -o mlp.int8.onnx
+      nnx quantize regressor.onnx --int8 --calibration data.npz --metric mae --max-drop 0.05
       nnx quantize --target list
     """
     from exporters.model_file import ModelFile
@@ -168,7 +169,8 @@ def command(
         raise precisions.no_calibration()
     int8 = precisions.format_for(wanted.target)
     destination = writable(result.output or model.with_name(f"{model.stem}.{name}.onnx"))
-    goal, given, progress = gate.goal(making.exclude), calibration.given(data), LiveProgress()
+    goal, progress = gate.goal(making.exclude), LiveProgress()
+    given = calibration.given(data, goal.metric)
     precision: Precision
     if name == "int4":
         precision = Int4(block_size=int(making.block_size))

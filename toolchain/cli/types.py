@@ -120,6 +120,21 @@ class Points(click.ParamType):  # type: ignore[type-arg]
         return points / 100
 
 
+class Drop(click.ParamType):  # type: ignore[type-arg]
+    """A number from 0 on, in a unit that another option decides."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf"):  # NaN neither
+            self.fail(f"'{value}' is no number from 0 on.", param, ctx)
+        return number
+
+
 class CpuList(click.ParamType):  # type: ignore[type-arg]
     """Processors: ``0,1`` or ``2-5``."""
 

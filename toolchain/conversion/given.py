@@ -6,6 +6,8 @@ from pathlib import Path
 
 from exporters.calibration import data as calibration_data
 from exporters.model_file import ModelFile
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.metric import Metric
 from toolchain.inputs import made_up, samples
 from toolchain.inputs.samples import Samples
 from toolchain.progress import SILENT, Progress
@@ -30,12 +32,14 @@ class Data:
     """Samples by their names, as :func:`samples.named` takes them.
 
     ``calibration`` is training data, ``count`` samples of it; ``evaluation`` is held out, None for the calibration
-    source's own held-out part; ``folder`` holds the data set of a recipe.
+    source's own held-out part; ``metric`` is what their right answers are for; ``folder`` holds the data set of a
+    recipe.
     """
 
     calibration: str | None = None
     evaluation: str | None = None
     count: int = 256
+    metric: Metric = TOP1
     folder: Path | None = None
 
     def source(self, progress: Progress = SILENT) -> Source:
@@ -46,7 +50,12 @@ class Data:
         if self.calibration is None or not calibrates:
             return Given(calibration=None, judged_on=self._judging(model, progress))
         chosen, real = samples.for_calibration(
-            self.calibration, self.folder, count=self.count, model=model, evaluation=self.evaluation
+            self.calibration,
+            self.folder,
+            count=self.count,
+            model=model,
+            evaluation=self.evaluation,
+            metric=self.metric,
         )
         for given in (chosen, real):
             calibration_data.check(given.inputs, model.proto, source=given.source)
@@ -61,6 +70,6 @@ class Data:
         if given is None:
             progress.warn("No real inputs given: the result is compared on seeded random values.")
             return made_up.samples_for(model, _MADE_SAMPLES)
-        real = samples.named(given, self.folder, split="test", model=model)
+        real = samples.named(given, self.folder, split="test", model=model, metric=self.metric)
         calibration_data.check(real.inputs, model.proto, source=real.source)
         return real

@@ -5,16 +5,20 @@ from dataclasses import dataclass, field
 
 from exporters.calibration.thresholds import Method
 from toolchain.accuracy.gate import Requirement
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.metric import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """``requirement`` None refuses only what is plainly broken; ``budget_s`` 0 does not search.
+    """``requirement`` None refuses only what is plainly broken; ``metric`` is what labels are judged by; ``budget_s`` 0
+    does not search.
 
     ``exclude`` stays in float in any case, and ``methods``, calibration methods by tensor, hold.
     """
 
     requirement: Requirement | None = None
+    metric: Metric = TOP1
     budget_s: float = 0.0
     exclude: tuple[str, ...] = ()
     methods: Mapping[str, Method] = field(default_factory=dict)

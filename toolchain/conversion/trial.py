@@ -15,9 +15,10 @@ from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
-from toolchain.accuracy import gate, output_kinds, running
+from toolchain.accuracy import gate, output_kinds, running, targets
 from toolchain.accuracy.comparison import Comparison, compare
-from toolchain.accuracy.gate import DEFAULT, Verdict
+from toolchain.accuracy.gate import Verdict
+from toolchain.accuracy.metrics.built_in import TOP1
 from toolchain.accuracy.output_values import Calls
 from toolchain.accuracy.status import Status
 from toolchain.conversion.goal import Goal
@@ -50,8 +51,12 @@ class Trial:
         self._samples = samples if judged else few
         self._right = running.calls_of(src, self._samples.inputs, self._axes)
         self._requirement = goal.requirement
-        if goal.requirement is None and samples.labels is not None and gate.classifies(self._right, self._axes.outputs):
-            self._requirement = DEFAULT
+        if goal.requirement is None and samples.labels is not None and self._may_be_judged():
+            self._requirement = gate.default_for(goal.metric)
+
+    def _may_be_judged(self) -> bool:
+        """Whether the labels are for the model's outputs; they need not be where nobody named a metric."""
+        return self._goal.metric is not TOP1 or gate.classifies(self._right, self._axes.outputs)
 
     @property
     def gated(self) -> bool:
@@ -84,7 +89,7 @@ class Trial:
         found = [
             compare(
                 self._right, calls, precision=self._precision, samples=len(self._samples), kinds=self._kinds,
-                axes=self._axes.outputs, classes=self._samples.labels is not None, real=self._samples.real,
+                axes=self._axes.outputs, classes=targets.are_classes(self._samples.labels), real=self._samples.real,
             )
             for calls in got
         ]  # fmt: skip
@@ -168,8 +173,11 @@ class Trial:
         assert self._requirement is not None
         labels = self._samples.labels
         if labels is not None and self._axes.fixed:  # a fixed batch leaves an incomplete last one out
-            labels = labels[: max(len(labels) - len(labels) % self._axes.fixed, 1)]
-        return gate.judge(self._requirement, self._right, got[0], labels, axes=self._axes.outputs, part=part)
+            count = targets.count(labels)
+            labels = targets.taken(labels, slice(max(count - count % self._axes.fixed, 1)))
+        return gate.judge(
+            self._requirement, self._right, got[0], labels, metric=self._goal.metric, axes=self._axes.outputs, part=part
+        )  # fmt: skip
 
     def ranked_on(self) -> Samples:
         """Samples on which layers are compared: some of those that steer a search, none of those with the last word."""
@@ -180,13 +188,14 @@ class Trial:
         """A digest of all that the verdicts depend on."""
         goal = self._goal
         facts = [
-            self._src.sha256, repr(goal.requirement), list(goal.exclude), dict(goal.methods), dict(self.methods),
+            self._src.sha256, repr(goal.requirement), repr(goal.metric), list(goal.exclude), dict(goal.methods),
+            dict(self.methods),
             dict(self._ready.facts), provenance.tool_versions(),
         ]  # fmt: skip
         state = hashlib.sha256(json.dumps(facts, default=str).encode())
         state.update(overlap.digest(self._samples.by_row).encode())
         if self._samples.labels is not None:
-            state.update(np.ascontiguousarray(self._samples.labels).tobytes())
+            state.update(targets.digest(self._samples.labels).encode())
         return state.hexdigest()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import altair as alt
 import numpy as np
 
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.html_report import drawing
 from toolchain.html_report.drawing import (
     ACCENT,
@@ -32,7 +33,7 @@ _NAME_LIMIT = 260.0
 
 @dataclass(frozen=True, kw_only=True)
 class Bubble:
-    """A row in the trade-off: ``value`` is its accuracy (a share, with its interval) or, without, its size in MB."""
+    """A row in the trade-off: ``value`` is its score with its interval or, where there is none, its size in MB."""
 
     name: str
     latency_ms: float
@@ -70,14 +71,14 @@ _FILLED = {"diamond": 0.5, "circle": math.pi / 4, "cross": 0.64}
 """What of the square around it a shape of Vega covers; its ``size`` is that square's area."""
 
 
-def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Chart:
-    """Latency to the right on a logarithmic scale, accuracy (``shares``) or size upwards, bubbles by size."""
+def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, measure: Measure | None) -> Chart:
+    """Latency to the right on a logarithmic scale, upwards the score by ``measure`` or else size, bubbles by size."""
     height = 320 if layout.narrow else 400
     width = layout.width - 46.0  # the axis' labels
     x_low, x_high = _spaced_log([bubble.latency_ms for bubble in bubbles])
     proven = [bubble for bubble in bubbles if bubble.kind != UNPROVEN] or bubbles
-    y_low, y_high = _spaced([end for bubble in proven for end in (bubble.low, bubble.high)], shares=shares)
-    bubbles = [_held(bubble, y_low, y_high, shares=shares) for bubble in bubbles]
+    y_low, y_high = _spaced([end for bubble in proven for end in (bubble.low, bubble.high)], measure)
+    bubbles = [_held(bubble, y_low, y_high, measure) for bubble in bubbles]
 
     def right(latency: float) -> float:
         return width * math.log(latency / x_low) / math.log(x_high / x_low)
@@ -115,7 +116,7 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
     x = alt.X("latency:Q").scale(type="log", domain=[x_low, x_high], nice=False)
     x = x.axis(values=drawing.ticks(x_low, x_high), format="~g", title="median latency, ms (less is better)")
     y = alt.Y("value:Q").scale(domain=[y_low, y_high], nice=False, zero=False)
-    y = y.axis(title=None, tickCount=5, format=_share_format(y_high - y_low) if shares else "~g")
+    y = y.axis(title=None, tickCount=5, format=_share_format(y_high - y_low) if measure and measure.share else "~g")
     tone = alt.Stroke("tone:N").scale(None)
     base = alt.Chart(alt.InlineData(values=records))
     whiskers = [
@@ -132,12 +133,13 @@ def trade_off(bubbles: Sequence[Bubble], layout: Layout, *, shares: bool) -> Cha
     led = alt.Chart(alt.InlineData(values=leaders)).mark_rule(strokeWidth=0.75, stroke=INK)
     led = led.encode(x=x, y=y, x2="latency2:Q", y2="value2:Q")
     layers = [
-        *(whiskers if shares else ()),
+        *(whiskers if measure else ()),
         *([led] if leaders else ()),
         marks,
         written.encode(x=x, y=y, text="name:N"),
     ]
-    title = "accuracy (more is better)" if shares else "size, MB (less is better)"
+    way = "more" if measure and measure.higher_is_better else "less"
+    title = f"{measure.title if measure else 'size, MB'} ({way} is better)"
     return alt.layer(*layers).properties(height=height + AXIS_HEIGHT + TITLE_HEIGHT, title=title)
 
 
@@ -148,12 +150,13 @@ def _squares(bubbles: Sequence[Bubble]) -> list[float]:
     return [area / _FILLED[_SHAPES[bubble.kind]] for area, bubble in zip(areas, bubbles, strict=True)]
 
 
-def _held(bubble: Bubble, low: float, high: float, *, shares: bool) -> Bubble:
+def _held(bubble: Bubble, low: float, high: float, measure: Measure | None) -> Bubble:
     """A mark that would lie outside stands at the edge with its value: a broken row must not squeeze the others."""
     if low <= bubble.value <= high:
         return replace(bubble, low=max(bubble.low, low), high=min(bubble.high, high))
     value = min(max(bubble.value, low + (high - low) * 0.05), high)
-    written = f"{bubble.value:.1%}" if shares else f"{bubble.value:.3g} MB"
+    number = f"{bubble.value:.1%}" if measure and measure.share else f"{bubble.value:.3g}"
+    written = number if measure else f"{number} MB"
     return replace(bubble, value=value, low=value, high=value, name=f"{bubble.name}: {written}")
 
 
@@ -266,12 +269,16 @@ def _spaced_log(values: Sequence[float]) -> tuple[float, float]:
     return min(values) / factor, max(values) * factor
 
 
-def _spaced(values: Sequence[float], *, shares: bool) -> tuple[float, float]:
+def _spaced(values: Sequence[float], measure: Measure | None) -> tuple[float, float]:
     """Ends of an axis a little beyond the values; shares stay within 0 and 1, sizes begin at 0."""
-    low, high = min(values), max(values)
-    room = max((high - low) * 0.12, abs(high) * 0.002, 0.0005)
-    if not shares:
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite), max(finite)
+    if measure is None:
         return 0.0, high * 1.18 or 1.0
+    if not measure.share:
+        room = max((high - low) * 0.12, abs(high) * 0.02) or 1.0
+        return low - room, high + room
+    room = max((high - low) * 0.12, abs(high) * 0.002, 0.0005)
     return max(0.0, low - room), min(1.0, high + room) if high < 1 else 1.0
 
 

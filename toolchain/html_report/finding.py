@@ -8,6 +8,7 @@ from toolchain.bench import figures as bench_figures
 from toolchain.bench import report
 from toolchain.bench.leader import called, fastest, level_with
 from toolchain.bench.record import Benchmark, Circumstances, Row
+from toolchain.bench.scores import measure_of
 
 _NAMED = 3
 _LEAST_MEGABYTES = 10_000
@@ -128,10 +129,16 @@ def _kept(row: Row) -> str:
     """What of the accuracy is left, as the end of a sentence; empty where that was not looked at."""
     if row.drop is None:
         return ""
+    measure = measure_of([row])
     if not row.drop.excludes(0.0):
-        return "loses no accuracy that could be measured"
-    points = abs(row.drop.estimate) * 100
-    return f"{'loses' if row.drop.estimate > 0 else 'gains'} {points:.2f} points of accuracy"
+        if not measure.higher_is_better:
+            return f"has no more {measure.title} that could be measured"
+        return f"loses no {measure.title} that could be measured"
+    if not measure.higher_is_better:
+        more = "more" if row.drop.estimate > 0 else "less"
+        return f"has {measure.difference(abs(row.drop.estimate))}{measure.unit} {more} {measure.title}"
+    lost = f"{measure.difference(abs(row.drop.estimate))}{measure.unit}"
+    return f"{'loses' if row.drop.estimate > 0 else 'gains'} {lost} of {measure.title}"
 
 
 def _figures(panel: Panel, best: Row, base: Row | None) -> list[tuple[str, str, str]]:
@@ -150,11 +157,16 @@ def _figures(panel: Panel, best: Row, base: Row | None) -> list[tuple[str, str, 
         shown.append(("Speed-up", value, _interval(interval) or "no interval"))
     shown.append(("Median latency", latency(best), beside(latency)))
     if best.drop is not None:
-        ends = f"95 % interval {_points(best.drop.low)} to {_points(best.drop.high)}"
-        shown.append(("Accuracy lost", f"{_points(best.drop.estimate)} points", ends))
+        measure = measure_of([best])
+        estimate, low, high = (
+            _signed(measure.difference(end)) for end in (best.drop.estimate, best.drop.low, best.drop.high)
+        )
+        what = f"{measure.title[:1].upper()}{measure.title[1:]} {'lost' if measure.higher_is_better else 'more'}"
+        shown.append((what, f"{estimate}{measure.unit}", f"95 % interval {low} to {high}"))
     elif best.accuracy is not None:
         value, _, interval = panel.cell(best, "accuracy").partition(" ")
-        shown.append(("Accuracy", value, _interval(interval)))
+        title = measure_of([best]).title
+        shown.append((title[:1].upper() + title[1:], value, _interval(interval)))
     shown.append(("Size", size(best), beside(size)))
     return shown
 
@@ -163,7 +175,6 @@ def _interval(written: str) -> str:
     return f"95 % interval {written.strip('()')}" if written else ""
 
 
-def _points(share: float) -> str:
-    """A share in points, with a true minus and no minus before zero."""
-    text = f"{share * 100:.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "−")
+def _signed(number: str) -> str:
+    """With a true minus, and none before zero."""
+    return number.removeprefix("-") if float(number) == 0 else number.replace("-", "−")

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.accuracy.status import Status
 from toolchain.bench import report
 from toolchain.bench.record import Benchmark, Row
+from toolchain.bench.scores import measure_of
 from toolchain.html_report import bench_charts, drawing, tables
 from toolchain.html_report.bench_charts import ALONE, BEATEN, EFFICIENT, UNPROVEN, Bar, Bubble, Spread
 from toolchain.html_report.finding import Panel, size
@@ -58,7 +61,9 @@ def results(benchmark: Benchmark, several: Sequence[Panel]) -> Section:
             shown.append(tables.line([name, *others], figures, struck=row.status is Status.UNPROVEN))
         bodies.append(tag("tbody", head, *shown))
     where = f" on {providers[0]}" if len(providers) == 1 else ""
-    table = tables.framed(f"All rows{where}, measured with {benchmark.data}", headings, bodies, figures=figures)
+    title = measure_of(benchmark.rows).title
+    called = [title if heading == "accuracy" else heading for heading in headings]
+    table = tables.framed(f"All rows{where}, measured with {benchmark.data}", called, bodies, figures=figures)
     said = [note for note in report.notes(benchmark) if note not in benchmark.warnings]
     notes = tag("ul", *(tag("li", note) for note in said), class_="notes")
     return Section(
@@ -93,23 +98,24 @@ def _warnings(lines: Sequence[str]) -> Markup:
 
 def trade_off(several: Sequence[Panel]) -> Section:
     """Accuracy, or size where nothing was judged, against latency."""
-    shares = any(row.accuracy for panel in several for row in panel.timed)
-    what = "accuracy" if shares else "size"
-    hint = "" if shares else " No row has an accuracy: bench on labelled data, with --samples or --data."
+    rows = [row for panel in several for row in panel.timed]
+    measure = measure_of(rows) if any(row.accuracy for row in rows) else None
+    what = measure.title if measure else "size"
+    hint = "" if measure else " No row has an accuracy: bench on labelled data, with --samples or --data."
     scales = " The area of a mark is the size of the file; files too small to see share one smallest mark."
-    scales += " Vertical lines are 95 % intervals." if shares else ""
+    scales += " Vertical lines are 95 % intervals." if measure else ""
 
     def figure(panel: Panel) -> Markup | None:
-        bubbles = _bubbles(panel, shares=shares)
+        bubbles = _bubbles(panel, scored=measure is not None)
         if not bubbles:
             return None
         best = [bubble.name for bubble in bubbles if bubble.kind == EFFICIENT]
-        finding = f"{what.capitalize()} against median latency, {panel.title.lower()}. " + (
+        finding = f"{_capital(what)} against median latency, {panel.title.lower()}. " + (
             f"No row surely beats {_listed(best)}." if best else "No proven row stands out."
         )
         data = tables.table(
-            f"{what.capitalize()}, latency and size, {panel.title.lower()}",
-            ["row", "p50 ms", "accuracy", "size MB", "mark"],
+            f"{_capital(what)}, latency and size, {panel.title.lower()}",
+            ["row", "p50 ms", measure.title if measure else "accuracy", "size MB", "mark"],
             [
                 [
                     bubble.name,
@@ -118,11 +124,11 @@ def trade_off(several: Sequence[Panel]) -> Section:
                     panel.cell(row, "size MB"),
                     bubble.kind,
                 ]
-                for bubble, row in zip(bubbles, _plotted(panel, shares=shares), strict=True)
+                for bubble, row in zip(bubbles, _plotted(panel, scored=measure is not None), strict=True)
             ],
         )
         return drawing.figure(
-            lambda layout: bench_charts.trade_off(bubbles, layout, shares=shares),
+            lambda layout: bench_charts.trade_off(bubbles, layout, measure=measure),
             name=f"trade-off-{panel.key}",
             title=f"{what} against latency, {panel.title.lower()}",
             finding=finding,
@@ -130,12 +136,10 @@ def trade_off(several: Sequence[Panel]) -> Section:
             data=data,
         )
 
-    intro = (
-        f"Rows further left are faster{', rows higher up more accurate' if shares else ', rows lower down smaller'}."
-    )
+    intro = f"Rows further left are faster, {_upwards(measure)}."
     return Section(
         key="trade-off",
-        title="Accuracy against latency" if shares else "Size against latency",
+        title=f"{_capital(what)} against latency",
         intro=tag("p", intro + hint),
         body=_panelled(several, figure),
     )
@@ -147,15 +151,28 @@ def _legend(bubbles: Sequence[Bubble]) -> str:
     return "; ".join(text for kind, text in _LEGEND.items() if kind in kinds) + "."
 
 
-def _plotted(panel: Panel, *, shares: bool) -> list[Row]:
-    return [row for row in panel.timed if not row.repeats and (row.accuracy is not None or not shares)]
+def _upwards(measure: Measure | None) -> str:
+    if measure is None:
+        return "rows lower down smaller"
+    if measure.name == TOP1.name:
+        return "rows higher up more accurate"
+    return f"rows {'higher up' if measure.higher_is_better else 'lower down'} better in {measure.title}"
 
 
-def _bubbles(panel: Panel, *, shares: bool) -> list[Bubble]:
+def _capital(text: str) -> str:
+    """With a large first letter, the others as they are: F1, mAP."""
+    return text[:1].upper() + text[1:]
+
+
+def _plotted(panel: Panel, *, scored: bool) -> list[Row]:
+    return [row for row in panel.timed if not row.repeats and (row.accuracy is not None or not scored)]
+
+
+def _bubbles(panel: Panel, *, scored: bool) -> list[Bubble]:
     bubbles = []
-    for row in _plotted(panel, shares=shares):
+    for row in _plotted(panel, scored=scored):
         accuracy, size = row.accuracy, row.candidate.size_bytes / 1e6
-        value, low, high = (accuracy.estimate, accuracy.low, accuracy.high) if shares and accuracy else (size,) * 3
+        value, low, high = (accuracy.estimate, accuracy.low, accuracy.high) if scored and accuracy else (size,) * 3
         bubbles.append(
             Bubble(
                 name=panel.called[row.name], latency_ms=row.latency_ms(50) or 0.0, value=value, low=low, high=high,

@@ -1,7 +1,7 @@
 """The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ from exporters.batch_axes import BatchAxes
 from exporters.feeds import SampleArray, SampleSet
 from exporters.model_file import ModelFile
 from runtimes.base import TensorSpec
+from toolchain.accuracy import targets
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.metric import Metric
+from toolchain.accuracy.targets import Targets
 from toolchain.datasets import arrays, image_folder
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
@@ -21,7 +25,8 @@ from toolchain.inputs import overlap, sources
 from toolchain.recipes.recipe import Recipe
 
 LABELS = "labels"
-"""The array of an ``.npz`` that is no input but the right answers."""
+TARGETS = "targets"
+"""Arrays of an ``.npz`` that are no input but the right answers; ``targets.NAME`` is one of several."""
 
 MOST_JUDGED = 10_000
 """How many samples are taken at most where all are asked for, of a folder of images, of a factory that may go on for
@@ -31,14 +36,17 @@ MOST_JUDGED_BYTES = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """``inputs`` as :data:`exporters.feeds.SampleSet` says; ``labels`` ``(S,)`` where there are any.
+    """``inputs`` as :data:`exporters.feeds.SampleSet` says; ``labels`` are the right answers where there are any.
+
+    Without another metric each is a class number ``(S,)``; else they are of any type: one array ``(S, ...)``, a list of
+    S arrays of unequal shapes, or several of these by name.
 
     ``layout`` says what they are to their model; without it the first axis of every input counts samples. ``real`` is
     false for values made from a seed, on which int8 models, calibrated for real ones, cannot be judged.
     """
 
     inputs: SampleSet
-    labels: npt.NDArray[np.int64] | None
+    labels: Targets | None
     source: str
     real: bool = True
     layout: BatchAxes | None = None
@@ -50,7 +58,7 @@ class Samples:
             if not feeds.is_shared(array, name, self.axes)
         } or dict.fromkeys(self.inputs, 1)
         if self.labels is not None:
-            counts[LABELS] = len(self.labels) if self.labels.ndim else 0
+            counts[LABELS] = targets.count(self.labels)
         if not self.inputs or len(set(counts.values())) != 1 or not all(counts.values()):
             raise BadUsage(
                 f"{self.source} has these numbers of samples: {counts}.",
@@ -86,7 +94,7 @@ class Samples:
                 name: array if feeds.is_shared(array, name, self.axes) else feeds.chosen(array, chosen)
                 for name, array in self.inputs.items()
             },
-            labels=None if self.labels is None else self.labels[chosen],
+            labels=None if self.labels is None else targets.taken(self.labels, chosen),
             source=source or self.source,
             real=self.real,
             layout=self.layout,
@@ -118,14 +126,21 @@ def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) 
 
 
 def named(
-    source: str, data_folder: Path | None, *, split: str, count: int | None = None, model: ModelFile | None = None
+    source: str,
+    data_folder: Path | None,
+    *,
+    split: str,
+    count: int | None = None,
+    model: ModelFile | None = None,
+    metric: Metric = TOP1,
 ) -> Samples:
     """What a user's ``source`` stands for, ``count`` of its samples or all:
 
-    a recipe (its ``train`` or ``test`` split), an ``.npz`` file (inputs by name, ``labels`` if any), an ``.npy`` file
+    a recipe (its ``train`` or ``test`` split), an ``.npz`` file (inputs by name, ``labels`` or ``targets`` if any, or
+    several as ``targets.NAME``), an ``.npy`` file
     (the one input), a folder of images, or ``file.py:factory``, called without arguments, that yields dicts of arrays
     (its first samples; of the others a seed draws). Without ``count`` images and code give MOST_JUDGED. ``model`` tells
-    what an array or an image is an input of.
+    what an array or an image is an input of. Right answers are of any type that ``metric`` takes, and hold no NaN.
     """
     path = Path(source)
     if sources.is_recipe(source):
@@ -146,15 +161,29 @@ def named(
         content |= arrays.gather(_called(source), source, count or MOST_JUDGED, layout)
     else:
         content |= arrays.load(path, [spec.name for spec in _specs(model, source)] if path.suffix == ".npy" else [])
-    is_input = layout is not None and LABELS in layout.inputs
-    labels = None if is_input or LABELS not in content else _classes(content.pop(LABELS), source)
+    labels = _targets(content, {} if layout is None else layout.inputs, source, metric)
     if layout is not None:
         content = dict(feeds.samples_first(content, layout))
     given = Samples(inputs=content, labels=labels, source=source, layout=layout)
     return given if count is None or count >= len(given) else given.rows(arrays.choose(len(given), count))
 
 
-def _classes(labels: SampleArray, source: str) -> npt.NDArray[np.int64]:
+def _targets(content: dict[str, SampleArray], inputs: Collection[str], source: str, metric: Metric) -> Targets | None:
+    """The right answers, taken out of ``content``; arrays of an input's name are that input's."""
+    named = [name for name in content if name not in inputs and name.partition(".")[0] in (LABELS, TARGETS)]
+    if not named:
+        return None
+    found: dict[str, Any] = {name.partition(".")[2]: content.pop(name) for name in named}
+    if len(found) < len(named) or (len(found) > 1 and "" in found):
+        raise BadUsage(f"{source} has the right answers twice: {', '.join(named)}.", "Save one of them.")
+    labels: Targets = found.get("", found)
+    if metric is TOP1 and not isinstance(labels, Mapping):
+        labels = _classes(labels, source)
+    targets.require_numbers(labels, source)
+    return labels
+
+
+def _classes(labels: Any, source: str) -> npt.NDArray[np.generic]:
     """One class number a sample, in whatever whole numbers; BadUsage for what is none."""
     if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
         return labels.astype(np.int64)
@@ -164,11 +193,17 @@ def _classes(labels: SampleArray, source: str) -> npt.NDArray[np.int64]:
     mend = "Save one whole number a sample, its class"
     if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] > 1:
         mend += "; labels.argmax(axis=1) of one-hot rows, and leave out labels that name several classes"
-    raise BadUsage(f"The labels in {source} are {what}.", f"{mend}.")
+    raise BadUsage(f"The labels in {source} are {what}.", f"{mend}; or name the --metric that they are for.")
 
 
 def for_calibration(
-    source: str, data_folder: Path | None, *, count: int, model: ModelFile, evaluation: str | None = None
+    source: str,
+    data_folder: Path | None,
+    *,
+    count: int,
+    model: ModelFile,
+    evaluation: str | None = None,
+    metric: Metric = TOP1,
 ) -> tuple[Samples, Samples]:
     """(``count`` samples to calibrate on, others to judge the result on), which share none.
 
@@ -177,9 +212,9 @@ def for_calibration(
     the user's own choice overlaps; what a data set has twice is left out of the calibration.
     """
     if evaluation is None and not sources.is_recipe(source):
-        return _split(named(source, data_folder, split="train", model=model), count)
-    judged = named(evaluation or source, data_folder, split="test", model=model)
-    chosen = named(source, data_folder, split="train", count=count, model=model)
+        return _split(named(source, data_folder, split="train", model=model, metric=metric), count)
+    judged = named(evaluation or source, data_folder, split="test", model=model, metric=metric)
+    chosen = named(source, data_folder, split="train", count=count, model=model, metric=metric)
     if sources.is_recipe(source):
         return apart(chosen, judged), judged
     overlap.refuse(chosen.by_row, judged.by_row)

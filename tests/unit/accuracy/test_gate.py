@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from toolchain import records
 from toolchain.accuracy import gate
-from toolchain.accuracy.gate import DEFAULT, LEVEL, Requirement, Verdict, require, samples_needed
+from toolchain.accuracy.criteria import LEVEL, samples_needed
+from toolchain.accuracy.gate import DEFAULT, Requirement, Verdict, require
 from toolchain.accuracy.status import Status
 from toolchain.errors import BadUsage, CheckFailed, ExitCode, Undecided, explain
 from toolchain.stats import paired_drop, paired_score

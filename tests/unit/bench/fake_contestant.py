@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from toolchain.bench import outputs_file
+from toolchain.accuracy import calls_file
 from toolchain.processes.turns import JobFailed
 
 
@@ -48,7 +48,7 @@ class FakeContestant:
             return self._profile
         if operation == "outputs":
             outputs = self._outputs if isinstance(self._outputs, tuple) else (self._outputs,)
-            outputs_file.write(Path(arguments["path"]), [{f"out{place}": value for place, value in enumerate(outputs)}])
+            calls_file.write(Path(arguments["path"]), [{f"out{place}": value for place, value in enumerate(outputs)}])
             return None
         raise AssertionError(operation)
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from tests.unit.html_report.report_data import BENCHMARK, EVIL, EXPLANATION, folder_with, row
+from toolchain.accuracy.metrics.built_in import TOP1
 from toolchain.errors import BadUsage
 from toolchain.html_report import gather, tables
 from toolchain.html_report.finding import finding, panels
@@ -295,7 +296,7 @@ def test_drawings_take_any_name(layout: drawing.Layout) -> None:
         for at, (name, kind) in enumerate(zip(HOSTILE, kinds, strict=True))
     ]
     cells = [model_charts.Cell(row=name, column=other, text="1%", level=0) for name in HOSTILE for other in HOSTILE]
-    for chart in (bench_charts.trade_off(bubbles, layout, shares=True), model_charts.heat_map(cells, layout)):
+    for chart in (bench_charts.trade_off(bubbles, layout, measure=TOP1.measure), model_charts.heat_map(cells, layout)):
         drawn = drawing.svg(chart, layout, name="x", title="t", finding="f")
         ElementTree.fromstring(drawn.encode("utf-8"))
         texts = Outline(drawn).text_of("text")
@@ -327,7 +328,7 @@ def test_the_area_of_a_mark_is_the_size_of_its_file() -> None:
             for at, (kind, size) in enumerate(sizes.items())
         ]
         drawn = drawing.svg(
-            bench_charts.trade_off(bubbles, drawing.WIDE, shares=False), drawing.WIDE, name="x", title="t", finding="f"
+            bench_charts.trade_off(bubbles, drawing.WIDE, measure=None), drawing.WIDE, name="x", title="t", finding="f"
         )
         return [area_of(path["d"] or "") for path in Outline(drawn).all("path") if path.get("fill-opacity") == "0.22"]
 

@@ -19,4 +19,4 @@ BUILT_IN: Mapping[str, Callable[[], Metric]] = {
     "wer": texts.wer_metric,
 }
 TOP1 = BUILT_IN["top1"]()
-"""What labels are judged by where nothing else is asked for."""
+"""What labels are judged by where nobody named a metric; they are one class number a sample then."""

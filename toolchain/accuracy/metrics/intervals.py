@@ -19,15 +19,15 @@ def score(metric: Metric, rows: Rows) -> Interval:
         if metric.share and _is_share(scorer.values):
             return stats.proportion(int(scorer.values.sum()), count)
         return _inside(metric, stats.mean(scorer.values))
-    return _inside(metric, stats.bootstrap(scorer, count, estimate))
+    return _inside(metric, stats.bootstrap(scorer, count, estimate, draws=metric.draws))
 
 
 def drop(metric: Metric, reference: Rows, given: Rows, level: float) -> Interval:
     """What ``given`` is worse by than ``reference``: positive is worse, whichever way is better."""
     before, after, count = metric.scorer(reference), metric.scorer(given), len(reference)
     if isinstance(before, Mean) and isinstance(after, Mean):
-        if metric.share and _is_share(before.values) and _is_share(after.values):
-            return stats.paired_drop(*discordant(before, after), count, level)
+        if (pair := discordant(metric, reference, given)) is not None:
+            return stats.paired_drop(*pair, count, level)
         losses = before.values - after.values if metric.higher_is_better else after.values - before.values
         return stats.mean(losses, level)
     ones = np.ones(count, np.int64)
@@ -36,11 +36,16 @@ def drop(metric: Metric, reference: Rows, given: Rows, level: float) -> Interval
     def loss(times: Counts) -> float:
         return metric.loss(before(times), after(times))
 
-    return stats.bootstrap(loss, count, estimate, level)
+    return stats.bootstrap(loss, count, estimate, level, draws=metric.draws)
 
 
-def discordant(before: Mean, after: Mean) -> tuple[int, int]:
-    """(Samples that only the first has right, samples that only the second has), of shares of samples."""
+def discordant(metric: Metric, reference: Rows, given: Rows) -> tuple[int, int] | None:
+    """(Samples that only the reference has right, samples that only the other has); None of what is no such share."""
+    before, after = metric.scorer(reference), metric.scorer(given)
+    if not (metric.share and metric.higher_is_better and isinstance(before, Mean) and isinstance(after, Mean)):
+        return None
+    if not (_is_share(before.values) and _is_share(after.values)):
+        return None
     return int((before.values > after.values).sum()), int((after.values > before.values).sum())
 
 

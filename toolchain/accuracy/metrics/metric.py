@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,50 @@ Scorer = Callable[[Counts], float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
-    """``title`` is what a sentence calls it; ``share`` says that it goes from 0 to 1 and is told in points of 100.
+class Measure:
+    """What a score is of, for those who tell it; ``title`` is what a sentence calls it.
 
-    ``rows`` takes the outputs of some samples and their targets, ``scorer`` the rows of all. ``code`` is a digest of
-    the user's own code. Both raise BadUsage for what they cannot judge.
+    ``share`` says that it goes from 0 to 1 and is told in points of 100; others are in the targets' unit, or in none.
     """
 
     name: str
     title: str
     higher_is_better: bool = True
     share: bool = False
+
+    def loss(self, reference: float, given: float) -> float:
+        """What ``given`` is worse by: positive is worse, whichever way is better."""
+        return reference - given if self.higher_is_better else given - reference
+
+    def difference(self, value: float) -> str:
+        """The digits of a loss, in points for a share."""
+        return f"{100 * value:.2f}" if self.share else f"{value:.4g}"
+
+    def value(self, score: float) -> str:
+        """A score in words."""
+        return f"{score:.2%}" if self.share else f"{score:.4g}"
+
+    @property
+    def unit(self) -> str:
+        """What a difference is in, behind a blank; empty where the unit is the targets' own, or none."""
+        return " points" if self.share else ""
+
+    @property
+    def worse(self) -> str:
+        """What losing is called: a drop in accuracy, a rise in the mean absolute error."""
+        return f"{'drop' if self.higher_is_better else 'rise'} in {self.title}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Measure):
+    """``rows`` takes the outputs of some samples and their targets, ``scorer`` the rows of all.
+
+    Both raise BadUsage for what they cannot judge. ``code`` is a digest of the user's own code, ``draws`` how many a
+    bootstrap makes.
+    """
+
     code: str = ""
+    draws: int = 400
     rows: Callable[[Outputs, Targets], Rows] = field(repr=False)
     scorer: Callable[[Rows], Scorer] = field(repr=False)
 
@@ -56,18 +88,10 @@ class Metric:
             "Give samples whose targets differ and say something, and outputs that are finite.",
         )
 
-    def loss(self, reference: float, given: float) -> float:
-        """What ``given`` is worse by: positive is worse, whichever way is better."""
-        return reference - given if self.higher_is_better else given - reference
-
-    def told(self, value: float) -> float:
-        """A score or a loss in the unit that people read: points of 100 for a share."""
-        return 100 * value if self.share else value
-
     @property
-    def unit(self) -> str:
-        """Behind a difference; empty where the unit is the targets' own, or none."""
-        return "points" if self.share else ""
+    def measure(self) -> Measure:
+        """What of it goes into a record."""
+        return Measure(**{each.name: getattr(self, each.name) for each in fields(Measure)})
 
 
 @dataclass(frozen=True)

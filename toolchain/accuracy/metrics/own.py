@@ -23,6 +23,8 @@ from toolchain.accuracy.targets import count, taken
 from toolchain.errors import BadUsage, NnxError
 
 Function = Callable[[Any, Any], Any]
+_DRAWS = 100
+"""Of a function over all samples, which may take seconds: the deviation is then known to 7 %."""
 _MEND = "Return one number for each sample, or one over all."
 
 
@@ -69,7 +71,9 @@ def of_function(function: Function, name: str, *, higher_is_better: bool, code: 
         return score
 
     title = name.rpartition(":")[2]
-    return Metric(name=name, title=title, higher_is_better=higher_is_better, code=code, rows=rows, scorer=scorer)
+    return Metric(
+        name=name, title=title, higher_is_better=higher_is_better, code=code, draws=_DRAWS, rows=rows, scorer=scorer
+    )  # fmt: skip
 
 
 def _called(function: Function, name: str, outputs: Outputs, targets: Targets) -> Floats:

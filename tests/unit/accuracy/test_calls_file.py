@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from toolchain.bench import outputs_file
+from toolchain.accuracy import calls_file
 
 ARRAYS = st.one_of(
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)),
@@ -41,19 +41,19 @@ def same(one: Any, other: Any) -> None:
 @given(calls=CALLS)
 def test_calls_come_back_as_they_were(calls: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("outputs") / "outputs.npz"
-    outputs_file.write(path, calls)
-    same(calls, outputs_file.read(path))
+    calls_file.write(path, calls)
+    same(calls, calls_file.read(path))
 
 
 def test_texts_of_onnxruntime_need_no_pickle(tmp_path: Path) -> None:
     path = tmp_path / "outputs.npz"
-    outputs_file.write(path, [{"label": np.array(["cat", "a horse"], object)}])
-    assert outputs_file.read(path)[0]["label"].tolist() == ["cat", "a horse"]
+    calls_file.write(path, [{"label": np.array(["cat", "a horse"], object)}])
+    assert calls_file.read(path)[0]["label"].tolist() == ["cat", "a horse"]
 
 
 def test_maps_of_many_samples_are_one_array(tmp_path: Path) -> None:
     path = tmp_path / "outputs.npz"
-    outputs_file.write(path, [{"p": [{0: 0.25, 1: 0.75}] * 1000}])
+    calls_file.write(path, [{"p": [{0: 0.25, 1: 0.75}] * 1000}])
     with np.load(path) as members:
         assert len(members.files) == 2
-    assert outputs_file.read(path)[0]["p"][999] == {0: 0.25, 1: 0.75}
+    assert calls_file.read(path)[0]["p"][999] == {0: 0.25, 1: 0.75}
