@@ -136,7 +136,7 @@ def judge(
     """
     if labels is None and requirement.max_drop is not None:
         raise BadUsage(
-            "A drop in accuracy cannot be measured without labels.",
+            f"A {metric.worse} cannot be measured without labels.",
             "Give labelled samples, or --min-sqnr or --min-cosine instead of --max-drop.",
         )
     floors = requirement.min_sqnr_db is not None or requirement.min_cosine is not None

@@ -83,6 +83,7 @@ def bench(
         progress.warn("No real inputs given: the rows run on seeded random values, and have no accuracy.")
         most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
         given = made_up.samples_for(next(each for each in targets if isinstance(each, ModelFile)), most)
+    samples.require_answers(metric, given)
     for target in targets:
         if isinstance(target, ModelFile):
             target.release()  # the rows need the memory

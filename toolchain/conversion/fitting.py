@@ -8,6 +8,9 @@ from exporters.errors import NotApplicable
 from exporters.external_data import data_names
 from exporters.model_file import ModelFile
 from toolchain.accuracy import running
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.collecting import rows_of
+from toolchain.accuracy.metrics.metric import Metric
 from toolchain.accuracy.status import Status
 from toolchain.conversion import refusal
 from toolchain.conversion.given import Source
@@ -17,7 +20,7 @@ from toolchain.conversion.proof import Proven
 from toolchain.conversion.ranking import rank
 from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, CheckFailed
-from toolchain.inputs.samples import Samples
+from toolchain.inputs.samples import Samples, require_answers
 from toolchain.progress import SILENT, Progress
 
 
@@ -48,9 +51,10 @@ def convert(
     samples = given(model, precision.calibrates)
     if goal.requirement is not None and goal.requirement.max_drop is not None and samples.judged_on.labels is None:
         raise BadUsage(
-            "A drop in accuracy cannot be measured without labels.",
+            f"A {goal.metric.worse} cannot be measured without labels.",
             "Give labelled samples with --eval, or --min-sqnr or --min-cosine instead of --max-drop.",
         )
+    _require_fit(goal.metric, model, samples.judged_on)
     if random := running.random_node(model, samples.judged_on.inputs, model.batch_axes):
         raise CheckFailed(
             f"{model} gives another answer when it is called again: its node {random} draws random numbers.",
@@ -58,6 +62,16 @@ def convert(
         )
     ready = precision.prepare(model, samples, progress)
     return fit(model, dst, precision.name, ready, judged_on=samples.judged_on, goal=goal, progress=progress)
+
+
+def _require_fit(metric: Metric, model: ModelFile, samples: Samples) -> None:
+    """Raise BadUsage where a metric that somebody named is not for these samples, before minutes of calibration."""
+    if metric is TOP1:
+        return
+    few = samples.first(2, multiple=model.fixed_batch or 1)
+    require_answers(metric, few)
+    assert few.labels is not None
+    rows_of(metric, running.calls_of(model, few.inputs, model.batch_axes), few.labels, model.batch_axes.outputs)
 
 
 def fit(

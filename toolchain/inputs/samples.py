@@ -105,6 +105,15 @@ class Samples:
         return feeds.stacked(self.inputs, self.axes, feeds.like(self.inputs, self.axes, 0, size))
 
 
+def require_answers(metric: Metric, samples: Samples) -> None:
+    """Raise BadUsage where a metric that somebody named has nothing to judge by."""
+    if metric is not TOP1 and samples.labels is None:
+        raise BadUsage(
+            f"{metric.name} has nothing to judge by: {samples.source} holds no right answers.",
+            f"Save them beside the inputs, as the array '{TARGETS}', or leave --metric out.",
+        )
+
+
 def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
     """The first ``count`` test samples, or all."""
     rows = slice(count)
