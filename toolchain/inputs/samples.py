@@ -184,7 +184,7 @@ def _targets(content: dict[str, SampleArray], inputs: Collection[str], source: s
         return None
     found: dict[str, Any] = {name.partition(".")[2]: content.pop(name) for name in named}
     if len(found) < len(named) or (len(found) > 1 and "" in found):
-        raise BadUsage(f"{source} has the right answers twice: {', '.join(named)}.", "Save one of them.")
+        raise BadUsage(f"{source} has the right answers twice: {', '.join(sorted(named))}.", "Save one of them.")
     labels: Targets = found.get("", found)
     if metric is TOP1 and not isinstance(labels, Mapping):
         labels = _classes(labels, source)
