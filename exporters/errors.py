@@ -12,16 +12,45 @@ ExporterError
     └── UnlikeLengths    two axes that were given two names are one length
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 _LONGEST = 300
 
 
-class ExporterError(Exception):
-    """A failure that a user can act on: ``what`` happened, and what to ``do``, one sentence each."""
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What in a user's module an error is about, as far as it is known.
 
-    def __init__(self, what: str, do: str) -> None:
+    ``operator`` is torch's, such as ``aten.floor.default``; ``module`` is the path of the layer in the model, ``kind``
+    its class; ``line`` of ``file`` is where their code asks for it. Empty and 0 is unknown.
+    """
+
+    operator: str = ""
+    module: str = ""
+    kind: str = ""
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        """To follow a statement: `` of 'head' (Head), in net.py, line 12``."""
+        named = f" of '{self.module}' ({self.kind})" if self.module else ""
+        return named + (
+            f", in {self.file.replace(chr(92), '/').rpartition('/')[2]}, line {self.line}" if self.file else ""
+        )
+
+
+class ExporterError(Exception):
+    """A failure that a user can act on: ``what`` happened, and what to ``do``, one sentence each.
+
+    ``origin`` is what in their code it is about, where that is known.
+    """
+
+    def __init__(self, what: str, do: str, origin: Origin | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.do = do
+        self.origin = origin
 
 
 class BadModelFile(ExporterError):
@@ -68,3 +97,12 @@ def in_words(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - their __str__
         lines = []
     return f"{kind}: {lines[0][:_LONGEST].rstrip('.:')}" if lines else kind
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """What an error was raised from, and so on: a boundary says what it was about, its cause why."""
+    seen = {id(error)}
+    while (cause := error.__cause__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        error = cause

@@ -21,9 +21,16 @@ def quiet() -> Iterator[None]:
     """Silence ONNX Runtime's quantizer: it logs tracebacks through the root logger, prints on stdout, and opens
     sessions that write coloured warnings to stderr.
     """
+    silence_onnxruntime()
+    with silent():
+        yield
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keep what Python code below us prints on stdout, logs and warns of: what fails is raised."""
     previous = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    silence_onnxruntime()
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ import torch
 
 from exporters import onnx_file, provenance, versions
 from exporters.artifact import Artifact
-from exporters.errors import BadOption, NotExportable, WrongResult
+from exporters.errors import BadOption, NotExportable, Origin, WrongResult
 from exporters.input_tree import Input
 from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard, rename
@@ -24,10 +24,14 @@ BATCH_AXIS = "batch"
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """An export, and the ``guards`` under which it was captured: torch.onnx drops them."""
+    """An export, and the ``guards`` under which it was captured: torch.onnx drops them.
+
+    ``program`` is what it was translated from, None of the older exporter.
+    """
 
     artifact: Artifact
     guards: tuple[Guard, ...]
+    program: torch.export.ExportedProgram | None
 
 
 def export(
@@ -87,7 +91,8 @@ def capture(
             "Export the fp32 module, then quantize the file with `nnx quantize`.",
         )
     wanted = Capture(flat=flat, inputs=example_inputs, axes=axes, output_names=tuple(output_axes), opset=opset)
-    model, program = captured(wanted, rung)
+    translated = captured(wanted, rung)
+    model, program = translated.model, translated.program
     _strip_traces(model)
     _unprefix(model)
     guards = () if program is None else rename(model, program, axes)
@@ -96,12 +101,12 @@ def capture(
         model,
         {**(facts or {}), "precision": "fp32", "source": wanted.name, "tools": provenance.tool_versions()},
     )
-    _verify(model, axes, tuple(output_axes), opset)
+    _verify(model, axes, tuple(output_axes), opset, translated.fixed)
     if ir_version is not None:
         versions.set_ir(model, ir_version)
     onnx_file.check(model, step="export")
     onnx_file.save(model, dst)
-    return Captured(artifact=Artifact.of(ModelFile.of(model, dst), precision="fp32"), guards=guards)
+    return Captured(artifact=Artifact.of(ModelFile.of(model, dst), precision="fp32"), guards=guards, program=program)
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
@@ -143,7 +148,11 @@ def _free(model: onnx.ModelProto, output_axes: Mapping[str, Mapping[int, str]]) 
 
 
 def _verify(
-    model: onnx.ModelProto, axes: Mapping[str, Mapping[int, str]], output_names: tuple[str, ...], opset: int
+    model: onnx.ModelProto,
+    axes: Mapping[str, Mapping[int, str]],
+    output_names: tuple[str, ...],
+    opset: int,
+    fixed: Mapping[tuple[str, int], Origin],
 ) -> None:
     """Compare what was written with what was asked for: torch.onnx succeeds in silence when they differ."""
     made = onnx_file.interface_of(model)
@@ -160,7 +169,9 @@ def _verify(
     for value in model.graph.input:
         for axis, name in axes[value.name].items():
             if not (found := value.type.tensor_type.shape.dim[axis]).dim_param:
+                origin = fixed.get((value.name, axis))
                 raise WrongResult(
-                    f"The {name} axis of '{value.name}' became fixed at {found.dim_value}.",
+                    f"The {name} axis of '{value.name}' became fixed at {found.dim_value}{origin or ''}.",
                     f"Write forward() without the length of {name} as a Python number.",
+                    origin,
                 )

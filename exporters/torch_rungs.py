@@ -3,34 +3,30 @@
 import contextlib
 import enum
 import io
-import logging
 import os
 import re
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import onnx
-import onnx_ir
-import onnxscript
 import torch
 from torch._logging._internal import LazyTraceHandler
 from torch.jit._trace import TracerWarning
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters.errors import ExporterError, NotExportable
+from exporters import torch_origin
+from exporters.errors import ExporterError, NotExportable, Origin, causes
+from exporters.library_output import silent
 from exporters.onnx_file import one_line, some
 from exporters.torch_module import Flat
 
 _OLDEST_NEWEST = 20
 """The highest opset that the older exporter writes."""
 _DECIDING = ("aten._local_scalar_dense", "aten.equal", "aten.allclose", "aten.is_nonzero", "aten.item")
-_LIBRARIES = tuple(f"{Path(str(library.__file__)).parent}{os.sep}" for library in (torch, onnx, onnx_ir, onnxscript))
-_OURS = tuple(str(Path(__file__).resolve().parents[1] / package) for package in ("exporters", "toolchain", "runtimes"))
 
 
 class Rung(enum.Enum):
@@ -68,15 +64,24 @@ class Capture:
         return (tuple(dict.fromkeys(self.axes.get(name, {}), torch.export.Dim.AUTO) for name in self.inputs),)
 
 
-def captured(capture: Capture, rung: Rung) -> tuple[onnx.ModelProto, torch.export.ExportedProgram | None]:
+@dataclass(frozen=True, kw_only=True)
+class Translated:
     """The model, and the program that it was translated from, which the older exporter does not have.
 
-    Raises NotExportable that says where in the module the first trouble is, if that is known.
+    ``fixed`` says where in the user's code an axis of an input became a number, as far as that was seen.
     """
-    with _quiet():
+
+    model: onnx.ModelProto
+    program: torch.export.ExportedProgram | None = None
+    fixed: Mapping[tuple[str, int], Origin] = field(default_factory=dict)
+
+
+def captured(capture: Capture, rung: Rung) -> Translated:
+    """What ``rung`` makes of it. Raises NotExportable that says where in the module the first trouble is, if known."""
+    with silent(), contextlib.redirect_stderr(io.StringIO()), torch_origin.watching_lengths([*capture.inputs]) as fixed:
         try:
             if rung is Rung.OLDER:
-                return _by_older(capture), None
+                return Translated(model=_by_older(capture))
             program = _program(capture, rung)
             made = torch.onnx.export(
                 program or capture.flat,
@@ -92,13 +97,15 @@ def captured(capture: Capture, rung: Rung) -> tuple[onnx.ModelProto, torch.expor
             cause = error.__cause__ or error
             if isinstance(cause, ExporterError):
                 raise cause from error
+            origin = _origin(error, capture)
             raise NotExportable(
-                f"{capture.name} could not be exported: {_said(error)}{_where(error, capture)}.",
+                f"{capture.name} could not be exported: {_said(error)}{origin or ''}.",
                 "Check that its forward() runs on these inputs and does not branch on tensor values.",
+                origin,
             ) from error
     if made is None or made.exported_program is None:
         raise NotExportable(f"{capture.name} gave no ONNX program.", "Update torch and onnxscript.")
-    return made.model_proto, made.exported_program
+    return Translated(model=made.model_proto, program=made.exported_program, fixed=fixed)
 
 
 class _Assumed(Exception):
@@ -140,14 +147,14 @@ class _Decisions(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _by_older(capture: Capture) -> onnx.ModelProto:
     """By tracing, which follows one run: a module in which Python decides by a tensor's values is refused."""
+    if capture.opset > _OLDEST_NEWEST:
+        raise NotExportable(f"It writes no opset above {_OLDEST_NEWEST}.", f"Ask for --opset {_OLDEST_NEWEST}.")
     with _Decisions() as decisions, torch.no_grad():
         capture.flat(*capture.shown)
     if decisions.seen:
         raise NotExportable(
             f"Python decides by a tensor's values in forward() ({decisions.seen[0]}).", "Let torch decide: torch.where."
         )
-    if capture.opset > _OLDEST_NEWEST:
-        raise NotExportable(f"It writes no opset above {_OLDEST_NEWEST}.", f"Ask for --opset {_OLDEST_NEWEST}.")
     written = io.BytesIO()
     with _descriptors_silent(), warnings.catch_warnings():
         warnings.simplefilter("error", TracerWarning)
@@ -164,19 +171,9 @@ def _by_older(capture: Capture) -> onnx.ModelProto:
     return onnx.load_from_string(written.getvalue())
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and its causes, the first cause last."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__
-    return chain
-
-
 def _said(error: BaseException) -> str:
     """The library's reason, in one line."""
-    chain = _chain(error)
+    chain = [error, *causes(error)]
     last = one_line(chain[-1])
     if missing := re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)', overload='(\w+)'", last):
         return f"torch.onnx has no translation of {missing[1]}.{missing[2]}"
@@ -184,44 +181,6 @@ def _said(error: BaseException) -> str:
     if isinstance(chain[-1], TracerWarning):
         return said.partition(".")[0]
     return said.partition(" (unhinted")[0]
-
-
-def _where(error: BaseException, capture: Capture) -> str:
-    """In which line of the user's code it went wrong: where their code ran last, or wrote what is not translated."""
-    chain = _chain(error)
-    for each in reversed(chain):
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(each.__traceback__)]
-        if line := _last_of_theirs(each.frames if isinstance(each, _Assumed) else frames):
-            return line
-    for each in chain:
-        if (named := re.search(r"translating node %(\w+)", str(each))) and (line := _written_at(named[1], capture)):
-            return line
-    return ""
-
-
-def _written_at(node: str, capture: Capture) -> str:
-    """The line of the user's code that ``node`` of the program comes from."""
-    try:
-        program = torch.export.export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic).run_decompositions()
-    except Exception:  # noqa: BLE001 - it is about another failure
-        return ""
-    for found in program.graph.nodes:
-        if found.name == node:
-            stack = re.findall(r'File "([^"]+)", line (\d+)', found.meta.get("stack_trace") or "")
-            return _last_of_theirs(stack)
-    return ""
-
-
-def _last_of_theirs(frames: Sequence[tuple[str, Any]]) -> str:
-    theirs = [(file, line) for file, line in frames if _is_theirs(file)]
-    return f", in {Path(theirs[-1][0]).name}, line {theirs[-1][1]}" if theirs else ""
-
-
-def _is_theirs(file: str) -> bool:
-    """Whether a file is neither ours nor a library's below us, nor Python's; a model may come out of a package."""
-    if file.startswith((*_OURS, *_LIBRARIES, "<")):
-        return False
-    return "site-packages" in file or not file.startswith(str(Path(os.__file__).parent))
 
 
 def _shown(value: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
@@ -247,15 +206,18 @@ def _descriptors_silent() -> Iterator[None]:
             os.close(copy)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter and forward() print and log while a module is captured: what fails is raised."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    heard = io.StringIO()
+def _origin(error: BaseException, capture: Capture) -> Origin | None:
+    """Where in the user's code it went wrong: where it ran last, or asks for what is not translated."""
+    chain = [error, *causes(error)]
+    if assumed := next((each for each in chain if isinstance(each, _Assumed)), None):
+        return torch_origin.of_frames(assumed.frames)
+    if found := torch_origin.of_error(chain):
+        return found
+    named = next((node for each in chain if (node := re.search(r"translating node %(\w+)", str(each)))), None)
+    if named is None:
+        return None
     try:
-        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
+        program = torch.export.export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic).run_decompositions()
+    except Exception:  # noqa: BLE001 - it is about another failure
+        return None
+    return torch_origin.of_named(named[1], program)

@@ -8,10 +8,10 @@ NnxError
 """
 
 import errno
-from collections.abc import Iterator
 from enum import IntEnum
 
 from exporters import errors as exporting
+from exporters.errors import Origin, causes
 from runtimes import errors as running
 
 
@@ -41,7 +41,14 @@ class BadUsage(NnxError):
 
 
 class CheckFailed(NnxError):
-    """What was made did not pass: parity, accuracy, a regression."""
+    """What was made did not pass: parity, accuracy, a regression.
+
+    ``origin`` is what in a user's code it is about, where that is known.
+    """
+
+    def __init__(self, what: str, do: str, origin: Origin | None = None) -> None:
+        super().__init__(what, do)
+        self.origin = origin
 
 
 class Undecided(NnxError):
@@ -137,15 +144,6 @@ def _wants_memory(error: BaseException) -> bool:
     except Exception:  # noqa: BLE001 - a user's class, whose text raises in its turn
         return False
     return any(said in told for said in _NO_MEMORY)
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """What an error was raised from, and so on: a boundary says what it was about, its cause why."""
-    seen = {id(error)}
-    while (cause := error.__cause__) is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        error = cause
 
 
 def _explain_system(error: OSError) -> tuple[str, str, ExitCode] | None:

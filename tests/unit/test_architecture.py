@@ -36,7 +36,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "exporters": (
         ("int8", "half", "int4", "torch_onnx", "edits"),
         ("calibration", "finish", "torch_guards", "torch_rungs", "embeddings", "products", "rounding", "blocks"),
-        ("torch_module", "artifact", "weights"),
+        ("torch_module", "torch_origin", "artifact", "weights"),
         ("model_file",),
         ("feeds",),
         ("batch_axes",),

@@ -36,6 +36,14 @@ _MOST_BYTES = 1 << 28
 """Of inputs at which a guard is tried."""
 
 
+class Unlike(CheckFailed):
+    """An export does not agree with PyTorch on ``feeds``."""
+
+    def __init__(self, feeds: Arrays, what: str, do: str) -> None:
+        super().__init__(what, do)
+        self.feeds = feeds
+
+
 def proven(
     path: Path, reference: Reference, found: Settled, guards: Sequence[Guard] = ()
 ) -> tuple[Comparison, list[str]]:
@@ -60,7 +68,7 @@ def proven(
                     notes += [f"forward() itself does not run with {_at(lengths)}."]
                     continue
                 worst.append(_compared(wanted, feeds, runtime, reference, kinds))
-                _require(worst[-1], lengths)
+                _require(worst[-1], lengths, feeds)
     except NotLoadable as error:
         if reference.precision == "fp32":
             raise
@@ -148,10 +156,11 @@ def _compared(
     return compare([wanted_call], [call], precision=reference.precision, samples=samples, kinds=kinds)
 
 
-def _require(found: Comparison, lengths: Mapping[str, int]) -> None:
+def _require(found: Comparison, lengths: Mapping[str, int], feeds: Arrays) -> None:
     if not found.passed:
         at = _at(lengths)
-        raise CheckFailed(
+        raise Unlike(
+            feeds,
             f"Parity failed: the export{' at ' + at if at else ''} does not agree with PyTorch: {found.why} ({found}).",
             "No file was written. Another --opset may help, or real inputs with --samples.",
         )

@@ -101,5 +101,5 @@ def _proven(
         output_axes=dict(zip(names, found.outputs.values(), strict=True)),
         target=target,
         facts=facts,
-        progress=progress,
+        failed=lambda rung: progress.note(str(rung)),
     )

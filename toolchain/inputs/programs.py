@@ -3,14 +3,11 @@
 import ast
 import inspect
 import json
-import logging
 import os
 import re
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +15,7 @@ from unittest import mock
 import torch
 from torch.export.graph_signature import InputKind, TensorArgument
 
+from exporters import library_output
 from exporters.errors import in_words
 from exporters.input_tree import planted
 from toolchain.errors import BadUsage
@@ -49,7 +47,7 @@ def load(path: Path) -> Made:
         raise BadUsage(f"There is no file {path}.", "Name a .pt2 file that torch.export.save wrote.")
     _require_plain(path)
     try:
-        with mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}), _quiet():
+        with mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}), library_output.silent():
             program = torch.export.load(path)
             unlifted = program.module(check_guards=False)
             module = torch.fx.GraphModule(unlifted, unlifted.graph)  # one that has eval() and can be copied
@@ -117,19 +115,6 @@ def _is_length(text: str) -> bool:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[\w.]+", value) is not None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what torch says of archives of other versions to ourselves: what cannot be read is said."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
 
 
 def _examples(program: torch.export.ExportedProgram, module: torch.nn.Module, path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporters.control_groups import PROC, SYS, text
-from toolchain.errors import causes
+from exporters.errors import causes
 from toolchain.machine.conditions import free_memory_bytes
 
 try:
