@@ -12,7 +12,7 @@ ExporterError
     └── UnlikeLengths    two axes that were given two names are one length
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 _LONGEST = 300
@@ -74,7 +74,11 @@ class NotExportable(ExporterError):
 
 
 class AnotherRoad(NotExportable):
-    """forward() takes another road at another length: no file would be right at all of them."""
+    """forward() takes another road at ``lengths``: no file would be right there and elsewhere."""
+
+    def __init__(self, what: str, do: str, lengths: Mapping[str, int]) -> None:
+        super().__init__(what, do)
+        self.lengths = lengths
 
 
 class NotConvertible(ExporterError):

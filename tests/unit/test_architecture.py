@@ -20,6 +20,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("pipeline",),
         ("run_report", "html_report"),
         ("steps",),
+        ("bisection",),
         ("conversion", "ablation", "doctor"),
         ("inspection",),
         ("bench", "layers"),

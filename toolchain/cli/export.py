@@ -67,6 +67,11 @@ class Written(options.Stored):
 
 
 @click.command("export")
+@click.option(
+    "--bisect", is_flag=True,
+    help="Make no model, but find the smallest module that fails, and write OUTPUT's name with .repro.py: a file that "
+    "shows the fault with torch and onnxruntime alone.",
+)  # fmt: skip
 @click.argument("model")
 @click.option(
     "-o", "--output", type=types.Output(".onnx"), help="The .onnx file.  [default: artifacts/NAME/model.onnx]"
@@ -92,6 +97,7 @@ def command(
     written: Written,
     data: Path | None,
     as_json: bool,
+    bisect: bool,
 ) -> None:
     """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2, 7 and a large one.
 
@@ -106,6 +112,7 @@ def command(
     Example:
       nnx export digits
       nnx export ./my-hugging-face-folder -o model.onnx
+      nnx export net.py:Net --input image=float32[1,3,224,224] --bisect -o net.onnx
       nnx export net.py:Net --arg width=64 --weights best.pt --input image=float32[1,3,224,224] -o net.onnx
     """
     from toolchain.artifacts_folder import MODELS
@@ -113,6 +120,9 @@ def command(
     from toolchain.inputs import sources
 
     dst = writable(output or artifacts_folder(model, None) / MODELS["fp32"])
+    if bisect:
+        _bisect(model, dst, arguments=arguments, weights=weights, example=example, written=written, as_json=as_json)
+        return
     if sources.is_recipe(model):
         made = _recipe(model, dst, arguments=arguments, weights=weights, example=example, written=written, data=data)
     else:
@@ -164,6 +174,33 @@ def _named(
             target=_target(written),
             progress=LiveProgress(),
         )  # fmt: skip
+
+
+def _bisect(
+    model: str, dst: Path, *, arguments: tuple[str, ...], weights: Weights, example: Example, written: Written,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Find what in a model fails, instead of exporting it."""
+    from toolchain.bisection import bisecting
+    from toolchain.console import LiveProgress, print_json, print_text
+    from toolchain.inputs import factories, sources
+    from toolchain.machine import memory_limit
+
+    if sources.is_recipe(model):
+        raise click.UsageError("--bisect takes file.py:NAME, package.module:NAME or a .pt2 file, not a recipe.")
+    path = writable(dst.with_suffix(".repro.py"))
+    with memory_limit.held():
+        found = bisecting.bisect_named(
+            model, path, arguments=factories.arguments(arguments), weights=_given(weights),
+            input_specs=example.inputs, input_data=example.input_data, target=_target(written),
+            progress=LiveProgress(),
+        )  # fmt: skip
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_text(found.text)
+    if found.finding is not None:
+        raise found.finding.to_error(model)
 
 
 def _target(written: Written) -> "Target":

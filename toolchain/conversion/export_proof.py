@@ -1,8 +1,9 @@
 """An export is run beside PyTorch, call by call: at several batches, at other lengths, and where a guard breaks."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def proven(
                 notes += _tried(guard, runtime, reference, found, kinds)
             for lengths, arrays in _calls(found):
                 try:
-                    wanted = reference.run(feeds := reference.fed(arrays))
+                    wanted = reference.run(feeds := reference.fed(arrays()))
                 except (DoesNotRun, NotAvailable):  # at lengths that nobody asked for
                     notes += [f"forward() itself does not run with {_at(lengths)}."]
                     continue
@@ -86,26 +87,26 @@ def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.N
     return proven(path, *settle(module, example))[0]
 
 
-def _calls(found: Settled) -> Iterator[tuple[dict[str, int], Arrays]]:
-    """The inputs of one run each, with the lengths of their dynamic axes."""
+def _calls(found: Settled) -> Iterator[tuple[dict[str, int], Callable[[], Arrays]]]:
+    """What makes the inputs of one run each, with the lengths of their dynamic axes."""
     example = found.example
-    for lengths in _sizes(found):
-        yield lengths, example.at(lengths)
+    for lengths in sizes(found):
+        yield lengths, partial(example.at, lengths)
     if isinstance(example, Kept):
         for arrays in example.others:
-            yield example.lengths_of(arrays), arrays
+            yield example.lengths_of(arrays), partial(dict, arrays)
         count = min(max(example.first_lengths().values(), default=0), running.SAMPLES)
         for start in range(0, count, _LARGE.stop - 1):
-            part = example.rows(start, min(start + _LARGE.stop - 1, count))
+            part = partial(example.rows, start, min(start + _LARGE.stop - 1, count))
             yield {**found.lengths, BATCH: min(_LARGE.stop - 1, count - start)}, part
 
 
-def _sizes(found: Settled) -> Iterator[dict[str, int]]:
+def sizes(found: Settled) -> Iterator[dict[str, int]]:
+    """Lengths of the dynamic axes at which a file is compared with made-up inputs."""
     traced = found.lengths
     if BATCH in traced:
-        one = found.example.at({**traced, BATCH: 1})
-        large = _LARGE_BYTES // max(1, sum(array.nbytes for array in one.values()))
-        large = min(large, int(_LARGE_S * traced[BATCH] / max(found.seconds, 1e-3)))
+        one = sum(array.nbytes for array in found.example.at(traced).values()) // traced[BATCH]
+        large = min(_LARGE_BYTES // max(1, one), int(_LARGE_S * traced[BATCH] / max(found.seconds, 1e-3)))
         sizes = [*PROVEN_BATCHES, min(max(large, _LARGE.start), _LARGE.stop - 1)]
         yield from ({**traced, BATCH: size} for size in sizes)
     else:
@@ -139,6 +140,7 @@ def _tried(
         f"forward() takes another road where {guard.axis} is {guard.broken_at}: the file would be right only where "
         f"{guard.text}.",
         f"Write forward() without a branch on the length of {guard.axis}.",
+        lengths,
     )
 
 

@@ -17,6 +17,7 @@ from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.inputs import examples, models, samples
 from toolchain.inputs.examples import Example
+from toolchain.inputs.factories import Made
 from toolchain.progress import SILENT, Progress
 from toolchain.recipes.recipe import Recipe
 from toolchain.training import given_weights
@@ -36,14 +37,7 @@ def export_named(
     progress: Progress = SILENT,
 ) -> Proven:
     """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
-    made = models.named(model, arguments or {})
-    if weights is not None:
-        for note in given_weights.load(made.module, weights):
-            progress.note(note)
-    elif made.is_untrained:
-        progress.warn("No --weights: the model is exported as it was made.")
-    for note in made.notes:
-        progress.note(note)
+    made = named(model, arguments or {}, weights, progress)
     example = models.example_of(made, input_specs, input_data)
     return _proven(
         made.module,
@@ -54,6 +48,19 @@ def export_named(
         facts={"factory": Path(model).name, **made.facts},
         progress=progress,
     )
+
+
+def named(model: str, arguments: Mapping[str, Any], weights: Weights | None, progress: Progress) -> Made:
+    """What a user named, with its weights; what is to be said of both is told."""
+    made = models.named(model, arguments)
+    if weights is not None:
+        for note in given_weights.load(made.module, weights):
+            progress.note(note)
+    elif made.is_untrained:
+        progress.warn("No --weights: the model is exported as it was made.")
+    for note in made.notes:
+        progress.note(note)
+    return made
 
 
 def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *, target: Target) -> Proven:

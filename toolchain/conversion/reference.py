@@ -66,7 +66,7 @@ class Reference:
     def run(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """What the module returns, by name. Raises DoesNotRun for whatever forward() raises."""
         flat = self.flat()
-        return _called(flat, arrays)
+        return called(flat, arrays)
 
     def tables(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
         """How many rows the embedding has that an input of whole numbers indexes."""
@@ -83,7 +83,7 @@ class Reference:
     def require_stateless(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
         """Refuse a module whose second answer is another; what it changes without effect is yielded as a note."""
         flat = self.flat()
-        first, second = (_called(flat, arrays, seed=seed) for seed in range(2))
+        first, second = (called(flat, arrays, seed=seed) for seed in range(2))
         before = dict(self.module.named_buffers())
         after = dict(flat.module.named_buffers())
         changed = [name for name, value in after.items() if name not in before or not _same(before[name], value)]
@@ -132,11 +132,11 @@ class Reference:
 
     def _watched(self, watched: blame.Watched, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int) -> blame.Results:
         with watched.running():
-            _called(watched.flat, arrays, seed=seed)
+            called(watched.flat, arrays, seed=seed)
         return watched.results
 
 
-def _called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0) -> Arrays:
+def called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0) -> Arrays:
     tensors = [torch.from_numpy(np.array(array)) for array in arrays.values()]  # forward() may change them in place
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():

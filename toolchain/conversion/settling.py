@@ -29,20 +29,23 @@ class Settled:
     notes: tuple[str, ...]
 
 
-def settle(module: torch.nn.Module, example: Example) -> tuple[Reference, Settled]:
+def settle(module: torch.nn.Module, example: Example, *, judged: bool = True) -> tuple[Reference, Settled]:
     """The reference for ``module``, and what :func:`settled` finds; in half precision where only that runs."""
     reference = Reference.of(module, example.takes)
     try:
-        return reference, settled(reference, example)
+        return reference, settled(reference, example, judged=judged)
     except DoesNotRun:
         if not reference.notes:
             raise
         as_it_is = Reference.of(module, example.takes, in_fp32=False)  # forward() has casts of its own
-        return as_it_is, settled(as_it_is, example)
+        return as_it_is, settled(as_it_is, example, judged=judged)
 
 
-def settled(reference: Reference, example: Example) -> Settled:
-    """Find an example that the module takes; raise BadUsage, with PyTorch's first complaint, where there is none."""
+def settled(reference: Reference, example: Example, *, judged: bool = True) -> Settled:
+    """Find an example that the module takes; raise BadUsage, with PyTorch's first complaint, where there is none.
+
+    Unless ``judged`` is False, state that matters is refused, and samples that influence each other are noted.
+    """
     first: DoesNotRun | None = None
     not_a_number: BadUsage | None = None
     for scale in _SCALES if _names(example) - {BATCH} else _SCALES[:1]:
@@ -57,15 +60,15 @@ def settled(reference: Reference, example: Example) -> Settled:
                 not_a_number = not_a_number or error
                 continue
             given = found.notes if isinstance(found, Kept) else ()
-            notes = (*given, *reference.require_stateless(reference.fed(found.at(lengths))))
+            notes = (*given, *(reference.require_stateless(reference.fed(found.at(lengths))) if judged else ()))
             if BATCH in _names(example) and BATCH not in lengths:
                 none = "" if lengths else "No axis is dynamic: "
                 notes += (f"{none}PyTorch does not run at another batch.",)
             started = time.perf_counter()
             reference.run(reference.fed(found.at(lengths)))
             seconds = time.perf_counter() - started
-            outputs = _moving(reference, found, lengths, scale)
-            if BATCH in lengths:
+            outputs = moving(reference, found, lengths, scale)
+            if BATCH in lengths and judged:
                 notes += tuple(reference.coupling(reference.fed(found.at(lengths)), found.axes, outputs))
             return Settled(example=found, lengths=lengths, scale=scale, seconds=seconds, outputs=outputs, notes=notes)
     if not_a_number is not None:
@@ -98,7 +101,7 @@ def _tried(reference: Reference, example: Example, lengths: dict[str, int]) -> E
     return example
 
 
-def _moving(reference: Reference, example: Example, lengths: dict[str, int], scale: int) -> dict[str, dict[int, str]]:
+def moving(reference: Reference, example: Example, lengths: dict[str, int], scale: int) -> dict[str, dict[int, str]]:
     """Which axes of the outputs change with the inputs' lengths, each named for the one that it equals, if any."""
     first = reference.run(reference.fed(example.at(lengths)))
     found: dict[str, dict[int, str]] = {name: {} for name in first}

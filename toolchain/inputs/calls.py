@@ -32,7 +32,7 @@ def of_calls(name: str, module: torch.nn.Module) -> Kept:
     file takes what the call with the most tensors gives; an axis whose length changes from call to call is dynamic,
     and axes that are equally long in every call share a name.
     """
-    given = [_keywords(call, module, f"call {place + 1} of {name}") for place, call in enumerate(_all(name))]
+    given = [keywords(call, module, f"call {place + 1} of {name}") for place, call in enumerate(_all(name))]
     if not given:
         raise BadUsage(f"{name} gives no call.", "Give at least one, better three of different lengths.")
     tensors: list[Call] = []
@@ -71,7 +71,7 @@ def _all(name: str) -> list[Any]:
         raise BadUsage(f"{name} raised {in_words(error)}.", "Run it with python first.") from error
 
 
-def _keywords(call: Any, module: torch.nn.Module, which: str) -> dict[str, Any]:
+def keywords(call: Any, module: torch.nn.Module, which: str) -> dict[str, Any]:
     """The call's arguments by the names of forward()."""
     match call:
         case (tuple() | list() as positional, Mapping() as others):
