@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import helper
 
-from exporters import cleaning, onnx_file, skeleton, versions
+from exporters import cleaning, float_io, onnx_file, skeleton, versions
 from exporters.errors import BadOption
 
 _NAMED = 12
@@ -18,15 +18,19 @@ class Edits:
 
     ``fix`` gives axes their lengths, by the axis' name or as ``INPUT:NUMBER``. ``start`` and ``end`` are the tensors
     between which a part is cut out: they become its inputs and outputs, without any those of the model stay.
-    ``rename`` is for inputs and outputs. ``strip`` drops documentation, stack traces and other people's metadata.
-    ``opset`` and ``ir_version`` are what the file is written for.
+    ``rename`` is for inputs and outputs. ``float_io`` is the kind that float ones get (:data:`.float_io.KINDS`), empty
+    where they keep theirs. ``strip`` drops documentation, stack traces and other people's metadata. ``opset`` and
+    ``ir_version`` are what the file is written for. ``simplify`` asks for fewer nodes, which is not done here: what
+    makes them may fail (:mod:`.simplify`).
     """
 
     fix: Mapping[str, int] = field(default_factory=dict)
     start: tuple[str, ...] = ()
     end: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
+    float_io: str = ""
     strip: bool = False
+    simplify: bool = False
     opset: int | None = None
     ir_version: int | None = None
 
@@ -39,6 +43,8 @@ class Edits:
             cut(made, self.start, self.end)
         if self.rename:
             renamed(made, self.rename)
+        if self.float_io:
+            float_io.cast_interface(made, self.float_io, _types(made))
         if self.strip:
             stripped(made)
         if self.opset not in (None, cleaning.onnx_opset(made)):

@@ -327,6 +327,8 @@ def rename_outer_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
                 for index, name in enumerate(inner.input):
                     inner.input[index] = outer.get(name, name)
                 rename_outer_reads(inner, outer)
+            for value in graph.output:
+                value.name = outer.get(value.name, value.name)
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from exporters import onnx_file
-from exporters.errors import UnlikeLengths, WrongResult
+from exporters.errors import Origin, UnlikeLengths, WrongResult
 
 _LENGTHS = (*range(1, 130), 192, 224, 255, 256, 257, 384, 512, 1000, 1023, 1024, 1025, 2048, 4096, 10_000, 100_000)
 """Lengths at which an assumption is looked at: round ones and their neighbours, where people branch."""
@@ -25,8 +25,22 @@ class Guard:
     broken_at: int
 
 
+Fixed = Mapping[tuple[str, int], Origin]
+"""Where in the user's code an axis of an input became a number, as far as that was seen."""
+
+
+def fixed_axis(name: str, axis: int, asked: str, length: object, fixed: Fixed) -> WrongResult:
+    """The error about an axis that was to be dynamic."""
+    origin = fixed.get((name, axis))
+    return WrongResult(
+        f"The {asked} axis of '{name}' became fixed at {length}{origin or ''}.",
+        f"Write forward() without the length of {asked} as a Python number.",
+        origin,
+    )
+
+
 def rename(
-    model: onnx.ModelProto, program: torch.export.ExportedProgram, axes: Mapping[str, Mapping[int, str]]
+    model: onnx.ModelProto, program: torch.export.ExportedProgram, axes: Mapping[str, Mapping[int, str]], fixed: Fixed
 ) -> tuple[Guard, ...]:
     """Give the dynamic axes of ``model`` their names instead of torch's symbols, and read the guards off ``program``.
 
@@ -40,10 +54,7 @@ def rename(
             if not isinstance(length := shape[axis], torch.SymInt):
                 continue  # it became fixed, which the caller sees in the file
             if (range_ := program.range_constraints.get(length.node.expr)) and range_.lower == range_.upper:
-                raise WrongResult(
-                    f"The {asked} axis of '{name}' became fixed at {range_.lower}.",
-                    f"Write forward() without the length of {asked} as a Python number.",
-                )
+                raise fixed_axis(name, axis, asked, range_.lower, fixed)
             symbol = str(length.node.expr)
             if symbols.setdefault(symbol, (asked, length))[0] != asked:
                 raise UnlikeLengths(

@@ -9,10 +9,10 @@ import torch
 
 from exporters import onnx_file, provenance, versions
 from exporters.artifact import Artifact
-from exporters.errors import BadOption, NotExportable, Origin, WrongResult
+from exporters.errors import BadOption, NotExportable, WrongResult
 from exporters.input_tree import Input
 from exporters.model_file import ModelFile
-from exporters.torch_guards import Guard, rename
+from exporters.torch_guards import Fixed, Guard, fixed_axis, rename
 from exporters.torch_module import Flat, isolated, unwrapped
 from exporters.torch_rungs import Capture, Rung, captured
 
@@ -95,7 +95,7 @@ def capture(
     model, program = translated.model, translated.program
     _strip_traces(model)
     _unprefix(model)
-    guards = () if program is None else rename(model, program, axes)
+    guards = () if program is None else rename(model, program, axes, translated.fixed)
     _free(model, output_axes)
     provenance.write(
         model,
@@ -152,7 +152,7 @@ def _verify(
     axes: Mapping[str, Mapping[int, str]],
     output_names: tuple[str, ...],
     opset: int,
-    fixed: Mapping[tuple[str, int], Origin],
+    fixed: Fixed,
 ) -> None:
     """Compare what was written with what was asked for: torch.onnx succeeds in silence when they differ."""
     made = onnx_file.interface_of(model)
@@ -169,9 +169,4 @@ def _verify(
     for value in model.graph.input:
         for axis, name in axes[value.name].items():
             if not (found := value.type.tensor_type.shape.dim[axis]).dim_param:
-                origin = fixed.get((value.name, axis))
-                raise WrongResult(
-                    f"The {name} axis of '{value.name}' became fixed at {found.dim_value}{origin or ''}.",
-                    f"Write forward() without the length of {name} as a Python number.",
-                    origin,
-                )
+                raise fixed_axis(value.name, axis, name, found.dim_value, fixed)

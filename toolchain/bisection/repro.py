@@ -17,7 +17,7 @@ import torch
 
 from exporters import provenance
 from exporters.atomic_file import staged
-from exporters.errors import AnotherRoad
+from exporters.errors import AnotherRoad, NotExportable, WrongResult
 from exporters.input_tree import Input, Tree
 from exporters.torch_module import bound
 from toolchain.bisection import repro_text
@@ -69,12 +69,26 @@ def write(tried: Tried, finding: Finding, path: Path, *, opset: int, maker: Make
             reasons.append(str(error))
             continue
         code, said = _run(text)
-        if code == 1 and "FAULT: " in said:
+        if code == 1 and _is_the_fault(said, tried):
             with staged(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             return ""
-        reasons.append("with such values there is no fault" if code == 0 else f"cut out, it does not run ({said})")
+        what = "with such values there is no fault" if code == 0 else f"cut out, it does something else ({said})"
+        reasons.append(what)
     return "; ".join(dict.fromkeys(reasons)) + "."
+
+
+def _is_the_fault(said: str, tried: Tried) -> bool:
+    """Whether the file tells of what was found, and not of another fault that it has itself."""
+    fault = tried.fault
+    if fault is None or tried.unstable:
+        return "FAULT: " in said
+    if isinstance(fault, NotExportable) and not isinstance(fault, AnotherRoad):
+        reason = re.findall(r"\w{4,}", fault.what.partition(" could not be exported: ")[2])[:8]
+        return "raises" in said and 2 * sum(word in said for word in reason) >= len(reason)
+    if isinstance(fault, WrongResult):
+        return "became fixed" in said
+    return "does not agree" in said or "onnxruntime fails" in said
 
 
 def _run(text: str) -> tuple[int, str]:
@@ -93,7 +107,7 @@ def _run(text: str) -> tuple[int, str]:
     lines = (
         done.stdout if done.returncode == 1 and "FAULT" in done.stdout else done.stderr or done.stdout
     ).splitlines()
-    return done.returncode, next((line for line in lines if "FAULT: " in line), (lines or [""])[-1])[:300]
+    return done.returncode, next((line for line in lines if "FAULT: " in line), (lines or [""])[-1])[:900]
 
 
 def _seeded(tried: Tried, finding: Finding, opset: int, maker: Maker | None) -> str:

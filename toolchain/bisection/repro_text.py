@@ -80,7 +80,7 @@ def fault(model, calls):
     try:
         made = torch.onnx.export(
             model, tuple(calls[0]), dynamo=True, verbose=False, opset_version=OPSET, input_names=names,
-            dynamic_shapes=({name: dict.fromkeys(axes, torch.export.Dim.AUTO) for name, axes in AXES.items()},),
+            dynamic_shapes=tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in AXES.values()),
         )
     except Exception as error:
         while error.__cause__ is not None:

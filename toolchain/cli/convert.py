@@ -60,6 +60,15 @@ class Changes:
     end: tuple[str, ...] = option(
         "--to", multiple=True, metavar="TENSOR", help="Cut out the part that ends here; may be repeated."
     )
+    float_io: str | None = option(
+        "--float-io", type=click.Choice(["fp16", "fp32"]),
+        help="What float inputs and outputs are, with Casts at the border; inside nothing changes. Other tools say "
+        "keep_io_types.",
+    )  # fmt: skip
+    simplify: bool = option(
+        "--simplify", is_flag=True,
+        help="Take out the nodes that onnxslim (the extra slim) or onnxscript's optimizer can, whichever leaves fewer.",
+    )  # fmt: skip
     strip: bool = option("--strip", is_flag=True, help="Drop documentation, stack traces and others' metadata.")
     opset: int | None = option("--opset", type=click.IntRange(7, 26), help="Raise or lower the ONNX operator set.")
     ir_version: int | None = option("--ir-version", type=click.IntRange(3, 14), help="Write the file for this IR.")
@@ -76,8 +85,11 @@ class Changes:
     @property
     def any(self) -> bool:
         return any(
-            (self.lengths, self.names, self.start, self.end, self.strip, self.opset, self.ir_version, self.target_ort)
-        )
+            (
+                self.lengths, self.names, self.start, self.end, self.float_io, self.simplify, self.strip, self.opset,
+                self.ir_version, self.target_ort,
+            )
+        )  # fmt: skip
 
 
 @click.command("convert")
@@ -102,8 +114,8 @@ def command(
     """Convert MODEL to fp16 or bf16, or change its form, and compare the result with it.
 
     Without --fp16 and --bf16 it keeps what it computes: axes are fixed, inputs and outputs renamed, the part between
-    two tensors cut out, metadata stripped, the operator set and the IR version changed, weights moved out of the file
-    or in; several of these at once.
+    two tensors cut out, nodes simplified away, float inputs and outputs made fp16 or fp32, metadata stripped, the
+    operator set and the IR version changed, weights moved out of the file or in; several of these at once.
 
     Nodes with constants that half precision cannot hold stay in fp32, and are named; with --calibration so do those
     whose activations overflow or vanish. fp16 halves the file everywhere; it saves time on GPUs, not on CPUs.
@@ -126,8 +138,8 @@ def command(
         raise click.UsageError("Change the form first, then the precision: each makes a file of its own.")
     if not (wanted.precision or changes.any or moves):
         raise click.UsageError(
-            "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to, --strip, --opset, --ir-version, "
-            "--target-ort or --external-data."
+            "Choose one: add --fp16, --bf16, --fix, --rename, --from, --to, --float-io, --simplify, --strip, --opset, "
+            "--ir-version, --target-ort or --external-data."
         )
     ending = wanted.precision or "edited"
     destination = writable(wanted.output or model.with_name(f"{model.stem}.{ending}.onnx"))
@@ -140,7 +152,8 @@ def command(
         target = Target.of(changes.target_ort, opset=changes.opset, ir_version=changes.ir_version, file=source)
         asked = Edits(
             fix=dict(changes.lengths), rename=dict(changes.names), start=changes.start, end=changes.end,
-            strip=changes.strip, opset=target.opset, ir_version=target.ir_version,
+            float_io=changes.float_io or "", simplify=changes.simplify, strip=changes.strip, opset=target.opset,
+            ir_version=target.ir_version,
         )  # fmt: skip
         with stored.writing():
             made = editing.edit(source, destination, asked, given=given.source(progress), target=target)

@@ -1,18 +1,22 @@
 """A model changed in its form: run beside the original, tensor by tensor, before it gets its name."""
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from exporters import edits, feeds, onnx_file, provenance
+from exporters import edits, feeds, onnx_file, provenance, simplify
 from exporters.artifact import Artifact
 from exporters.edits import Edits
+from exporters.errors import ExporterError
+from exporters.float_io import KINDS
 from exporters.model_file import ModelFile
 from runtimes.base import run
+from runtimes.errors import RuntimesError
 from runtimes.ort import OrtRuntime
 from toolchain.accuracy import running
 from toolchain.accuracy.comparison import Comparison, compare
@@ -20,7 +24,7 @@ from toolchain.accuracy.output_kinds import of as kinds_of
 from toolchain.conversion.given import Source
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.target import Target
-from toolchain.errors import BadUsage, CheckFailed
+from toolchain.errors import BadUsage, CheckFailed, NnxError
 from toolchain.inputs.samples import Samples
 
 _AT_ONCE = 16
@@ -40,19 +44,43 @@ def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source, target: T
         samples = given(fixed, False).judged_on
         original = model.path if not (wanted.start or wanted.end) else _tapped(model.proto, wanted, Path(folder))
         facts = {name: str(value) for name, value in asdict(wanted).items() if value}
-        provenance.write(made, {**facts, "parent_sha256": model.sha256, "tools": provenance.tool_versions()})
-        onnx_file.check(made, step="edit")
-        if target is not None:
-            target.require(made)
-        onnx_file.save(made, candidate)
-        compared = _compared(fixed, original, candidate, samples, wanted, kinds_of(made))
-        if not compared.passed:
-            raise CheckFailed(
-                f"The changed model does not give what {model} gives: {compared.why} ({compared}).",
-                "No file was written. Report it with the model.",
-            )
+        refused: list[NnxError | ExporterError | RuntimesError] = []
+        said: tuple[str, ...] = ()
+        for note, form in _forms(made, wanted):
+            try:
+                provenance.write(form, {**facts, "parent_sha256": model.sha256, "tools": provenance.tool_versions()})
+                onnx_file.check(form, step="edit")
+                if target is not None:
+                    target.require(form)
+                onnx_file.save(form, candidate)
+                compared = _compared(fixed, original, candidate, samples, wanted, kinds_of(form))
+                if not compared.passed:
+                    raise CheckFailed(
+                        f"The changed model does not give what {model} gives: {compared.why} ({compared}).",
+                        "No file was written. Report it with the model.",
+                    )
+            except (CheckFailed, ExporterError, RuntimesError) as error:
+                refused.append(error)
+            else:
+                said = note
+                break
+        else:
+            raise refused[0]
         artifact = Artifact.of(ModelFile(candidate), precision=model.precision, parent_sha256=model.sha256)
+        artifact = replace(artifact, notes=(*artifact.notes, *said))
     return Proven(artifact=artifact.placed(dst), parity=compared, proven_on=samples.source, judged_on=samples)
+
+
+def _forms(made: onnx.ModelProto, wanted: Edits) -> Iterator[tuple[tuple[str, ...], onnx.ModelProto]]:
+    """``made``, simplified in every way that there is where that is wanted, with what is to be said of each."""
+    if not wanted.simplify:
+        yield (), made
+        return
+    before = simplify.nodes(made)
+    for name, form in simplify.simplified(made):
+        if (after := simplify.nodes(form)) < before:
+            yield (f"{before} nodes became {after}, by {name}.",), form
+    yield (f"Its {before} nodes stay: no simpler form gives the same.",), made
 
 
 def _tapped(model: onnx.ModelProto, wanted: Edits, folder: Path) -> Path:
@@ -70,15 +98,37 @@ def _compared(
 ) -> Comparison:
     """The changed model beside the ``original``, on samples of the lengths that ``fixed`` has."""
     axes = fixed.batch_axes
+    kind = KINDS[wanted.float_io][1] if wanted.float_io else None
     inputs = samples.first(running.SAMPLES, multiple=fixed.fixed_batch or 1).inputs
     right, got = [], []
     with OrtRuntime(original, precise=True) as before, OrtRuntime(candidate, precise=True) as changed:
         wants = {spec.name for spec in before.inputs}
         taken = [spec.name for spec in changed.inputs]
-        for call in feeds.calls(inputs, axes, _AT_ONCE):
+        for whole in feeds.calls(inputs, axes, _AT_ONCE):
+            call = {name: _rounded(value, kind) for name, value in whole.items()}
             there = {**call, **run(before, {name: value for name, value in call.items() if name in wants})}
             known = {wanted.rename.get(name, name): value for name, value in there.items()}
-            got.append(run(changed, {name: known[name] for name in taken}))
-            right.append({name: known[name] for name in got[-1]})
+            given = {name: known[name] for name in taken}
+            outputs = run(changed, {name: _as_kind(value, kind) for name, value in given.items()})
+            right.append({name: known[name] for name in outputs})
+            got.append({name: _like(value, known[name]) if kind else value for name, value in outputs.items()})
     count = sum(max((len(array) for array in call.values() if np.ndim(array)), default=1) for call in right)
-    return compare(right, got, precision="fp32", samples=count, kinds=kinds, real=samples.real)  # type: ignore[arg-type]
+    precision = "fp16" if wanted.float_io == "fp16" else "fp32"
+    return compare(right, got, precision=precision, samples=count, kinds=kinds, real=samples.real)  # type: ignore[arg-type]
+
+
+def _as_kind(value: Any, kind: type[np.floating[Any]] | None) -> Any:
+    """A float array in the kind that the changed model takes."""
+    if kind is None or not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, np.floating):
+        return value
+    return value.astype(kind)
+
+
+def _rounded(value: Any, kind: type[np.floating[Any]] | None) -> Any:
+    """A float array that both kinds hold: else it would be the input that differs."""
+    return _like(_as_kind(value, kind), value)
+
+
+def _like(value: Any, other: Any) -> Any:
+    """``value`` in the kind of ``other``, where both are float arrays."""
+    return _as_kind(value, other.dtype.type) if isinstance(other, np.ndarray) and other.dtype.kind == "f" else value

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from exporters import torch_onnx, torch_rungs
+from exporters import torch_module, torch_onnx, torch_rungs
 from exporters.errors import NotExportable
+from exporters.input_tree import Input
 from exporters.torch_rungs import Rung
 from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.target import Target
+from toolchain.errors import CheckFailed
 from toolchain.inputs import examples
 from toolchain.progress import Progress
 
@@ -66,6 +68,11 @@ class Plain(nn.Module):
         return self.layer(x) + x.shape[0]
 
 
+def line_of(text: str) -> int:
+    lines = Path(__file__).read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.strip() == text)
+
+
 def made(module: nn.Module, path: Path, told: Told) -> Proven:
     example = examples.of_specs(["x=float32[2,4]"])
     return exporting._proven(module, path, example, output_names=(), target=Target(), facts={}, progress=told)
@@ -74,7 +81,8 @@ def made(module: nn.Module, path: Path, told: Told) -> Proven:
 def test_the_next_way_is_tried_where_an_axis_became_fixed(tmp_path: Path) -> None:
     told = Told()
     done = made(Frozen(), tmp_path / "m.onnx", told)
-    assert told.notes == ["torch.export: The batch axis of 'x' became fixed at 2."]
+    line = line_of("return x + torch.tensor(float(len(x)))")
+    assert told.notes == [f"torch.export: The batch axis of 'x' became fixed at 2, in test_ladder.py, line {line}."]
     assert "It was captured by torch.export, strict." in done.artifact.notes
 
 
@@ -136,9 +144,61 @@ def test_the_line_that_is_in_the_way_is_named(
     told = Told()
     with pytest.raises(NotExportable) as caught:
         made(module, tmp_path / "m.onnx", told)
-    number = next(at for at, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == line)
     assert reason in caught.value.what
-    assert caught.value.what.endswith(f"in test_ladder.py, line {number}.")
+    assert caught.value.what.endswith(f"in test_ladder.py, line {line_of(line)}.")
     assert [note.partition(":")[0] for note in told.notes] == [rung.value for rung in Rung]
     assert all("\n" not in note for note in told.notes)
     assert not list(tmp_path.iterdir())
+
+
+class Inner(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        scaled = x * 3
+        return torch.floor(scaled) + 1
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.inner(x) * 2
+
+
+@pytest.mark.parametrize(
+    ("operator", "line", "said"),
+    [("Ceil", "return torch.floor(scaled) + 1", "the first to differ is aten.floor.default of 'inner' (Inner)")],
+)
+def test_an_exporters_wrong_translation_is_named(
+    operator: str, line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each way; the older exporter has a table of its own, and is kept from working."""
+    real = torch_rungs.captured
+
+    def captured(capture: Any, rung: Rung) -> Any:
+        if rung is Rung.OLDER:
+            raise NotExportable("It was kept from working.", "Wait.")
+        done = real(capture, rung)
+        next(node for node in done.model.graph.node if node.op_type == "Floor").op_type = operator
+        return done
+
+    monkeypatch.setattr(torch_onnx, "captured", captured)
+    told = Told()
+    with pytest.raises(CheckFailed) as caught:
+        made(Outer(), tmp_path / "m.onnx", told)
+    assert f"{said}, in test_ladder.py, line {line_of(line)}." in caught.value.what
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_opset_that_the_older_exporter_does_not_write_is_said_before_anything_runs() -> None:
+    class Never(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            raise AssertionError("it ran")
+
+    flat = torch_module.Flat(Never(), {"x": Input("x")})
+    capture = torch_rungs.Capture(
+        flat=flat, inputs={"x": torch.zeros(2, 4)}, axes={"x": {0: "batch"}}, output_names=("y",), opset=26
+    )
+    with pytest.raises(NotExportable, match="no opset above 20"):
+        torch_rungs.captured(capture, Rung.OLDER)
