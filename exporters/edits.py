@@ -39,6 +39,7 @@ class Edits:
         do not hold what is in the model.
         """
         made = self.fixed(model)
+        _state_shapeless(made)
         if self.start or self.end:
             cut(made, self.start, self.end)
         if self.rename:
@@ -119,6 +120,26 @@ def _state_outputs(model: onnx.ModelProto) -> None:
         for dimension, other in zip(_dimensions(value), _dimensions(found), strict=False):
             if not dimension.HasField("dim_value") and other.HasField("dim_value"):
                 dimension.dim_value = other.dim_value
+
+
+def _state_shapeless(model: onnx.ModelProto) -> None:
+    """Give outputs that state no shape the one that follows: ONNX Runtime does without, ONNX's checker does not."""
+    shapeless = [
+        value
+        for value in model.graph.output
+        if value.type.WhichOneof("value") in (None, "tensor_type") and not value.type.tensor_type.HasField("shape")
+    ]
+    if not shapeless:
+        return
+    asked = onnx.ModelProto()
+    asked.CopyFrom(skeleton.skeleton(model))
+    try:
+        told = {value.name: value for value in onnx.shape_inference.infer_shapes(asked, data_prop=True).graph.output}
+    except onnx.shape_inference.InferenceError:
+        return
+    for value in shapeless:
+        if told[value.name].type.tensor_type.HasField("shape"):
+            value.type.CopyFrom(told[value.name].type)
 
 
 def cut(model: onnx.ModelProto, start: Collection[str], end: Collection[str]) -> None:

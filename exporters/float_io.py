@@ -40,10 +40,7 @@ def cast_interface(model: onnx.ModelProto, wanted: str, types: Mapping[str, onnx
     copies = [_copy(node) for node in (*before, *graph.node, *leaving)]
     del graph.node[:]
     graph.node.extend(copies)
-    outputs = {value.name for value in graph.output}
-    read = {name for node in graph.node for name in (*node.input, *onnx_file.outer_reads(node))} | outputs
-    for node in [node for node in graph.node if node.op_type == "Cast" and node.output[0] not in read]:
-        graph.node.remove(node)
+    _drop_unread_casts(graph)
 
 
 def _is_other(value: onnx.ValueInfoProto, kind: int) -> bool:
@@ -117,6 +114,17 @@ def _bypass(
             node.input[0] = maker.input[0]
             node.op_type = "Identity"
             del node.attribute[:]
+
+
+def _drop_unread_casts(graph: onnx.GraphProto) -> None:
+    outputs = {value.name for value in graph.output}
+    while True:  # one may be read by another alone
+        read = {name for node in graph.node for name in (*node.input, *onnx_file.outer_reads(node))} | outputs
+        idle = [node for node in graph.node if node.op_type == "Cast" and node.output[0] not in read]
+        if not idle:
+            return
+        for node in idle:
+            graph.node.remove(node)
 
 
 def _widens(kind: int, wider: int) -> bool:
