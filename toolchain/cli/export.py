@@ -52,7 +52,13 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Written(options.Stored):
-    """What the file is written for."""
+    """What is written, and for what."""
+
+    bisect: bool = option(
+        "--bisect", is_flag=True,
+        help="Make no model, but find the smallest module that fails, and write OUTPUT's name with .repro.py: a file "
+        "that shows the fault with torch and onnxruntime alone.",
+    )  # fmt: skip
 
     opset: int | None = option(
         "--opset", type=types.OPSET, help="ONNX operator set.  [default: 20, or what --target-ort knows]"
@@ -67,11 +73,6 @@ class Written(options.Stored):
 
 
 @click.command("export")
-@click.option(
-    "--bisect", is_flag=True,
-    help="Make no model, but find the smallest module that fails, and write OUTPUT's name with .repro.py: a file that "
-    "shows the fault with torch and onnxruntime alone.",
-)  # fmt: skip
 @click.argument("model")
 @click.option(
     "-o", "--output", type=types.Output(".onnx"), help="The .onnx file.  [default: artifacts/NAME/model.onnx]"
@@ -97,7 +98,6 @@ def command(
     written: Written,
     data: Path | None,
     as_json: bool,
-    bisect: bool,
 ) -> None:
     """Export MODEL to ONNX with a dynamic batch, and compare it with PyTorch at batch 1, 2, 7 and a large one.
 
@@ -120,7 +120,7 @@ def command(
     from toolchain.inputs import sources
 
     dst = writable(output or artifacts_folder(model, None) / MODELS["fp32"])
-    if bisect:
+    if written.bisect:
         _bisect(model, dst, arguments=arguments, weights=weights, example=example, written=written, as_json=as_json)
         return
     if sources.is_recipe(model):
