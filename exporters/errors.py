@@ -76,9 +76,9 @@ class NotExportable(ExporterError):
 class AnotherRoad(NotExportable):
     """forward() takes another road at ``lengths``: no file would be right there and elsewhere."""
 
-    def __init__(self, what: str, do: str, lengths: Mapping[str, int]) -> None:
+    def __init__(self, what: str, do: str, lengths: Mapping[str, int] | None = None) -> None:
         super().__init__(what, do)
-        self.lengths = lengths
+        self.lengths = dict(lengths or {})
 
 
 class NotConvertible(ExporterError):

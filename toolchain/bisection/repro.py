@@ -264,7 +264,7 @@ def _called(tried: Tried, names: Names) -> str:
 
 def _runs(tried: Tried) -> Iterator[Arrays]:
     """What reaches the module at the lengths at which it is captured, and at others."""
-    broken = [tried.trouble.lengths] if isinstance(tried.trouble, AnotherRoad) else []
+    broken = [tried.trouble.lengths] if isinstance(tried.trouble, AnotherRoad) and tried.trouble.lengths else []
     sizes = [tried.found.lengths, *export_proof.sizes(tried.found), *broken]
     for size in {tuple(size.items()): size for size in sizes}.values():
         try:
