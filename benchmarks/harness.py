@@ -113,7 +113,7 @@ def measure(name: str, *, quick: bool) -> Any:
         rows = [
             Candidate(
                 label=kind, runtime=kind, precision="fp32", model=recipe, sha256="", size_bytes=model.stat().st_size,
-                output=output,
+                outputs=(output,),
             )
             for kind in ("eager", "compiled")
         ]  # fmt: skip

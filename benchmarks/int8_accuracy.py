@@ -28,6 +28,7 @@ from exporters import torch_onnx
 from toolchain.accuracy.metrics import classes
 from toolchain.bench.report import markdown_table
 from toolchain.inputs.sources import recipe_named
+from toolchain.recipes.rows import Rows
 from toolchain.stats import sqnr_db
 from toolchain.training import given_weights
 from toolchain.training.given_weights import Weights
@@ -173,7 +174,8 @@ def trained_task(name: str, checkpoint_path: Path, data: Path, folder: Path, cou
     module, images = recipe.model(), recipe.data(data).load()
     given_weights.load(module, Weights(file=checkpoint_path))
     rows = np.random.default_rng(_SEED).permutation(len(images.train))[: counts[0]]
-    tests = images.model_inputs(images.test)
+    made = Rows(recipe, images)
+    tests = np.asarray(made.model_inputs(images.test)[recipe.input_name])
     chosen = np.random.default_rng(_SEED).permutation(len(tests))[: counts[1]]
     path = folder / f"{name}.onnx"
     example = {recipe.input_name: torch.from_numpy(tests[:2])}
@@ -181,9 +183,9 @@ def trained_task(name: str, checkpoint_path: Path, data: Path, folder: Path, cou
     return Task(
         name=name,
         model=path,
-        calibration={recipe.input_name: images.model_inputs(images.train, rows)},
+        calibration={key: np.asarray(array) for key, array in made.model_inputs(images.train, rows).items()},
         tests={recipe.input_name: tests[chosen]},
-        labels=images.test.labels[chosen],
+        labels=images.test.targets[chosen],
     )
 
 

@@ -121,7 +121,7 @@ def _eager(name: str, size_bytes: int) -> Candidate:
         model=f"{Path(models.__file__).resolve()}:{name}_recipe",
         sha256="",
         size_bytes=size_bytes,
-        output=models.NETS[name].recipe.output_name,
+        outputs=(models.NETS[name].recipe.output_name,),
     )
 
 

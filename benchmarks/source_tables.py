@@ -39,7 +39,7 @@ def training_table(ablation: dict[str, Any]) -> str:
                 f"{step['estimate']:.2f}x ({step['low']:.2f}–{step['high']:.2f})",
                 f"{variant['epoch_s']:.1f} s",
                 f"{epoch['estimate']:.2f}x ({epoch['low']:.2f}–{epoch['high']:.2f})",
-                f"{variant['validation_accuracy']:.1%}",
+                f"{variant['validation_score']:.1%}",
             ]
         )
     head = ["training loop", "source: step", "source: epoch", "step", "gain", "epoch", "gain", "validation"]

@@ -1,5 +1,6 @@
 """PyTorch as it is: the module called under inference_mode, in fp32."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -158,12 +159,22 @@ class TorchEager(Runtime):
             torch.backends.cudnn.allow_tf32 = _SWITCH[given["use_tf32"]]
 
 
-def _tensors(result: Any) -> Sequence[torch.Tensor]:
-    """What forward() returned, one after the other; raise RunFailed for anything but tensors."""
-    results = result if isinstance(result, (tuple, list)) else (result,)
-    if strange := [type(value).__name__ for value in results if not isinstance(value, torch.Tensor)]:
-        raise RunFailed(f"The module returns a {strange[0]}.", "Let forward() return a tensor or a tuple of them.")
-    return results
+def _tensors(result: Any) -> list[torch.Tensor]:
+    """What forward() returned, one after the other; raise RunFailed for anything but tensors, however nested."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        inner = list(result.values())
+    elif isinstance(result, (tuple, list)):
+        inner = list(result)
+    elif dataclasses.is_dataclass(result):
+        inner = [getattr(result, field.name) for field in dataclasses.fields(result)]
+    else:
+        raise RunFailed(
+            f"The module returns a {type(result).__name__}.",
+            "Let forward() return tensors, or tuples or dicts of them.",
+        )
+    return [tensor for value in inner if value is not None for tensor in _tensors(value)]
 
 
 def _array(value: torch.Tensor) -> npt.NDArray[np.generic]:

@@ -32,8 +32,9 @@ from toolchain.layers import explain
 from toolchain.machine import memory_limit
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
+from toolchain.recipes.rows import Rows
 from toolchain.steps import ModelStep, Said, TrainStep
-from toolchain.training import checkpoint, given_weights, loop
+from toolchain.training import checkpoint, evaluation, given_weights, loop
 from toolchain.training.options import TrainingOptions
 
 CALIBRATION_SAMPLES = 256
@@ -105,8 +106,11 @@ class Pipeline:
                 epochs=result.epochs,
                 seconds=result.seconds,
                 switched_on=result.switched_on,
-                validation_accuracy=result.best.validation_accuracy,
-                test_accuracy=loop.accuracy_of(model, self.data, self.data.test, "cpu"),
+                measure=result.measure,
+                validation_score=result.best.validation_score,
+                test_score=evaluation.score_of(
+                    model, Rows(self.recipe, self.data), self.data.test, self.recipe.judged_by(), "cpu"
+                ),
             )
             preprocessing = self._source.save_preprocessing(self.folder)
             return [result.checkpoint, self.folder / HISTORY, *preprocessing], trained

@@ -25,7 +25,8 @@ class Form:
 
     ``name`` completes "The file is not ...", ``again`` says how to get a right one. The JSON Schema is the file
     ``schema`` in the package ``room``; a version is what it demands as ``schema_version``. ``infinities`` are read
-    as Python's JSON has them, which earlier versions of nnx wrote, and others do not know.
+    as Python's JSON has them, which earlier versions of nnx wrote, and others do not know; ``of_former`` makes what is
+    described of what such a version wrote.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Form:
     room: str
     schema: str
     infinities: bool = False
+    of_former: Callable[[Any], Any] = lambda content: content
 
     def read(self, kind: type[_Record], text: str | bytes) -> _Record:
         """The record that ``text`` holds.
@@ -41,7 +43,7 @@ class Form:
         written by hand, is said here, and not by whatever works with it later.
         """
         try:
-            content = strict_json.parsed(text, infinities=self.infinities)
+            content = self.of_former(strict_json.parsed(text, infinities=self.infinities))
             schema = json.loads(self.schema_text())
             self._require_version(content, schema)
             strict_json.check(content, schema, infinities=self.infinities)

@@ -13,12 +13,13 @@ from toolchain.steps import ModelStep, TrainStep
 
 def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Benchmark) -> str:
     """Training, model files (the fp32 one first), benchmark, machine, how to repeat it."""
+    title = in_markdown(train.measure.title)
     curve = report.markdown_table(
-        ["epoch", "loss", "train accuracy", "validation accuracy", "samples/s"],
+        ["epoch", "loss", f"train {title}", f"validation {title}", "samples/s"],
         [
             [
-                str(epoch.number), f"{epoch.loss:.4f}", f"{epoch.train_accuracy:.2%}",
-                f"{epoch.validation_accuracy:.2%}", f"{epoch.samples_per_s:,.0f}",
+                str(epoch.number), f"{epoch.loss:.4f}", train.measure.text(epoch.train_score),
+                train.measure.text(epoch.validation_score), f"{epoch.samples_per_s:,.0f}",
             ]
             for epoch in train.epochs
         ],
@@ -37,7 +38,7 @@ def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Ben
 
 ## Training
 
-Test accuracy {train.test_accuracy:.2%} (PyTorch, fp32), validation {train.validation_accuracy:.2%}, \
+Test {train.test_text} (PyTorch, fp32), validation {train.measure.text(train.validation_score)}, \
 {train.seconds:.0f} s of training with {in_markdown(", ".join(train.switched_on)) or "nothing switched on"}.
 
 {curve}

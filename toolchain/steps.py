@@ -3,21 +3,27 @@
 from dataclasses import dataclass
 
 from toolchain.conversion.proof import Proven
-from toolchain.training.record import Epoch
+from toolchain.training.record import Epoch, Measure
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep:
-    """A training; accuracies are shares."""
+    """A training; scores are those of ``measure``."""
 
     epochs: tuple[Epoch, ...]
     seconds: float
     switched_on: tuple[str, ...]
-    validation_accuracy: float
-    test_accuracy: float
+    measure: Measure
+    validation_score: float | None
+    test_score: float | None
+
+    @property
+    def test_text(self) -> str:
+        """Such as "accuracy 98.50%"."""
+        return f"{self.measure.title} {self.measure.text(self.test_score)}"
 
     def __str__(self) -> str:
-        return f"test accuracy {self.test_accuracy:.2%}, {len(self.epochs)} epochs, {self.seconds:.0f} s"
+        return f"test {self.test_text}, {len(self.epochs)} epochs, {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True, kw_only=True)

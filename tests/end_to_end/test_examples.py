@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.command import run_nnx
+from toolchain.training.record import History
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -52,5 +53,36 @@ def test_the_library_is_called_from_python(tmp_path: Path) -> None:
     assert "four answers: [" in ended.stdout
 
 
+TASKS = {
+    # by what a trained one reaches, with some room: the scores of other seeds vary
+    "regression": ("mae", "mean absolute error", 60.0),
+    "multilabel": ("f1", "F1", 0.65),
+    "binary": ("f1", "F1", 0.85),
+    "segmentation": ("iou", "mean IoU", 0.75),
+    "tagging": ("top1", "accuracy", 0.95),
+    "audio": ("top1", "accuracy", 0.9),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_a_recipe_for_another_task_goes_all_the_way(task: str, tmp_path: Path) -> None:
+    brief = ["--no-compile", "--batch", "8", "--threads", "1", "--max-time", "1s", "--json"]
+    ended = run_nnx("run", f"{EXAMPLES / f'{task}_recipe.py'}:recipe", "--out", "made", *brief, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(ended.stdout)["rows"]
+    labels = {row["candidate"]["label"] for row in rows if row["status"] == "ok"}
+    assert labels >= {"eager", "ort fp32", "ort fp16", "ort int8-static"}
+    history = History.from_json((tmp_path / "made" / "training.json").read_bytes())
+    name, title, least = TASKS[task]
+    assert (history.measure.name, history.measure.title) == (name, title)
+    score = history.best.validation_score
+    assert score is not None
+    assert score > least if history.measure.higher_is_better else score < least
+    assert f"validation {title}" in (tmp_path / "made" / "report.md").read_text(encoding="utf-8")
+    assert (EXAMPLES / f"{task}_recipe.py").read_text(encoding="utf-8").count("\n") < 60
+
+
 def test_no_example_is_left_out() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"wine_recipe.py", "factory.py", "library.py"}
+    recipes = {f"{task}_recipe.py" for task in TASKS} | {"wine_recipe.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*recipes, "factory.py", "library.py"}

@@ -14,6 +14,7 @@ from PIL import Image
 from exporters import onnx_file, provenance
 from exporters.model_file import ModelFile
 from toolchain.recipes.digits import recipe
+from toolchain.recipes.rows import Rows
 
 Nnx = Callable[..., tuple[int, str, str]]
 PLAIN = ["--method", "minmax", "--skip", "equalization", "--skip", "bias-correction"]
@@ -26,8 +27,9 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copy(digits / "model.onnx", "model.onnx")
     onnx_file.save(wild(ModelFile(Path("model.onnx")).proto), Path("wild.onnx"))
     data = recipe.data(None).load()
-    test, train = data.model_inputs(data.test), data.model_inputs(data.train)
-    np.savez("test.npz", image=test, labels=data.test.labels)
+    rows = Rows(recipe, data)
+    test, train = (rows.model_inputs(split)["image"] for split in (data.test, data.train))
+    np.savez("test.npz", image=test, labels=data.test.targets)
     np.savez("train.npz", image=train[:300])
     np.save("train.npy", train[:300])
     return tmp_path

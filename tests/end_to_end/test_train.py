@@ -12,7 +12,8 @@ from toolchain.errors import BadUsage
 from toolchain.inputs import sources
 from toolchain.progress import SILENT, Progress
 from toolchain.recipe import Recipe
-from toolchain.training import checkpoint, given_weights, loop
+from toolchain.recipes.rows import Rows
+from toolchain.training import checkpoint, evaluation, given_weights, loop
 from toolchain.training import options as training_options
 from toolchain.training.options import TrainingOptions
 
@@ -40,7 +41,7 @@ def options(recipe: Recipe, **more: object) -> TrainingOptions:
 def test_a_resumed_training_ends_in_the_same_weights(amp: str, tmp_path: Path) -> None:
     recipe = sources.recipe_named("digits")
     data = recipe.data(None).load()
-    data = replace(data, train=Split(data.train.inputs[:256], data.train.labels[:256]))
+    data = replace(data, train=Split(data.train.inputs[:256], data.train.targets[:256]))
     chosen = options(recipe, amp=amp)
     unbroken = loop.train(recipe, data, chosen, tmp_path / "a", progress=SILENT)
     with pytest.raises(KeyboardInterrupt):
@@ -49,9 +50,7 @@ def test_a_resumed_training_ends_in_the_same_weights(amp: str, tmp_path: Path) -
     first, second = (checkpoint.load(folder / checkpoint.RESUME) for folder in (tmp_path / "a", tmp_path / "b"))
     for name, value in first["trainer"]["model"].items():
         assert torch.equal(value, second["trainer"]["model"][name]), name
-    assert [epoch.validation_accuracy for epoch in resumed.epochs] == [
-        epoch.validation_accuracy for epoch in unbroken.epochs
-    ]
+    assert [epoch.validation_score for epoch in resumed.epochs] == [epoch.validation_score for epoch in unbroken.epochs]
     assert first["trainer"]["scaler"] == second["trainer"]["scaler"]
 
 
@@ -73,10 +72,11 @@ def test_the_checkpoint_is_the_best_epochs(tmp_path: Path) -> None:
     data = recipe.data(None).load()
     result = loop.train(recipe, data, options(recipe, epochs=6), tmp_path, progress=SILENT)
     kept = checkpoint.load(result.checkpoint)
-    assert kept["validation_accuracy"] == max(epoch.validation_accuracy for epoch in result.epochs)
+    assert kept["validation_score"] == max(epoch.validation_score or 0 for epoch in result.epochs)
     module = recipe.model()
     given_weights.load(module, given_weights.Weights(file=result.checkpoint))
-    assert loop.accuracy_of(module, data, data.validation, "cpu") == pytest.approx(kept["validation_accuracy"])
+    score = evaluation.score_of(module, Rows(recipe, data), data.validation, recipe.judged_by(), "cpu")
+    assert score == pytest.approx(kept["validation_score"])
 
 
 def test_the_command_trains_resumes_and_refuses_other_options(nnx: Nnx, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_compiled_training_works(tmp_path: Path) -> None:
     if not chosen.switches.compile:
         pytest.skip("no compiler")
     result = loop.train(recipe, recipe.data(None).load(), chosen, tmp_path, progress=SILENT)
-    assert result.epochs[-1].train_accuracy > result.epochs[0].train_accuracy
+    assert (result.epochs[-1].train_score or 0) > (result.epochs[0].train_score or 0)
 
 
 def test_a_compiler_that_breaks_is_said_once_and_training_goes_on(

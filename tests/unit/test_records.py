@@ -48,8 +48,8 @@ TRAININGS = st.builds(
     options=st.fixed_dictionaries({"device": st.sampled_from(["cpu", "cuda"])}, optional={"epochs": COUNTS}),
     epochs=tuples(
         st.builds(
-            training.Epoch, number=COUNTS, loss=POSITIVE | st.just(math.inf), train_accuracy=SHARES,
-            validation_accuracy=SHARES, seconds=POSITIVE, samples_per_s=POSITIVE,
+            training.Epoch, number=COUNTS, loss=POSITIVE | st.just(math.inf), train_score=SHARES,
+            validation_score=SHARES, seconds=POSITIVE, samples_per_s=POSITIVE,
         )
     ),
 )  # fmt: skip
@@ -60,7 +60,7 @@ ABLATIONS = st.builds(
     machine=FACTS,
     variants=tuples(
         st.builds(
-            ablation.Variant, name=TEXTS, switched_on=tuples(TEXTS), epochs=COUNTS, validation_accuracy=SHARES,
+            ablation.Variant, name=TEXTS, switched_on=tuples(TEXTS), epochs=COUNTS, validation_score=SHARES,
             steps_ms=tuples(tuples(POSITIVE, min_size=1), min_size=1), parts_s=tuples(POSITIVE), first_step_s=POSITIVE,
             step_gain=st.none() | INTERVALS, epoch_gain=st.none() | INTERVALS,
         )
@@ -164,7 +164,7 @@ def test_a_record_survives_its_json(record: Any) -> None:
 
 
 COMPUTED = {"schema_version", "kind", "step_ms", "epoch_s", "latency_ms", "throughput_per_s"}
-LATER = {"shapes", "metric"}
+LATER = {"shapes", "metric", "measure", "restarted_after"}
 """What files of the same schema version lack that an earlier nnx wrote."""
 HAND_WRITTEN = ("verdict", "evaluations", "finished", "methods", "options")
 FORMS: dict[records.Form, dict[str, Any]] = {
@@ -194,6 +194,19 @@ def test_a_schema_names_every_field_and_describes_it(form: records.Form) -> None
         assert all(each["description"].endswith(".") for each in described["properties"].values())
 
 
+def test_what_an_earlier_nnx_wrote_of_a_training_is_read() -> None:
+    former = json.loads(HISTORY.to_json())
+    del former["measure"], former["restarted_after"]
+    for epoch in former["epochs"]:
+        epoch["train_accuracy"], epoch["validation_accuracy"] = epoch.pop("train_score"), epoch.pop("validation_score")
+    assert training.History.from_json(json.dumps(former)) == HISTORY
+    loops = json.loads(ABLATION.to_json())
+    del loops["measure"]
+    for loop in loops["variants"]:
+        loop["validation_accuracy"] = loop.pop("validation_score")
+    assert ablation.Ablation.from_json(json.dumps(loops)) == ABLATION
+
+
 def test_the_schemas_know_every_method_and_status() -> None:
     plan, journal = (json.loads(form.schema_text()) for form in (conversion.PLAN_FORM, conversion.JOURNAL_FORM))
     assert plan["properties"]["methods"]["additionalProperties"]["enum"] == list(METHODS)
@@ -211,11 +224,11 @@ def changed(record: Any, path: tuple[str | int, ...], value: Any) -> str:
 
 
 EPOCH = training.Epoch(
-    number=1, loss=2.0, train_accuracy=0.5, validation_accuracy=0.25, seconds=1.5, samples_per_s=100.0
+    number=1, loss=2.0, train_score=0.5, validation_score=0.25, seconds=1.5, samples_per_s=100.0
 )  # fmt: skip
 HISTORY = training.History(options={"device": "cpu"}, epochs=(EPOCH,))
 VARIANT = ablation.Variant(
-    name="plain", switched_on=(), steps_ms=((1.0, 3.0),), parts_s=(2.0,), epochs=1, validation_accuracy=0.5,
+    name="plain", switched_on=(), steps_ms=((1.0, 3.0),), parts_s=(2.0,), epochs=1, validation_score=0.5,
     first_step_s=1.0, step_gain=Interval(1.0, 0.0, math.inf), epoch_gain=Interval(1.0, 1.0, 1.0),
 )  # fmt: skip
 ABLATION = ablation.Ablation(recipe="tiny", options={}, machine={}, variants=(VARIANT,), dropped={"amp": "none"})

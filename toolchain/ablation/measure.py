@@ -11,6 +11,7 @@ import numpy as np
 
 from exporters.atomic_file import write_text
 from toolchain import machine
+from toolchain.ablation import shared_data
 from toolchain.ablation.record import Ablation, Variant
 from toolchain.artifacts_folder import ABLATION
 from toolchain.bench import report
@@ -22,6 +23,7 @@ from toolchain.processes.turns import JobFailed, Turn
 from toolchain.progress import Progress
 from toolchain.stats import Interval, ratio_of_medians
 from toolchain.training.options import Switches, TrainingOptions
+from toolchain.training.record import ACCURACY, Measure
 
 HEADINGS = ("training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation", "first step s")
 PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
@@ -36,9 +38,14 @@ def measure(
     *,
     rounds: int,
     progress: Progress,
+    steps_per_epoch: int,
+    measure: Measure = ACCURACY,
+    data_folder: Path | None = None,
     start: Callable[..., Contestant] = Turn,
 ) -> Ablation:
     """Train every variant for ``options.epochs`` in ``rounds`` interleaved parts; leave ablation.json and ablation.md.
+
+    ``measure`` is the recipe's metric, ``data_folder`` where ``data`` was read.
 
     The plain loop is fp32, eager, default memory format, and transforms sample by sample in a DataLoader. A variant
     that cannot run is left out and named; "all switches" are those that training uses by default on this device.
@@ -48,10 +55,10 @@ def measure(
     results: dict[str, dict[str, Any]] = {}
     dropped: dict[str, str] = {}
     switches = variants_of(options.switches)
-    steps = _steps_per_round(data, options, rounds)
+    steps = _steps_per_round(options.epochs * steps_per_epoch, rounds)
     threads = machine.usable_cores()
     with tempfile.TemporaryDirectory(prefix="nnx-ablation-") as temporary:
-        files = _save(data, Path(temporary))
+        files = shared_data.write(data, Path(temporary))
         running: dict[str, Contestant] = {}
         try:
             with progress.bar("start", len(switches)) as bar:
@@ -60,7 +67,7 @@ def measure(
                         "recipe": sources.absolute(recipe_name),
                         "options": replace(options, switches=chosen).as_json(),
                         "files": files,
-                        "scale": asdict(data.scale),
+                        "data_folder": None if data_folder is None else str(data_folder.resolve()),
                         "threads": threads,
                     }
                     contestant = start("toolchain.ablation.variant", spec, threads=threads, timeout_s=_TURN_LIMIT_S)
@@ -74,7 +81,7 @@ def measure(
             _take_turns(running, results, dropped, steps, progress)
             for name, contestant in list(running.items()):
                 try:
-                    results[name]["accuracy"] = contestant.ask("accuracy")
+                    results[name]["score"] = contestant.ask("score")
                 except JobFailed as failure:
                     _drop(name, failure, running, dropped, progress)
         finally:
@@ -89,6 +96,7 @@ def measure(
         machine=asdict(machine.describe()),
         variants=tuple(_variant(name, switches[name], results[name], plain, options) for name in running),
         dropped=dropped,
+        measure=measure,
     )
     write_text(folder / ABLATION, found.to_json())
     write_text(folder / "ablation.md", report.markdown_table(HEADINGS, cells(found)) + "\n")
@@ -121,7 +129,8 @@ def cells(found: Ablation) -> list[list[str]]:
     return [
         [
             variant.name, f"{variant.step_ms:.1f}", _gain(variant.step_gain), f"{variant.epoch_s:.1f}",
-            _gain(variant.epoch_gain), f"{variant.validation_accuracy:.1%}", f"{variant.first_step_s:.1f}",
+            _gain(variant.epoch_gain), found.measure.text(variant.validation_score, decimals=1),
+            f"{variant.first_step_s:.1f}",
         ]
         for variant in found.variants
     ]  # fmt: skip
@@ -168,27 +177,17 @@ def _variant(
         steps_ms=tuple(tuple(block) for block in steps_of(result)),
         parts_s=tuple(part["seconds"] for part in result["parts"]),
         epochs=options.epochs,
-        validation_accuracy=result["accuracy"],
+        validation_score=result["score"],
         first_step_s=result["first_step_s"],
         step_gain=None if plain is None else ratio_of_medians(steps_of(plain), steps_of(result)),
         epoch_gain=None if plain is None else ratio_of_medians(seconds_of(plain), seconds_of(result)),
     )
 
 
-def _steps_per_round(data: Dataset, options: TrainingOptions, rounds: int) -> list[int]:
+def _steps_per_round(total: int, rounds: int) -> list[int]:
     """All steps of the run in ``rounds`` parts as equal as can be."""
-    total = options.epochs * max(1, len(data.train) // options.batch_size)
     edges = np.linspace(0, total, min(rounds, total) + 1).astype(int)
     return [int(count) for count in np.diff(edges)]
-
-
-def _save(data: Dataset, folder: Path) -> dict[str, str]:
-    files = {}
-    for name, split in (("train", data.train), ("validation", data.validation)):
-        for part in ("inputs", "labels"):
-            files[f"{name}_{part}"] = str(folder / f"{name}_{part}.npy")
-            np.save(files[f"{name}_{part}"], getattr(split, part))
-    return files
 
 
 def _gain(gain: Interval | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from toolchain import strict_json
 from toolchain.records import Form
 from toolchain.stats import Interval
+from toolchain.training.record import ACCURACY, Measure, of_former
 
 SCHEMA_VERSION = 1
 FORM = Form(
@@ -18,6 +19,7 @@ FORM = Form(
     room="toolchain.ablation",
     schema="ablation.schema.json",
     infinities=True,
+    of_former=of_former,
 )
 
 
@@ -25,7 +27,7 @@ FORM = Form(
 class Variant:
     """One loop's figures. ``steps_ms`` and ``parts_s`` hold one entry a round; gains are over the plain loop.
 
-    They are None where that could not run.
+    They are None where that could not run; the ``validation_score``, at the end, where it is not defined.
     """
 
     name: str
@@ -33,7 +35,7 @@ class Variant:
     steps_ms: tuple[tuple[float, ...], ...]
     parts_s: tuple[float, ...]
     epochs: int
-    validation_accuracy: float
+    validation_score: float | None
     first_step_s: float
     step_gain: Interval | None
     epoch_gain: Interval | None
@@ -58,6 +60,7 @@ class Ablation:
     machine: Mapping[str, Any]
     variants: tuple[Variant, ...]
     dropped: Mapping[str, str]
+    measure: Measure = ACCURACY
 
     def to_json(self) -> str:
         """What the schema describes. JSON has no infinity: the ends of an interval that has none become null."""

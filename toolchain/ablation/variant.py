@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from toolchain.datasets.dataset import Dataset, Scale, Split
+from toolchain.ablation import shared_data
 from toolchain.errors import NotAvailable
 from toolchain.inputs import sources
 from toolchain.progress import SILENT
-from toolchain.training import loop
+from toolchain.training import evaluation
 from toolchain.training.batches import Batch, BatchPath
 from toolchain.training.options import Switches, TrainingOptions
 from toolchain.training.trainer import Trainer
@@ -22,26 +22,28 @@ def open_job(**spec: Any) -> "Variant":
 
 
 class Variant:
-    """Trains ``recipe`` for ``options.epochs`` on the arrays in ``files``; ``steps`` of an epoch a part."""
+    """Trains ``recipe`` for ``options.epochs`` on the arrays in ``files``; ``steps`` of an epoch a part.
+
+    Without ``files`` it reads the data set, from ``data_folder``.
+    """
 
     def __init__(
         self,
         *,
         recipe: str,
         options: dict[str, Any],
-        files: dict[str, str],
-        scale: dict[str, Any],
+        files: dict[str, Any] | None,
+        data_folder: str | None,
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
         made = sources.recipe_named(recipe)
         self._options = TrainingOptions(**{**options, "switches": Switches(**options["switches"])})
-        array = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
-        splits = {name: Split(array[f"{name}_inputs"], array[f"{name}_labels"]) for name in ("train", "validation")}
-        self._data = Dataset(**splits, test=splits["validation"], classes=(), scale=Scale(**scale))
-        self._path = BatchPath(self._data, made.augment, self._options, made.cast_inputs)
+        folder = None if data_folder is None else Path(data_folder)
+        data = made.data(folder).load() if files is None else shared_data.mapped(files)
+        self._path = BatchPath(made, data, self._options)
         total = self._options.epochs * self._path.steps_per_epoch()
-        self._trainer = Trainer(made, self._options, total_steps=total + 1, progress=SILENT)
+        self._trainer = Trainer(made, data, self._options, total_steps=total + 1, progress=SILENT)
         self._plain = not self._options.switches.whole_batches
         self._drawn = self._draw_all()
 
@@ -71,9 +73,12 @@ class Variant:
             milliseconds.append((copied - before + time.perf_counter() - finished) * 1e3)
         return {"step_ms": milliseconds, "seconds": time.perf_counter() - started}
 
-    def accuracy(self) -> float:
+    def score(self) -> float | None:
         """On the validation split."""
-        return loop.accuracy_of(self._trainer.model, self._data, self._data.validation, self._options.device)
+        return evaluation.score_of(
+            self._trainer.model, self._path.rows, self._path.data.validation, self._path.recipe.judged_by(),
+            self._options.device,
+        )  # fmt: skip
 
     def _step(self, batch: Batch) -> None:
         loss, _ = self._trainer.step(batch)

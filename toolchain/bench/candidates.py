@@ -20,6 +20,7 @@ def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidat
 
     weights = folder / checkpoint.BEST
     found = []
+    fp32 = folder / MODELS["fp32"]
     if weights.is_file():
         found = [
             Candidate(
@@ -30,7 +31,7 @@ def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidat
                 weights=str(weights.resolve()),
                 sha256=sha256_of(weights),
                 size_bytes=weights.stat().st_size,
-                output=recipe.output_name,
+                outputs=_outputs(fp32) or (recipe.output_name,),
             )
             for runtime in ("eager", "compiled")
         ]
@@ -40,6 +41,16 @@ def of_folder(folder: Path, recipe_name: str, recipe: "Recipe") -> list[Candidat
     if not found:
         raise BadUsage(f"{folder} holds no checkpoint and no model.", "Make them with `nnx run RECIPE`.")
     return found
+
+
+def _outputs(path: Path) -> tuple[str, ...]:
+    """As the file names them that was made of the module; none where there is no such file."""
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(value.name for value in ModelFile(path).outputs)
+    except BadModelFile:
+        return ()
 
 
 def _of_artifact(path: Path, precision: str) -> Candidate:

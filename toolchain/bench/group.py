@@ -119,7 +119,7 @@ class Group:
             "model": candidate.model,
             "precision": candidate.precision,
             "weights": candidate.weights,
-            "output": candidate.output,
+            "outputs": candidate.outputs,
             "inputs": dict(self._inputs),
             "axes": dict(self._axes),
             "provider": setting.provider,

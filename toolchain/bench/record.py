@@ -14,7 +14,31 @@ from toolchain.stats import Interval, percentile
 SCHEMA_VERSION = 2
 _LEAST_MS = 1e-5
 """The last digit that is written of a latency."""
-FORM = Form(name="a benchmark of nnx", again="Run the bench again.", room="toolchain.bench", schema="bench.schema.json")
+
+
+def of_former(content: Any) -> Any:
+    """What an earlier version wrote, of modules that had one ``output``, with its name among ``outputs``."""
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        return content
+    return {**content, "rows": [_with_outputs(row) for row in rows]}
+
+
+def _with_outputs(row: Any) -> Any:
+    candidate = row.get("candidate") if isinstance(row, dict) else None
+    if not isinstance(candidate, dict) or not isinstance(candidate.get("output"), str):
+        return row
+    others = {key: value for key, value in candidate.items() if key != "output"}
+    return {**row, "candidate": {**others, "outputs": [candidate["output"]]}}
+
+
+FORM = Form(
+    name="a benchmark of nnx",
+    again="Run the bench again.",
+    room="toolchain.bench",
+    schema="bench.schema.json",
+    of_former=of_former,
+)
 
 
 def schema() -> str:
@@ -27,7 +51,7 @@ class Candidate:
     """One thing to run.
 
     ``runtime`` is a key of ``runtimes.registry.RUNTIMES``, ``model`` a file, or a recipe's name for
-    the torch runtimes with its ``weights``; ``output`` names the module's output."""
+    the torch runtimes with its ``weights``; ``outputs`` names the module's outputs."""
 
     label: str
     runtime: str
@@ -36,7 +60,7 @@ class Candidate:
     sha256: str
     size_bytes: int
     weights: str | None = None
-    output: str = "output"
+    outputs: tuple[str, ...] = ("output",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class BenchRow:
         model: str,
         precision: str,
         weights: str | None,
-        output: str,
+        outputs: Sequence[str],
         provider: str,
         options: dict[str, str],
         batch: int,
@@ -58,7 +58,7 @@ class BenchRow:
         self._provider = provider_named(provider)
         if self._provider.name == "cpu" and not self._compiled:  # the others reserve more than they use
             memory_limit.set_now()
-        self._runtime = self._build(runtime, model, weights, output)
+        self._runtime = self._build(runtime, model, weights, outputs)
         started = time.perf_counter_ns()
         self._runtime.open()
         self._load_ms = (time.perf_counter_ns() - started) / 1e6
@@ -147,35 +147,49 @@ class BenchRow:
         halves = {spec.name for spec in self._runtime.inputs if spec.dtype == "float16"}
         return {name: array.astype("float16") if name in halves else array for name, array in call.items()}
 
-    def _build(self, runtime: str, model: str, weights: str | None, output: str) -> Runtime:
+    def _build(self, runtime: str, model: str, weights: str | None, outputs: Sequence[str]) -> Runtime:
         if runtime == "ort":
             from runtimes.ort import OrtRuntime
 
             return OrtRuntime(
                 Path(model), provider=self._provider.ort_name, threads=self._threads, options=self._options
             )
+        from exporters.input_tree import Input
+        from exporters.torch_module import Flat
         from runtimes.torch_compiled import TorchCompiled
         from runtimes.torch_eager import TorchEager
         from toolchain.inputs.sources import recipe_named
+        from toolchain.recipes.calling import Call
         from toolchain.training import given_weights
 
         module = recipe_named(model).model()
         if weights is not None:
             given_weights.load(module, given_weights.Weights(file=Path(weights)))
+        names = list(self._samples)
+        if (order := Call(module, names).order) is None:
+            module = Flat(module, {name: Input(name) for name in names})
         inputs = [
-            TensorSpec(name, str(first.dtype), ("batch", *first.shape))
-            for name, samples in self._samples.items()
-            for first in [samples[0]]
+            TensorSpec(name, str(self._samples[name][0].dtype), ("batch", *_lengths(self._samples[name])))
+            for name in order or names
         ]
         kind = TorchCompiled if runtime == "compiled" else TorchEager
         return kind(
             module,
             inputs=inputs,
-            outputs=[TensorSpec(output, "float32", ("batch", "scores"))],
+            outputs=[TensorSpec(name, "float32", ("batch", "scores")) for name in outputs],
             device=self._provider.torch_device or "cpu",
             threads=self._threads,
             options=self._options,
         )
+
+
+def _lengths(samples: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> tuple[int | str, ...]:
+    """Those of a sample's axes; "?" where they are not the same in all."""
+    if isinstance(samples, np.ndarray):
+        return samples.shape[1:]
+    return tuple(
+        lengths[0] if len(set(lengths)) == 1 else "?" for lengths in zip(*[each.shape for each in samples], strict=True)
+    )
 
 
 def _repeated(calls: list[Call], *, min_runs: int, seconds: float) -> list[int]:

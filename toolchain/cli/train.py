@@ -8,7 +8,9 @@ from toolchain.cli import options
 @click.command("train")
 @click.argument("recipe")
 @options.folders
-@click.option("--resume", is_flag=True, help="Go on from the last whole epoch, to the same result.")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the last whole epoch, to the same result, or for more --epochs."
+)
 @click.option("--ablate", is_flag=True, help="Measure what each switch gains over the plain loop instead of training.")
 @click.option(
     "--rounds",
@@ -30,9 +32,9 @@ def command(
 ) -> None:
     """Train RECIPE and keep its best checkpoint.
 
-    Leaves checkpoint.pt (best by validation accuracy), resume.pt and training.json in artifacts/RECIPE, replaced after
-    every epoch. With --ablate it trains every loop for --epochs (1 by default), in turns, and leaves ablation.json and
-    ablation.md instead.
+    Leaves checkpoint.pt (the best by the recipe's metric on the validation split), resume.pt and training.json in
+    artifacts/RECIPE, replaced after every epoch. With --ablate it trains every loop for --epochs (1 by default), in
+    turns, and leaves ablation.json and ablation.md instead.
 
     \b
     Example:
@@ -45,6 +47,8 @@ def command(
     from toolchain import folder_lock, pipeline
     from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
+    from toolchain.training.batches import BatchPath
+    from toolchain.training.record import Measure
 
     progress = LiveProgress()
     if ablate and resume:
@@ -56,7 +60,17 @@ def command(
         training = replace(training, epochs=1)
     chosen = training.resolved(road.recipe, progress)
     if ablate:
-        found = ablation.measure(recipe, road.data, chosen, folder, rounds=rounds, progress=progress)
+        found = ablation.measure(
+            recipe,
+            road.data,
+            chosen,
+            folder,
+            rounds=rounds,
+            progress=progress,
+            steps_per_epoch=BatchPath(road.recipe, road.data, chosen).steps_per_epoch(),
+            measure=Measure.of(road.recipe.judged_by()),
+            data_folder=folders.data,
+        )
         if as_json:
             print_result(found.to_json())
         else:
@@ -72,6 +86,6 @@ def command(
         print_result(json.dumps(asdict(trained)))
     else:
         print_result(
-            f"{folder / 'checkpoint.pt'}: test accuracy {trained.test_accuracy:.2%}, "
-            f"validation {trained.validation_accuracy:.2%}, {trained.seconds:.0f} s"
+            f"{folder / 'checkpoint.pt'}: test {trained.test_text}, "
+            f"validation {trained.measure.text(trained.validation_score)}, {trained.seconds:.0f} s"
         )

@@ -1,10 +1,9 @@
 """From what a user names, a factory or a recipe, to a proven fp32 file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from exporters.atomic_file import sha256_of
@@ -15,7 +14,7 @@ from toolchain.conversion.settling import settle
 from toolchain.conversion.target import Target
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
-from toolchain.inputs import examples, models, samples
+from toolchain.inputs import calls, models, samples
 from toolchain.inputs.examples import Example
 from toolchain.inputs.factories import Made
 from toolchain.progress import SILENT, Progress
@@ -67,14 +66,13 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *,
     """Export a trained recipe to ``dst``, proven on its test split."""
     module = recipe.model()
     given_weights.load(module, weights)
-    test = samples.of_test_split(recipe, data, running.SAMPLES)
-    arrays = {name: np.asarray(array) for name, array in test.inputs.items()}
-    example = examples.of_arrays(arrays, test.source)
+    example = calls.of_samples(samples.of_test_split(recipe, data, running.SAMPLES))
     return _proven(
         module,
         dst,
         example,
-        output_names=[recipe.output_name],
+        output_names=(),
+        named=recipe.named_output,
         target=target,
         facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights.file)},
     )
@@ -89,8 +87,12 @@ def _proven(
     facts: Mapping[str, str],
     target: Target,
     progress: Progress = SILENT,
+    named: Callable[[str, Sequence[str]], str] = lambda name, names: name,
 ) -> Proven:
-    """Export to ``dst``, traced and proven on ``example``."""
+    """Export to ``dst``, traced and proven on ``example``.
+
+    ``named`` says what an output is called that has no name among ``output_names``, of what it is called in PyTorch.
+    """
     reference, found = settle(module, example)
     if output_names and len(output_names) != len(found.outputs):
         raise BadUsage(
@@ -98,7 +100,8 @@ def _proven(
             f"and {len(output_names)} names are given.",
             "Give --output-name once for each, or leave it out.",
         )
-    names = tuple(output_names) or tuple(found.outputs)
+    own = tuple(found.outputs)
+    names = tuple(output_names) or tuple(named(name, own) for name in own)
     if len({*names, *found.example.axes}) != len(names) + len(found.example.axes):
         raise BadUsage("Two inputs or outputs have one name.", "Give each a name of its own.")
     return ladder.climbed(

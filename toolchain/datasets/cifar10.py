@@ -51,8 +51,8 @@ class Cifar10:
             test = image_tree.read(self._folder / "test", CLASSES, _SHAPE)
         chosen, validation = shuffled_parts(len(train), 1 - _VALIDATION_SHARE, seed=_SEED)
         return Dataset(
-            train=Split(train.inputs[chosen], train.labels[chosen]),
-            validation=Split(train.inputs[validation], train.labels[validation]),
+            train=Split(train.inputs[chosen], train.targets[chosen]),
+            validation=Split(train.inputs[validation], train.targets[validation]),
             test=test,
             classes=CLASSES,
             scale=Scale(divisor=255.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),

@@ -1,10 +1,11 @@
-"""What a data set is: three labelled splits of arrays, and how a stored batch becomes the model's input."""
+"""What a data set is: three splits of samples with their targets, and how a stored batch becomes the model's input."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,56 +13,118 @@ import torch
 
 from toolchain.errors import BadUsage
 
-IDS = (torch.int16, torch.int32, torch.int64)
-"""Stored types of token ids and the like, which mean nothing once they are rounded; uint8 is what images have."""
+IDS = (torch.int16, torch.int32, torch.int64, torch.bool)
+"""Stored types of ids and masks, which mean nothing once they are rounded; uint8 is what images have."""
+
+Array = npt.NDArray[np.generic]
+Column = Any
+"""A value for each of N samples: an array ``(N, ...)``, which may be memory-mapped, or whatever has a length and gives
+the sample at a place: a list of arrays of unequal shapes, texts, an object that reads a file when it is asked."""
+Columns = Any
+"""A column, or several in a dict by name."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """``inputs`` ``(N, ...)`` as stored (uint8 images stay uint8), ``labels`` ``(N,)`` class numbers from 0; N >= 1.
+    """``inputs`` and ``targets`` of N >= 1 samples, as stored (uint8 images stay uint8); several are a dict by name.
 
-    Labels of any whole type are kept as int64.
+    Class numbers ``(N,)`` of any whole type are kept as int64.
     """
 
-    inputs: npt.NDArray[np.generic]
-    labels: npt.NDArray[np.int64]
+    inputs: Columns
+    targets: Columns
+    _count: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels)
-        if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        inputs, targets = (_stored(columns) for columns in (self.inputs, self.targets))
+        if isinstance(targets, np.ndarray) and targets.ndim == 1 and targets.dtype.kind in "iub":
+            targets = targets.astype(np.int64, copy=False)
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "targets", targets)
+        both = [columns_of(columns) for columns in (inputs, targets)]
+        counts = [len(column) for columns in both for column in columns.values()]
+        if not all(both) or len(set(counts)) != 1 or not counts[0]:
+            columns = {**columns_of(inputs, "inputs"), **columns_of(targets, "targets")}
+            what = " and ".join(f"{len(column):,} {name}" for name, column in columns.items())
             raise BadUsage(
-                f"The labels of a split are {labels.dtype}{list(labels.shape)}: training takes one class a sample.",
-                "Give one whole number from 0 to K-1 for each sample.",
+                f"A split of the data has {what or 'no inputs and no targets'}.",
+                "Train, validation and test each need at least one sample, and every sample all inputs and targets.",
             )
-        if labels.size and labels.min() < 0:
-            raise BadUsage(f"A label is {labels.min()}.", "Classes count from 0.")
-        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
-        if not len(self.inputs) == len(self.labels) > 0:
-            raise BadUsage(
-                f"A split of the data has {len(self.inputs)} inputs and {len(self.labels)} labels.",
-                "Train, validation and test each need at least one labelled sample.",
-            )
+        object.__setattr__(self, "_count", counts[0])
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self._count
+
+    def rows(self, chosen: npt.NDArray[np.int64]) -> "Split":
+        """Only these samples."""
+        return Split(_taken(self.inputs, chosen), _taken(self.targets, chosen))
+
+
+def columns_of(columns: Columns, name: str = "") -> Mapping[str, Column]:
+    """By name; ``name`` is that of a column that stands alone."""
+    return columns if isinstance(columns, Mapping) else {name: columns}
+
+
+def _taken(columns: Columns, chosen: npt.NDArray[np.int64]) -> Columns:
+    if isinstance(columns, Mapping):
+        return {name: _taken(column, chosen) for name, column in columns.items()}
+    return columns[chosen] if isinstance(columns, np.ndarray) else [columns[int(row)] for row in chosen]
+
+
+def _stored(columns: Any) -> Any:
+    """Tensors and lists of numbers as arrays."""
+    if isinstance(columns, Mapping):
+        return {name: _stored(column) for name, column in columns.items()}
+    if isinstance(columns, torch.Tensor):
+        return columns.detach().cpu().numpy()
+    if isinstance(columns, np.ndarray):
+        if not columns.ndim:
+            raise BadUsage("A split of the data holds one value, and no samples.", "Give an array (N, ...).")
+        return columns
+    if isinstance(columns, (list, tuple)) and all(isinstance(value, (int, float, np.number)) for value in columns):
+        return np.asarray(columns)
+    if isinstance(columns, str) or not hasattr(columns, "__len__") or not hasattr(columns, "__getitem__"):
+        raise BadUsage(
+            f"A split of the data holds a {type(columns).__name__}.", "Give arrays (N, ...), or lists of N samples."
+        )
+    return columns
 
 
 @dataclass(frozen=True)
 class Scale:
     """Stored values -> float32 model input: ``(x / divisor - mean) / std``, mean and std per channel of (N, C, ...).
 
-    Without any of these, whole numbers of 16 bits and more, which are ids, stay whole.
+    Without any of these, whole numbers of 16 bits and more, which are ids, stay whole, and truth values true or false.
     """
 
     divisor: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
+    def __post_init__(self) -> None:
+        for name, values in (("divisor", (self.divisor,)), ("std", self.std)):
+            wrong = [place for place, value in enumerate(values) if not (value > 0 and math.isfinite(value))]
+            if wrong:
+                place = f" of channel {wrong[0]}" if len(values) > 1 else ""
+                raise BadUsage(
+                    f"The {name} of a Scale{place} is {values[wrong[0]]}: what is divided by it is NaN or infinite.",
+                    "Leave out a channel that never changes, or give 1.",
+                )
+        if not all(map(math.isfinite, self.mean)):
+            raise BadUsage("A mean of a Scale is NaN or infinite.", "Look for NaN in the data that it was taken of.")
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.floating[Any]]) -> "Scale":
+        """Of ``values`` ``(N, C, ...)``: mean 0 and deviation 1 in each channel, 0 throughout where it is constant."""
+        axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+        mean, std = (np.atleast_1d(found(values, axis=axes, dtype=np.float64)) for found in (np.mean, np.std))
+        return cls(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         if self == Scale():
             return batch if batch.dtype in IDS else batch.float()
         values = batch.to(torch.float32, copy=True)  # scaled in place below, and `batch` is somebody's data
-        shape = (1, -1) + (1,) * (batch.ndim - 2)
+        shape = (1, -1) + (1,) * (batch.ndim - 2) if batch.ndim > 1 else (-1,)
         mean = torch.tensor(self.mean, device=batch.device).view(shape)
         std = torch.tensor(self.std, device=batch.device).view(shape)
         # one multiplication and one addition per element, in place
@@ -70,18 +133,48 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Validation chooses the checkpoint, train feeds calibration, test is for reporting alone."""
+    """Validation chooses the checkpoint, train feeds calibration, test is for reporting alone.
+
+    ``scale`` is that of the only input, or each input's by its name; one that has none is taken as it is.
+    """
 
     train: Split
     validation: Split
     test: Split
-    classes: tuple[str, ...]
-    scale: Scale = Scale()
+    classes: tuple[str, ...] = ()
+    scale: Scale | Mapping[str, Scale] = Scale()
 
-    def model_inputs(self, split: Split, rows: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.generic]:
-        """The chosen rows as the model takes them, ``(N, ...)``: float32, ids as they are."""
-        result: npt.NDArray[np.generic] = self.scale(torch.from_numpy(split.inputs[rows].copy())).numpy()
-        return result
+    @classmethod
+    def shuffled(
+        cls,
+        inputs: Columns,
+        targets: Columns,
+        *,
+        seed: int = 0,
+        classes: tuple[str, ...] = (),
+        standardize: bool = False,
+    ) -> "Dataset":
+        """60 % of the samples for training, 20 % for validation, 20 % for the test, drawn once with ``seed``.
+
+        With ``standardize`` every input of floats is scaled by the mean and deviation of its training samples.
+        """
+        whole = Split(inputs, targets)
+        chosen, rest = shuffled_parts(len(whole), 0.6, seed=seed)
+        parts = [whole.rows(rows) for rows in (chosen, *np.array_split(rest, 2))]
+        scale: Scale | Mapping[str, Scale] = Scale()
+        if standardize:
+            scales = {
+                name: Scale.of(column)
+                for name, column in columns_of(parts[0].inputs).items()
+                if isinstance(column, np.ndarray) and column.dtype.kind == "f"
+            }
+            scale = scales if isinstance(inputs, Mapping) else scales.get("", scale)
+        return cls(train=parts[0], validation=parts[1], test=parts[2], classes=classes, scale=scale)
+
+    @property
+    def splits(self) -> Mapping[str, Split]:
+        """By name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 class DataSource(Protocol):
@@ -95,6 +188,21 @@ class DataSource(Protocol):
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
         """Write beside the model what a device needs to make its inputs beyond the scale; return the files."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The data source that a function is: ``load`` makes the data set, whose ``name`` changes whenever it does."""
+
+    name: str
+    load: Callable[[], Dataset]
+
+    def digest(self) -> str:
+        return self.name
+
+    def save_preprocessing(self, folder: Path) -> list[Path]:
+        """Nothing: the scale is all there is."""
+        return []
 
 
 def shuffled_parts(count: int, first_share: float, *, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

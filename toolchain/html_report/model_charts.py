@@ -37,10 +37,10 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Values by epoch, from 1 on; ``dashed`` tells it from another without colour."""
+    """Values by epoch, from 1 on, None where there is none; ``dashed`` tells it from another without colour."""
 
     name: str
-    values: Sequence[float]
+    values: Sequence[float | None]
     dashed: bool = False
 
 
@@ -94,16 +94,18 @@ def heat_map(cells: Sequence[Cell], layout: Layout) -> Chart:
 def curves(given: Sequence[Curve], layout: Layout, *, shares: bool) -> Chart:
     """Lines over the epochs; the title tells which is which."""
     last = max(len(curve.values) for curve in given)
-    values = [value for curve in given for value in curve.values]
+    values = [value for curve in given for value in curve.values if value is not None]
     x = alt.X("epoch:Q").scale(domain=[1, max(last, 2)], nice=False)
     x = x.axis(title="epoch", format="d", values=_whole_steps(last), grid=False)
-    y = alt.Y("value:Q").scale(domain=[min(values) if shares else 0.0, max(values)], nice=True, zero=False)
+    y = alt.Y("value:Q").scale(
+        domain=[min(values) if shares else min(0.0, *values), max(values)], nice=True, zero=False
+    )
     y = y.axis(title=None, tickCount=4, format=".0%" if shares else "~g")
     size = 26 if last <= 20 else 0
     layers: list[alt.Chart] = []
     for curve in given:
         tone, dash, shape = (PLAIN, [5, 4], "square") if curve.dashed else (ACCENT, [1, 0], "circle")
-        points = [{"epoch": epoch, "value": value} for epoch, value in enumerate(curve.values, 1)]
+        points = [{"epoch": epoch, "value": value} for epoch, value in enumerate(curve.values, 1) if value is not None]
         base = alt.Chart(alt.InlineData(values=points)).encode(x=x, y=y)
         layers.append(base.mark_line(stroke=tone, strokeWidth=2, strokeDash=dash))
         layers.append(base.mark_point(size=size, stroke=tone, fill=tone, shape=shape, fillOpacity=1))

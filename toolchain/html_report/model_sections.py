@@ -19,7 +19,7 @@ from toolchain.html_report.model_charts import Cell, Curve, Gain
 from toolchain.html_report.sections import MOST_DRAWN, Section
 from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation
 from toolchain.stats import Interval, shown_ratio
-from toolchain.training.record import History, best
+from toolchain.training.record import History
 
 _MOST_OPERATORS = 10
 _MOST_NODES = 12
@@ -177,32 +177,41 @@ def _layer_line(layer: ExplainedLayer) -> list[str]:
 
 
 def training(found: History | None, line: str) -> Section:
-    """Loss and accuracy by epoch."""
+    """Loss and score by epoch."""
     key, title = "training", "Training"
     if found is None or not found.epochs:
         return missing(key, title, "There are no training curves.", line)
-    first, last, top = found.epochs[0], found.epochs[-1], best(found.epochs)
+    first, last, top = found.epochs[0], found.epochs[-1], found.best
+    measure, score_title = found.measure, found.measure.title
     data = tables.table(
         "Training, epoch by epoch",
-        ["epoch", "loss", "training accuracy", "validation accuracy", "s"],
+        ["epoch", "loss", f"training {score_title}", f"validation {score_title}", "s"],
         [
             [
-                str(one.number), f"{one.loss:.4f}", f"{one.train_accuracy:.2%}", f"{one.validation_accuracy:.2%}",
+                str(one.number), f"{one.loss:.4f}", measure.text(one.train_score),
+                measure.text(one.validation_score),
                 f"{one.seconds:.2f}",
             ]
             for one in found.epochs
         ],
     )  # fmt: skip
-    accuracy = [
-        Curve(name="validation", values=[one.validation_accuracy for one in found.epochs]),
-        Curve(name="training", values=[one.train_accuracy for one in found.epochs], dashed=True),
+    scores = [
+        Curve(name="validation", values=[one.validation_score for one in found.epochs]),
+        Curve(name="training", values=[one.train_score for one in found.epochs], dashed=True),
     ]
+    scores = [curve for curve in scores if any(value is not None for value in curve.values)]
     loss = [Curve(name="loss", values=[one.loss for one in found.epochs])]
-    best_text = f"The best validation accuracy is {top.validation_accuracy:.2%}, after epoch {top.number}."
+    best_text = f"The best validation {score_title} is {measure.text(top.validation_score)}, after epoch {top.number}."
     figures = [
-        drawing.figure(
-            lambda layout: model_charts.curves(accuracy, layout, shares=True),
-            name="training-accuracy", title="accuracy by epoch", finding=best_text, data=data,
+        *(
+            [
+                drawing.figure(
+                    lambda layout: model_charts.curves(scores, layout, shares=measure.share),
+                    name="training-score", title=f"{score_title} by epoch", finding=best_text, data=data,
+                )
+            ]
+            if scores
+            else []
         ),
         drawing.figure(
             lambda layout: model_charts.curves(loss, layout, shares=False),
@@ -238,7 +247,7 @@ def ablation(found: Ablation | None, line: str) -> Section:
         [
             [
                 loop.name, f"{loop.step_ms:.1f}", _ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
-                _ratio(loop.epoch_gain), f"{loop.validation_accuracy:.1%}",
+                _ratio(loop.epoch_gain), found.measure.text(loop.validation_score, decimals=1),
             ]
             for loop in found.variants
         ],

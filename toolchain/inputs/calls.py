@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from exporters.errors import in_words
@@ -17,6 +18,7 @@ from toolchain.errors import BadUsage
 from toolchain.inputs import examples, sources
 from toolchain.inputs.examples import Axes, Kept, arrays_of
 from toolchain.inputs.input_specs import BATCH
+from toolchain.inputs.samples import Samples
 
 _MOST = 32
 _ABSENT = object()
@@ -51,6 +53,25 @@ def of_calls(name: str, module: torch.nn.Module) -> Kept:
     fewer = len(given) - 1 - len(same)
     notes = (f"{fewer} of the calls leave inputs out: the file takes them all, and is not compared on those.",)
     return replace(kept, others=tuple(arrays_of(tensors[place]) for place in same), notes=notes if fewer else ())
+
+
+def of_samples(given: Samples) -> Kept:
+    """The samples of a recipe as what an export is traced and proven on.
+
+    Where they are of unequal shapes, some of each are calls, and the axes that change are dynamic beside the batch.
+    """
+    if all(isinstance(array, np.ndarray) for array in given.inputs.values()):
+        return examples.of_arrays({name: np.asarray(array) for name, array in given.inputs.items()}, given.source)
+    rows: dict[tuple[tuple[int, ...], ...], int] = {}
+    for row in range(len(given)):
+        rows.setdefault(tuple(np.shape(array[row]) for array in given.inputs.values()), row)
+    tensors: list[Call] = [
+        {name: torch.from_numpy(np.asarray(array[row])[np.newaxis]) for name, array in given.inputs.items()}
+        for row in list(rows.values())[:_MOST]
+    ]
+    fullest = max(range(len(tensors)), key=lambda place: _size(tensors[place]))
+    kept = examples.of_arrays(arrays_of(tensors[fullest]), given.source, axes=_axes(tensors, fullest))
+    return replace(kept, others=tuple(arrays_of(call) for place, call in enumerate(tensors) if place != fullest))
 
 
 def _all(name: str) -> list[Any]:

@@ -19,10 +19,11 @@ from toolchain.accuracy.metrics.built_in import TOP1
 from toolchain.accuracy.metrics.metric import Metric
 from toolchain.accuracy.targets import Targets
 from toolchain.datasets import arrays, image_folder
-from toolchain.datasets.dataset import Dataset
+from toolchain.datasets.dataset import Dataset, Split
 from toolchain.errors import BadUsage
 from toolchain.inputs import overlap, sources
 from toolchain.recipes.recipe import Recipe
+from toolchain.recipes.rows import Rows
 
 LABELS = "labels"
 TARGETS = "targets"
@@ -116,22 +117,20 @@ def require_answers(metric: Metric, samples: Samples) -> None:
 
 def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
     """The first ``count`` test samples, or all."""
-    rows = slice(count)
-    return Samples(
-        inputs={recipe.input_name: data.model_inputs(data.test, rows)},
-        labels=data.test.labels[rows],
-        source=f"the test split of {recipe.name}",
-    )
+    chosen = np.arange(len(data.test))[:count]
+    return _of_rows(Rows(recipe, data), data.test, chosen, f"the test split of {recipe.name}")
 
 
 def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) -> Samples:
     """``count`` training samples drawn with ``seed``, not augmented: what calibration sees."""
     chosen = arrays.choose(len(data.train), count, seed=seed)
-    return Samples(
-        inputs={recipe.input_name: data.model_inputs(data.train, chosen)},
-        labels=data.train.labels[chosen],
-        source=f"the training split of {recipe.name}",
-    )
+    return _of_rows(Rows(recipe, data), data.train, chosen, f"the training split of {recipe.name}")
+
+
+def _of_rows(rows: Rows, split: Split, chosen: npt.NDArray[np.int64], source: str) -> Samples:
+    targets = rows.targets(split, chosen)
+    is_class = isinstance(targets, np.ndarray) and targets.ndim == 1 and targets.dtype.kind in "iu"
+    return Samples(inputs=rows.model_inputs(split, chosen), labels=targets if is_class else None, source=source)
 
 
 def named(

@@ -1,7 +1,9 @@
-"""Training batches: drawn, transformed and brought to the device."""
+"""Training batches: drawn, transformed, mixed and brought to the device."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +11,25 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from toolchain.datasets.dataset import IDS, Dataset
-from toolchain.recipes.recipe import Augmentation
+from toolchain.errors import BadUsage
+from toolchain.recipes import tensor_tree
+from toolchain.recipes.recipe import Recipe, Tensors, named_inputs, part
+from toolchain.recipes.rows import Picked, Rows
+from toolchain.training.mixup import Mix, drawn_mix
 from toolchain.training.options import TrainingOptions
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""Inputs ``(B, ...)`` and labels ``(B,)``."""
+
+@dataclass(frozen=True)
+class Batch:
+    """``inputs`` by name, each ``(B, ...)``, and the ``targets`` of ``rows`` samples; ``mix`` says how they are mixed.
+
+    A mixed batch's inputs are mixed already, its targets are not: its loss is.
+    """
+
+    inputs: Tensors
+    targets: Any
+    rows: int
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -21,18 +37,29 @@ class BatchPath:
     """How samples travel from the data set to a training step: draw -> place -> finish.
 
     :meth:`draw` takes stored rows on the host, :meth:`place` copies them to the device, :meth:`finish` makes model
-    inputs of them there, in half precision under AMP where ``cast_inputs`` allows it. Each epoch's order and
-    augmentation follow from the seed and the epoch alone, so a resumed run sees what an unbroken one would have.
+    inputs of them there, in half precision under AMP where the recipe's ``cast_inputs`` allows it. Each epoch's order,
+    augmentation and mixing follow from the seed and the epoch alone, so a resumed run sees what an unbroken one would
+    have.
     """
 
+    recipe: Recipe
     data: Dataset
-    augment: Augmentation | None
     options: TrainingOptions
-    cast_inputs: bool = False
+
+    @cached_property
+    def rows(self) -> Rows:
+        return Rows(self.recipe, self.data)
+
+    @cached_property
+    def rows_per_epoch(self) -> int:
+        """How many the recipe's sampler draws; all of the training split without one."""
+        if self.recipe.sampler is None:
+            return len(self.data.train)
+        return len(self._sampled(self._generator(1, stream=0)))
 
     def steps_per_epoch(self) -> int:
         """Whole batches; a split smaller than one batch is one step."""
-        return max(1, len(self.data.train) // self.options.batch_size)
+        return max(1, self.rows_per_epoch // self.options.batch_size)
 
     def draw(self, epoch: int) -> Iterator[Batch]:
         """One epoch of host batches in random order, the incomplete one at the end left out."""
@@ -40,39 +67,44 @@ class BatchPath:
         if not self.options.switches.whole_batches:
             yield from self._sample_by_sample(generator)
             return
-        inputs, labels = self.data.train.inputs, self.data.train.labels
-        order = torch.randperm(len(labels), generator=generator).numpy()
+        order = self._order(generator)
         size = self.options.batch_size
+        switches = self.options.switches
+        half = (self.recipe.cast_inputs and switches.amp_dtype) or torch.float32
         for step in range(self.steps_per_epoch()):
             rows = order[step * size : (step + 1) * size]
-            batch = torch.from_numpy(inputs[rows])
-            if self.options.switches.cast_before_copy and batch.is_floating_point():
-                batch = batch.to((self.cast_inputs and self.options.switches.amp_dtype) or torch.float32)
-            elif not self.options.switches.cast_before_copy and batch.dtype not in IDS:
-                batch = batch.float()
-            yield self._pinned(batch), self._pinned(torch.from_numpy(labels[rows]))
+            inputs, targets = self.rows.stored(self.data.train, rows)
+            for name, tensor in inputs.items():
+                if switches.cast_before_copy and tensor.is_floating_point():
+                    inputs[name] = tensor.to(half)
+                elif not switches.cast_before_copy and tensor.dtype not in IDS:
+                    inputs[name] = tensor.float()
+            yield self._pinned(Batch(inputs, targets, len(rows)))
 
     def place(self, batch: Batch) -> Batch:
         """Copy to the device."""
-        asynchronous = self.options.switches.async_copy
-        inputs, labels = (tensor.to(self.options.device, non_blocking=asynchronous) for tensor in batch)
-        return inputs, labels
+        device, asynchronous = self.options.device, self.options.switches.async_copy
+        return _changed(batch, lambda tensor: tensor.to(device, non_blocking=asynchronous))
 
     def finish(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Scale and augment on the device, in the memory format and dtype of the step."""
-        inputs, labels = batch
+        """Scale, augment and mix on the device, in the memory format and dtype of the step."""
+        inputs, targets = batch.inputs, batch.targets
         switches = self.options.switches
-        if switches.whole_batches:
-            inputs = self.data.scale(inputs)
-            if self.augment is not None:
-                inputs = self.augment(inputs, generator)
-        if switches.channels_last and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        # what the recipe does not give free is autocast's to round, where that does no harm
-        castable = self.cast_inputs and inputs.is_floating_point()
-        if castable and switches.amp_dtype is not None and switches.whole_batches:
-            inputs = inputs.to(switches.amp_dtype)
-        return inputs, labels
+        if switches.whole_batches or self.recipe.collate is not None:
+            inputs = self.rows.scaled(inputs)
+            inputs, targets = self._augmented(inputs, targets, generator)
+        mix = drawn_mix(self.recipe.mixup, batch.rows, generator) if self.recipe.mixup else None
+        if mix is not None:
+            inputs = {name: mix.of_inputs(tensor, name) for name, tensor in inputs.items()}
+        for name, tensor in inputs.items():
+            if switches.channels_last and tensor.ndim == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            # what the recipe does not give free is autocast's to round, where that does no harm
+            castable = self.recipe.cast_inputs and tensor.is_floating_point()
+            if castable and switches.amp_dtype is not None and switches.whole_batches:
+                tensor = tensor.to(switches.amp_dtype)
+            inputs[name] = tensor
+        return replace(batch, inputs=inputs, targets=targets, mix=mix)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """One epoch of batches, ready for a step."""
@@ -83,32 +115,100 @@ class BatchPath:
     def augmentation_generator(self, epoch: int) -> torch.Generator:
         return self._generator(epoch, stream=1)
 
+    def _augmented(self, inputs: Tensors, targets: Any, generator: torch.Generator) -> tuple[Tensors, Any]:
+        recipe = self.recipe
+        if recipe.augment is not None:
+            with part("augment"):
+                inputs = named_inputs(recipe.augment(_given(inputs, recipe), generator), recipe)
+        if recipe.augment_pairs is not None:
+            with part("augment_pairs"):
+                changed, targets = recipe.augment_pairs(_given(inputs, recipe), targets, generator)
+                inputs = named_inputs(changed, recipe)
+        return inputs, targets
+
+    def _order(self, generator: torch.Generator) -> Picked:
+        if self.recipe.sampler is None:
+            order: Picked = torch.randperm(len(self.data.train), generator=generator).numpy()
+            return order
+        order = self._sampled(generator)
+        if len(order) != self.rows_per_epoch:
+            raise BadUsage(
+                f"The recipe's sampler gives {len(order):,} rows, and {self.rows_per_epoch:,} in the first epoch.",
+                "Let it give as many in every epoch.",
+            )
+        return order
+
+    def _sampled(self, generator: torch.Generator) -> Picked:
+        assert self.recipe.sampler is not None
+        count = len(self.data.train)
+        with part("sampler"):
+            rows = np.asarray(self.recipe.sampler(self.data.train, generator))
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+            raise BadUsage(
+                f"The recipe's sampler gives {rows.dtype}{list(rows.shape)}.",
+                "Let it give the row numbers of one epoch: whole numbers (R,).",
+            )
+        if rows.min() < 0 or rows.max() >= count:
+            wrong = int(rows.min() if rows.min() < 0 else rows.max())
+            raise BadUsage(
+                f"The recipe's sampler gives row {wrong}, and the training split has {count:,}.",
+                f"Give row numbers from 0 to {count - 1}.",
+            )
+        return rows.astype(np.int64, copy=False)
+
     def _sample_by_sample(self, generator: torch.Generator) -> Iterator[Batch]:
         """As a newcomer writes it: a Dataset whose __getitem__ transforms one sample, in a DataLoader."""
-        samples = _TransformedSamples(self.data, self.augment, generator)
-        yield from DataLoader(
-            samples, self.options.batch_size, shuffle=True, drop_last=len(samples) >= self.options.batch_size,
-            generator=generator,
+        samples = _Samples(self, generator)
+        chosen = None if self.recipe.sampler is None else self._order(generator).tolist()
+        loader: DataLoader[Any] = DataLoader(
+            samples, self.options.batch_size, shuffle=chosen is None, sampler=chosen,
+            drop_last=self.rows_per_epoch >= self.options.batch_size, generator=generator, collate_fn=samples.together,
         )  # fmt: skip
+        yield from loader
 
-    def _pinned(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.pin_memory() if self.options.switches.async_copy else tensor
+    def _pinned(self, batch: Batch) -> Batch:
+        return _changed(batch, torch.Tensor.pin_memory) if self.options.switches.async_copy else batch
 
     def _generator(self, epoch: int, *, stream: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.options.seed, epoch, stream]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(seed))
 
 
-class _TransformedSamples(TorchDataset[Batch]):
-    def __init__(self, data: Dataset, augment: Augmentation | None, generator: torch.Generator) -> None:
-        self._data, self._augment, self._generator = data, augment, generator
+def _given(inputs: Tensors, recipe: Recipe) -> Any:
+    """As an augmentation takes them: the only input by itself."""
+    return inputs if set(inputs) != {recipe.input_name} else inputs[recipe.input_name]
+
+
+def _changed(batch: Batch, change: Any) -> Batch:
+    return replace(
+        batch,
+        inputs={name: change(tensor) for name, tensor in batch.inputs.items()},
+        targets=tensor_tree.mapped(batch.targets, change),
+    )
+
+
+class _Samples(TorchDataset[Any]):
+    """Samples one by one: transformed where nothing but stacking makes a batch of them, else their row numbers."""
+
+    def __init__(self, path: BatchPath, generator: torch.Generator) -> None:
+        self._path, self._generator = path, generator
 
     def __len__(self) -> int:
-        return len(self._data.train)
+        return len(self._path.data.train)
 
-    def __getitem__(self, row: int) -> Batch:
-        stored = torch.from_numpy(self._data.train.inputs[row : row + 1])
-        sample = self._data.scale(stored)
-        if self._augment is not None:
-            sample = self._augment(sample, self._generator)
-        return sample[0], torch.tensor(self._data.train.labels[row])
+    def __getitem__(self, row: int) -> Any:
+        if self._path.recipe.collate is not None:
+            return row
+        inputs, targets = self._path.rows.stored(self._path.data.train, np.array([row]))
+        inputs, targets = self._path._augmented(self._path.rows.scaled(inputs), targets, self._generator)
+        first = torch.Tensor.__getitem__
+        return {name: first(tensor, 0) for name, tensor in inputs.items()}, tensor_tree.mapped(
+            targets, lambda tensor: first(tensor, 0)
+        )
+
+    def together(self, samples: Sequence[Any]) -> Batch:
+        """One batch of what ``__getitem__`` gave."""
+        if self._path.recipe.collate is not None:
+            return Batch(*self._path.rows.stored(self._path.data.train, np.array(samples)), len(samples))
+        inputs, targets = torch.utils.data.default_collate(list(samples))
+        return Batch(inputs, targets, len(samples))

@@ -1,26 +1,28 @@
 """Training a recipe: epochs, validation, checkpoints, resuming."""
 
+import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from exporters.atomic_file import write_text
+from toolchain import records
+from toolchain.accuracy.metrics.metric import Metric
 from toolchain.artifacts_folder import HISTORY
-from toolchain.datasets.dataset import Dataset, Split
+from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.recipes.recipe import Recipe
-from toolchain.training import checkpoint
+from toolchain.training import checkpoint, evaluation, schedule
 from toolchain.training.batches import BatchPath
 from toolchain.training.fitness import require_fit
 from toolchain.training.options import TrainingOptions
-from toolchain.training.record import Epoch, History, best
+from toolchain.training.record import Epoch, History, Measure, of_former
 from toolchain.training.trainer import Trainer
 
-_EVALUATION_BATCH = 500
 _REPORT_EVERY_S = 0.25
 
 
@@ -30,6 +32,7 @@ class TrainingResult:
 
     checkpoint: Path
     epochs: tuple[Epoch, ...]
+    measure: Measure
     best: Epoch
     switched_on: tuple[str, ...]
 
@@ -53,108 +56,134 @@ def train(
     Each file is replaced after every epoch, so a run killed at any moment resumes from its last whole epoch, to the
     same weights as an unbroken run. ``made_from`` is a digest of what the options do not say (data, code): by default
     a state with the same options and digest is resumed and any other is not; with ``resume`` true another one raises
-    BadUsage; with false none is resumed.
+    BadUsage, but for more epochs; with false none is resumed. More epochs continue a constant learning rate as if they
+    had been asked for at first; any other has a schedule anew over those that are left, which is said.
     """
-    path = BatchPath(data, recipe.augment, options, recipe.cast_inputs)
-    total_steps = options.epochs * path.steps_per_epoch()
-    trainer = Trainer(recipe, options, total_steps=total_steps, progress=progress)
-    require_fit(trainer.model, data, options.device)
-    epochs: list[Epoch] = []
+    path = BatchPath(recipe, data, options)
+    trainer = Trainer(
+        recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress
+    )  # fmt: skip
+    metric = recipe.judged_by()
+    require_fit(trainer.model, path, trainer.objective, metric)
+    done = History(options=options.as_json(), epochs=(), measure=Measure.of(metric))
     if resume is not False and (folder / checkpoint.RESUME).exists():
-        epochs = _restore(trainer, folder / checkpoint.RESUME, made_from, strict=bool(resume))
-        if epochs:
-            progress.note(f"Resuming after epoch {len(epochs)} of {options.epochs}.")
-    for number in range(len(epochs) + 1, options.epochs + 1):
-        epochs.append(_run_epoch(trainer, path, number, progress))
-        _keep(trainer, epochs, folder, made_from)
+        done = _restored(done, trainer, path, folder / checkpoint.RESUME, made_from, strict=bool(resume))
+        if done.epochs:
+            progress.note(f"Resuming after epoch {len(done.epochs)} of {options.epochs}.")
+        if done.restarted_after:
+            progress.note(
+                f"The learning rate's schedule was over {done.restarted_after} epochs: a new one began after them."
+            )
+    for number in range(len(done.epochs) + 1, options.epochs + 1):
+        if _is_over(done, recipe.patience):
+            progress.note(f"Ended after epoch {number - 1}: no better {metric.title} since epoch {done.best.number}.")
+            break
+        epoch = _run_epoch(trainer, path, metric, number, progress)
+        if recipe.schedule is not None and number == 1 and options.epochs > 2 and trainer.has_fallen:
+            progress.warn(
+                "The recipe's schedule has used up the learning rate after 1 epoch: it is stepped after every step, "
+                f"{path.steps_per_epoch():,} times an epoch."
+            )
+        done = replace(done, epochs=(*done.epochs, epoch))
+        _keep(trainer, done, folder, made_from)
     return TrainingResult(
         checkpoint=folder / checkpoint.BEST,
-        epochs=tuple(epochs),
-        best=best(epochs),
+        epochs=done.epochs,
+        measure=done.measure,
+        best=done.best,
         switched_on=trainer.switched_on(),
     )
 
 
-def accuracy_of(module: torch.nn.Module, data: Dataset, split: Split, device: str) -> float:
-    """The share of right answers of ``module`` on ``split``, in fp32."""
-    module.eval()
-    right = 0
-    with torch.inference_mode():
-        for start in range(0, len(split), _EVALUATION_BATCH):
-            rows = slice(start, start + _EVALUATION_BATCH)
-            inputs = data.scale(torch.from_numpy(split.inputs[rows]).to(device))
-            answers = module(inputs).argmax(1).cpu()
-            right += int((answers == torch.from_numpy(split.labels[rows])).sum())
-    return right / len(split)
+def _is_over(done: History, patience: int | None) -> bool:
+    return bool(patience and done.epochs) and len(done.epochs) - done.best.number >= (patience or 0)
 
 
-def _run_epoch(trainer: Trainer, path: BatchPath, number: int, progress: Progress) -> Epoch:
+def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, progress: Progress) -> Epoch:
     started = reported = time.perf_counter()
     losses: list[torch.Tensor] = []
     right: list[torch.Tensor] = []
-    shown = 0
-    size = trainer.options.batch_size
+    shown = seen = 0
     steps = path.steps_per_epoch()
     with progress.bar(f"epoch {number}/{trainer.options.epochs}", steps) as bar:
         for batch in path.batches(number):
             loss, hits = trainer.step(batch)
             losses.append(loss)
-            right.append(hits)
+            seen += batch.rows
+            if hits is not None:
+                right.append(hits)
             now = time.perf_counter()
             # asking for a value waits for the device, so it is asked a few times a second, not every step
             if now - reported > _REPORT_EVERY_S or len(losses) == steps:
                 recent = slice(shown, None)
-                seen = len(losses[recent]) * len(batch[1])
-                bar.advance(
-                    len(losses) - shown,
-                    loss=f"{torch.stack(losses[recent]).mean().item():.3f}",
-                    accuracy=f"{torch.stack(right[recent]).sum().item() / seen:.1%}",
-                    speed=f"{len(losses) * len(batch[1]) / (now - started):,.0f} samples/s",
-                )
+                figures = {"loss": f"{torch.stack(losses[recent]).mean().item():.3f}"}
+                if right:
+                    share = torch.stack(right[recent]).sum().item() / (len(right[recent]) * batch.rows)
+                    figures["accuracy"] = f"{share:.1%}"
+                bar.advance(len(losses) - shown, **figures, speed=f"{seen / (now - started):,.0f} samples/s")
                 shown, reported = len(losses), now
-    loss_value = torch.stack(losses).mean().item()
+    values = torch.stack(losses)
+    loss_value = values.mean().item()
     seconds = time.perf_counter() - started
-    samples = min(steps * size, len(path.data.train))
-    if not loss_value == loss_value:
-        raise BadUsage(f"The loss became NaN in epoch {number}.", "Lower --lr, or use --amp off.")
+    if math.isnan(loss_value):
+        first = int(torch.isnan(values).nonzero()[0]) + 1 if bool(torch.isnan(values).any()) else steps
+        raise BadUsage(
+            f"The loss became NaN in epoch {number}, at step {first:,} of {steps:,}.",
+            "Lower --lr, or use --amp off.",
+        )
     return Epoch(
         number=number,
         loss=loss_value,
-        train_accuracy=torch.stack(right).sum().item() / samples,
-        validation_accuracy=accuracy_of(trainer.model, path.data, path.data.validation, trainer.options.device),
+        train_score=torch.stack(right).sum().item() / seen if right else None,
+        validation_score=evaluation.score_of(
+            trainer.model, path.rows, path.data.validation, metric, trainer.options.device
+        ),
         seconds=seconds,
-        samples_per_s=samples / seconds,
+        samples_per_s=seen / seconds,
     )
 
 
-def _keep(trainer: Trainer, epochs: list[Epoch], folder: Path, made_from: str) -> None:
+def _keep(trainer: Trainer, done: History, folder: Path, made_from: str) -> None:
     """Best checkpoint first, resume state last: a kill in between repeats the epoch and loses nothing."""
-    latest = epochs[-1]
-    if best(epochs) is latest:
+    latest = done.epochs[-1]
+    if done.best is latest:
         weights = {name: value.detach().cpu().contiguous() for name, value in trainer.model.state_dict().items()}
         checkpoint.save(
-            {"model": weights, "epoch": latest.number, "validation_accuracy": latest.validation_accuracy},
+            {
+                "model": weights, "epoch": latest.number,
+                "metric": done.measure.name, "validation_score": latest.validation_score,
+            },
             folder / checkpoint.BEST,
-        )
-    history = History(options=trainer.options.as_json(), epochs=tuple(epochs))
-    write_text(folder / HISTORY, history.to_json())
-    state = {**asdict(history), "epochs": [asdict(epoch) for epoch in epochs]}
+        )  # fmt: skip
+    write_text(folder / HISTORY, done.to_json())
+    state = {**asdict(done), "epochs": [asdict(epoch) for epoch in done.epochs]}
     checkpoint.save({**state, "made_from": made_from, "trainer": trainer.state()}, folder / checkpoint.RESUME)
 
 
-def _restore(trainer: Trainer, path: Path, made_from: str, *, strict: bool) -> list[Epoch]:
-    """The epochs done so far, with ``trainer`` as it was after them; none when the state is of another training."""
-    state: dict[str, Any] = checkpoint.load(path)
-    asked = trainer.options.as_json()
-    differing = [name for name, value in asked.items() if state.get("options", {}).get(name) != value]
+def _restored(
+    asked: History, trainer: Trainer, path: BatchPath, file: Path, made_from: str, *, strict: bool
+) -> History:
+    """The training so far, with ``trainer`` as it was after it; ``asked`` when the state is of another training."""
+    content = checkpoint.load(file)
+    state: dict[str, Any] = {**content, "epochs": of_former(content["epochs"])}
+    options = state.get("options", {})
+    differing = [name for name, value in asked.options.items() if options.get(name) != value]
     if state.get("made_from") != made_from:
         differing.append("data set or code")
-    if differing and not strict:
-        return []
-    if differing:
+    was = records.made(History, {"options": options, **state})
+    is_longer = differing == ["epochs"] and options.get("epochs", 0) < asked.options["epochs"]
+    if not strict and (differing or was.restarted_after):
+        return asked  # it would come to other weights than an unbroken run
+    if differing and not is_longer:
+        fewer = "" if differing != ["epochs"] else f": {options.get('epochs')} are asked for, or done"
         raise BadUsage(
-            f"{path} was made with another {', '.join(differing)}.",
-            "Use the same options, or start without --resume.",
+            f"{file} was made with another {', '.join(differing)}{fewer}.",
+            "Use the same options, or more epochs, or start without --resume.",
         )
-    trainer.restore(state["trainer"])
-    return [Epoch(**row) for row in state["epochs"]]
+    restarted = was.restarted_after
+    if is_longer and was.epochs and schedule.changes(trainer.recipe):
+        restarted = len(was.epochs)
+    if restarted:
+        trainer.reschedule((asked.options["epochs"] - restarted) * path.steps_per_epoch())
+    trainer.restore(state["trainer"], with_schedule=restarted == was.restarted_after)
+    return replace(asked, epochs=was.epochs, restarted_after=restarted)

@@ -6,7 +6,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolchain import strict_json
+from toolchain.accuracy.metrics.metric import Metric
 from toolchain.records import Form
+
+_FORMER = {"train_accuracy": "train_score", "validation_accuracy": "validation_score"}
+"""What nnx called the scores while accuracy was the only one."""
+
+
+def of_former(content: Any) -> Any:
+    """What an earlier version wrote, with the scores, which were accuracies, by their names of now."""
+    if isinstance(content, dict):
+        return {_FORMER.get(key, key): of_former(value) for key, value in content.items()}
+    return [of_former(value) for value in content] if isinstance(content, (list, tuple)) else content
+
 
 FORM = Form(
     name="what `nnx train` writes",
@@ -14,32 +26,77 @@ FORM = Form(
     room="toolchain.training",
     schema="training.schema.json",
     infinities=True,
+    of_former=of_former,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measure:
+    """By what epochs are judged: a metric's name, its ``title`` in a sentence, and whether more is better.
+
+    A ``share`` goes from 0 to 1.
+    """
+
+    name: str = "top1"
+    title: str = "accuracy"
+    higher_is_better: bool = True
+    share: bool = True
+
+    @classmethod
+    def of(cls, metric: Metric) -> "Measure":
+        """What is kept of a metric."""
+        return cls(
+            name=metric.name, title=metric.title, higher_is_better=metric.higher_is_better, share=metric.share
+        )  # fmt: skip
+
+    def text(self, score: float | None, *, decimals: int = 2) -> str:
+        """As a table has it; ``decimals`` are those of a share in per cent."""
+        if score is None:
+            return "–"
+        return f"{score:.{decimals}%}" if self.share else f"{score:.4g}"
+
+
+ACCURACY = Measure()
+"""What there was before any other metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One epoch's figures; accuracies are shares from 0 to 1, ``seconds`` are training alone, validation apart."""
+    """One epoch's figures; scores are the metric's, ``seconds`` are training alone, validation apart.
+
+    A ``train_score`` is known of one class of several a sample; a ``validation_score`` is None where it is undefined.
+    """
 
     number: int
     loss: float
-    train_accuracy: float
-    validation_accuracy: float
+    train_score: float | None
+    validation_score: float | None
     seconds: float
     samples_per_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A run so far; ``options`` are the fields of :class:`toolchain.training.options.TrainingOptions`."""
+    """A run so far; ``options`` are the fields of :class:`toolchain.training.options.TrainingOptions`.
+
+    ``restarted_after`` is the epoch after which the schedule of the learning rate began anew, for more epochs than were
+    asked for at first; 0 where it did not.
+    """
 
     options: Mapping[str, Any]
     epochs: tuple[Epoch, ...]
+    measure: Measure = ACCURACY
+    restarted_after: int = 0
 
     @property
     def device(self) -> str:
         """cpu or cuda."""
         return str(self.options["device"])
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights are kept."""
+        return best(self.epochs, self.measure)
 
     def to_json(self) -> str:
         """What the schema describes."""
@@ -51,6 +108,12 @@ class History:
         return FORM.read(cls, text)
 
 
-def best(epochs: Sequence[Epoch]) -> Epoch:
-    """The first of those with the highest validation accuracy."""
-    return max(epochs, key=lambda epoch: epoch.validation_accuracy)
+def best(epochs: Sequence[Epoch], measure: Measure) -> Epoch:
+    """The first of those with the best validation score."""
+
+    def worth(epoch: Epoch) -> float:
+        if epoch.validation_score is None:
+            return -float("inf")
+        return epoch.validation_score if measure.higher_is_better else -epoch.validation_score
+
+    return max(epochs, key=worth)

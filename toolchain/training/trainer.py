@@ -3,17 +3,19 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from toolchain.datasets.dataset import Dataset
+from toolchain.errors import BadUsage
 from toolchain.progress import Progress
-from toolchain.recipes.recipe import Recipe
+from toolchain.recipes.calling import Call
+from toolchain.recipes.recipe import Recipe, part
+from toolchain.training import parameters, schedule
 from toolchain.training.allocator import keep_freed_memory
 from toolchain.training.batches import Batch
+from toolchain.training.objective import Objective
 from toolchain.training.options import TrainingOptions
 
 _COMPILE_ERRORS = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError)
-_SHORTEST_CYCLE = 8
-"""OneCycleLR divides by the length of its phases, which must not come out as 0 steps."""
 
 
 class Trainer:
@@ -22,9 +24,11 @@ class Trainer:
     Making one seeds PyTorch's global generator. ``step`` leaves its loss on the device: asking for its value waits.
     """
 
-    def __init__(self, recipe: Recipe, options: TrainingOptions, *, total_steps: int, progress: Progress) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Dataset, options: TrainingOptions, *, total_steps: int, progress: Progress
+    ) -> None:
         self.options = options
-        self._recipe = recipe
+        self.recipe = recipe
         self._progress = progress
         switches = options.switches
         self._keeps_memory = switches.reuse_memory and keep_freed_memory()
@@ -32,15 +36,17 @@ class Trainer:
         self.model = recipe.model().to(options.device)
         if switches.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = recipe.optimizer(self.model.parameters(), options.lr)
-        if switches.fused_optimizer:
-            for group in self.optimizer.param_groups:
-                group["fused"], group["foreach"] = True, False
-        self.schedule = _schedule(recipe, self.optimizer, options.lr, total_steps)
+        self.objective = Objective(recipe, data, options.device)
+        self.optimizer = _optimizer(recipe, self.model, options)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule = schedule.made(recipe, self.optimizer, total_steps)
         self.scaler = torch.amp.GradScaler(options.device, enabled=switches.amp == "fp16")
         self._forward: Any = self.model
         if switches.compile:
-            self._forward = torch.compile(self.model, dynamic=False, mode=switches.compile_mode)
+            # batches that a collate pads are of many lengths
+            dynamic = None if recipe.collate is not None else False
+            self._forward = torch.compile(self.model, dynamic=dynamic, mode=switches.compile_mode)
+        self._call: Call | None = None
 
     @property
     def compiled(self) -> bool:
@@ -52,8 +58,11 @@ class Trainer:
         lost = {"compile": not self.compiled, "reuse_memory": not self._keeps_memory}
         return tuple(name for name in self.options.switches.on() if not lost.get(name, False))
 
-    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Train on one batch; return the loss and the number of right answers, both scalars on the device."""
+    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Train on one batch; return the loss and the number of right answers, both scalars on the device.
+
+        The latter is None for what is not one class of several a sample.
+        """
         try:
             return self._step(batch)
         except _COMPILE_ERRORS as error:
@@ -64,19 +73,33 @@ class Trainer:
             self._forward = self.model
             return self._step(batch)
 
-    def _step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, labels = batch
+    def _step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         amp = self.options.switches.amp_dtype
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        self._call = self._call or Call(self.model, batch.inputs)
         with torch.autocast(self.options.device, dtype=amp, enabled=amp is not None):
-            scores = self._forward(inputs)
-        loss = F.cross_entropy(scores.float(), labels, label_smoothing=self._recipe.label_smoothing)
+            outputs = self._call(self._forward, batch.inputs)
+        loss = self.objective(outputs, batch)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
-        return loss.detach(), (scores.detach().argmax(1) == labels).sum()
+        schedule.step(self.schedule)
+        return loss.detach(), _right(outputs, batch.targets) if self.recipe.metric == "top1" else None
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether hardly anything is left of the rates of the beginning."""
+        return all(
+            rate <= first * 1e-4 for rate, first in zip(self.schedule.get_last_lr(), self._rates, strict=True)
+        )  # fmt: skip
+
+    def reschedule(self, total_steps: int) -> None:
+        """The schedule anew, over ``total_steps`` from here, with the rates of the beginning."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate
+            group.pop("initial_lr", None)
+        self.schedule = schedule.made(self.recipe, self.optimizer, total_steps)
 
     def state(self) -> dict[str, Any]:
         """Everything that a step depends on or changes."""
@@ -89,22 +112,40 @@ class Trainer:
             "rng_cuda": torch.cuda.get_rng_state_all() if self.options.device == "cuda" else [],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on as if the run had never stopped."""
+    def restore(self, state: dict[str, Any], *, with_schedule: bool = True) -> None:
+        """Go on as if the run had never stopped; without its schedule at the rates that the present one begins with."""
+        begin = [dict(group) for group in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        if with_schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        else:
+            for group, first in zip(self.optimizer.param_groups, begin, strict=True):
+                group |= {name: value for name, value in first.items() if name == "lr" or name.endswith("_lr")}
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng_cpu"])
         if state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
 
 
-def _schedule(
-    recipe: Recipe, optimizer: torch.optim.Optimizer, lr: float, total_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if not recipe.one_cycle or total_steps < _SHORTEST_CYCLE:
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=total_steps + 1, pct_start=0.25, cycle_momentum=False
-    )
+def _optimizer(recipe: Recipe, model: torch.nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    given = parameters.of(recipe, model, options.lr)
+    with part("optimizer", "It takes parameters, or groups of them, and the learning rate."):
+        optimizer = recipe.optimizer(given, options.lr)
+    if isinstance(optimizer, torch.optim.LBFGS) or not isinstance(optimizer, torch.optim.Optimizer):
+        raise BadUsage(
+            f"The recipe's optimizer is a {type(optimizer).__name__}.",
+            "Let it be a torch.optim.Optimizer whose step() takes no closure.",
+        )
+    if options.switches.fused_optimizer:
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = True, False
+    return optimizer
+
+
+def _right(scores: Any, labels: Any) -> torch.Tensor | None:
+    if not isinstance(scores, torch.Tensor) or not isinstance(labels, torch.Tensor):
+        return None
+    if scores.ndim != 2 or scores.shape[1] < 2 or labels.shape != scores.shape[:1]:
+        return None
+    return (scores.detach().argmax(1) == labels).sum()

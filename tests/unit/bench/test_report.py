@@ -15,7 +15,7 @@ from toolchain.bench.notes import unsuccessful, verdict
 from toolchain.bench.record import Benchmark, Row
 from toolchain.stats import Interval
 from toolchain.steps import ModelStep, TrainStep
-from toolchain.training.record import Epoch
+from toolchain.training.record import ACCURACY, Epoch
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ON_CUDA = setting("cuda", options=(("device_id", "0"),))
@@ -227,10 +227,10 @@ def test_a_provider_is_known_by_its_short_name() -> None:
 
 def test_the_report_of_a_run_has_every_part() -> None:
     epoch = Epoch(
-        number=1, loss=0.5, train_accuracy=0.9, validation_accuracy=0.8, seconds=1.0, samples_per_s=1000.0
+        number=1, loss=0.5, train_score=0.9, validation_score=0.8, seconds=1.0, samples_per_s=1000.0
     )  # fmt: skip
     train = TrainStep(
-        epochs=(epoch,), test_accuracy=0.99, validation_accuracy=0.98, seconds=3.2, switched_on=("amp",)
+        epochs=(epoch,), measure=ACCURACY, test_score=0.99, validation_score=0.98, seconds=3.2, switched_on=("amp",)
     )  # fmt: skip
     model = ModelStep(precision="fp32", size_bytes=10_930_000, opset=20, parity="96 dB")
     text = run_report.render("digits", train, [model], MEASURED)

@@ -104,8 +104,8 @@ TRAINING = History(
     options={"epochs": 2, "batch_size": 64, "lr": 0.1, "seed": 42, "device": "cpu", "switches": {}},
     epochs=tuple(
         Epoch(
-            number=number, loss=2.0 / number, train_accuracy=0.3 * number, seconds=1.5,
-            validation_accuracy=0.29 * number, samples_per_s=500.0,
+            number=number, loss=2.0 / number, train_score=0.3 * number, seconds=1.5,
+            validation_score=0.29 * number, samples_per_s=500.0,
         )
         for number in (1, 2, 3)
     ),
@@ -117,7 +117,7 @@ ABLATION = Ablation(
     variants=tuple(
         Variant(
             name=name, switched_on=(), steps_ms=((600 / gain,), (600 / gain,)), parts_s=(30 / gain, 30 / gain),
-            epochs=1, validation_accuracy=0.45, first_step_s=1.0,
+            epochs=1, validation_score=0.45, first_step_s=1.0,
             step_gain=Interval(gain, gain * 0.95, gain * 1.05), epoch_gain=Interval(gain, gain * 0.9, gain * 1.1),
         )
         for name, gain in (("plain", 1.0), ("amp bf16", 2.0), ("all switches", 3.7))

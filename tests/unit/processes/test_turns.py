@@ -22,7 +22,7 @@ def inputs(tmp_path: Path) -> dict[str, str]:
 
 def bench(model: str, inputs: dict[str, str], *, python: str | None = None) -> Turn:
     spec = {
-        "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "output": "y", "provider": "cpu",
+        "runtime": "ort", "model": model, "precision": "fp32", "weights": None, "outputs": ["y"], "provider": "cpu",
         "options": {}, "batch": 1, "threads": 1, "concurrency": 1, "copies": True, "inputs": inputs,
         "axes": {"inputs": {"x": 0}, "outputs": {"y": 0}, "fixed": None},
     }  # fmt: skip
