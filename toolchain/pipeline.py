@@ -159,7 +159,7 @@ class Pipeline:
             requirement=repr(requirement), data=self._data_digest,
             calibration_samples=calibration_samples if precision.calibrates else None,
         )  # fmt: skip
-        goal = Goal(requirement=requirement, budget_s=SEARCH_BUDGET_S)
+        goal = Goal(requirement=requirement, metric=self.recipe.judged_by(), budget_s=SEARCH_BUDGET_S)
 
         def given(_: ModelFile, calibrates: bool) -> Given:
             judged_on = samples.of_test_split(self.recipe, self.data)
@@ -220,7 +220,7 @@ class Pipeline:
                 rows,
                 settings,
                 test,
-                judge=judging.judge_with(test),
+                judge=judging.judge_with(test, metric=self.recipe.judged_by()),
                 effort=effort,
                 extras=Extras(profile=True, command=self._command),
                 progress=self._progress,

@@ -9,6 +9,7 @@ from toolchain.bench import report
 from toolchain.bench.record import Benchmark
 from toolchain.legible import code_in_markdown, in_markdown
 from toolchain.steps import ModelStep, TrainStep
+from toolchain.training.record import told
 
 
 def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Benchmark) -> str:
@@ -18,8 +19,8 @@ def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Ben
         ["epoch", "loss", f"train {title}", f"validation {title}", "samples/s"],
         [
             [
-                str(epoch.number), f"{epoch.loss:.4f}", train.measure.text(epoch.train_score),
-                train.measure.text(epoch.validation_score), f"{epoch.samples_per_s:,.0f}",
+                str(epoch.number), f"{epoch.loss:.4f}", told(train.measure, epoch.train_score),
+                told(train.measure, epoch.validation_score), f"{epoch.samples_per_s:,.0f}",
             ]
             for epoch in train.epochs
         ],
@@ -38,7 +39,7 @@ def render(name: str, train: TrainStep, made: Sequence[ModelStep], measured: Ben
 
 ## Training
 
-Test {train.test_text} (PyTorch, fp32), validation {train.measure.text(train.validation_score)}, \
+Test {train.test_text} (PyTorch, fp32), validation {told(train.measure, train.validation_score)}, \
 {train.seconds:.0f} s of training with {in_markdown(", ".join(train.switched_on)) or "nothing switched on"}.
 
 {curve}

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.conversion.proof import Proven
-from toolchain.training.record import Epoch, Measure
+from toolchain.training.record import Epoch, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class TrainStep:
     @property
     def test_text(self) -> str:
         """Such as "accuracy 98.50%"."""
-        return f"{self.measure.title} {self.measure.text(self.test_score)}"
+        return f"{self.measure.title} {told(self.measure, self.test_score)}"
 
     def __str__(self) -> str:
         return f"test {self.test_text}, {len(self.epochs)} epochs, {self.seconds:.0f} s"

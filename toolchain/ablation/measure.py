@@ -13,6 +13,7 @@ from exporters.atomic_file import write_text
 from toolchain import machine
 from toolchain.ablation import shared_data
 from toolchain.ablation.record import Ablation, Variant
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.artifacts_folder import ABLATION
 from toolchain.bench import report
 from toolchain.bench.group import Contestant
@@ -23,7 +24,7 @@ from toolchain.processes.turns import JobFailed, Turn
 from toolchain.progress import Progress
 from toolchain.stats import Interval, ratio_of_medians
 from toolchain.training.options import Switches, TrainingOptions
-from toolchain.training.record import ACCURACY, Measure
+from toolchain.training.record import ACCURACY, told
 
 HEADINGS = ("training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation", "first step s")
 PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
@@ -129,7 +130,7 @@ def cells(found: Ablation) -> list[list[str]]:
     return [
         [
             variant.name, f"{variant.step_ms:.1f}", _gain(variant.step_gain), f"{variant.epoch_s:.1f}",
-            _gain(variant.epoch_gain), found.measure.text(variant.validation_score, decimals=1),
+            _gain(variant.epoch_gain), told(found.measure, variant.validation_score),
             f"{variant.first_step_s:.1f}",
         ]
         for variant in found.variants

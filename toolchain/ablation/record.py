@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from toolchain import strict_json
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.records import Form
 from toolchain.stats import Interval
-from toolchain.training.record import ACCURACY, Measure, of_former
+from toolchain.training.record import ACCURACY, of_former
 
 SCHEMA_VERSION = 1
 FORM = Form(

@@ -36,6 +36,17 @@ def opened(targets: Sequence[Path]) -> list[Target]:
     return [target if target.is_dir() else ModelFile(target) for target in targets]
 
 
+def metric_of(targets: Sequence[Target], recipes: Sequence[str] = ()) -> Metric:
+    """That of the first folder's recipe, on whose test split rows run; top1 without a folder.
+
+    Raises BadUsage for a folder made by code that is not among ``recipes``.
+    """
+    for target in targets:
+        if isinstance(target, Path):
+            return _trusted(manifest.of_existing(target).fact("recipe") or "", target, recipes).judged_by()
+    return TOP1
+
+
 def bench(
     targets: Sequence[Target],
     settings: Sequence[Setting],

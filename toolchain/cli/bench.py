@@ -167,7 +167,9 @@ def command(
     progress = LiveProgress()
     warnings: tuple[str, ...] = ()
     opened = target_rows.opened(targets)
-    metric = judged.chosen()
+    metric = judged.chosen(judged.samples)
+    if judged.metric is None and judged.samples is None:
+        metric = target_rows.metric_of(opened, judged.recipes)
     earlier = regression.earlier()
     if earlier is not None:  # before minutes of work
         here = asdict(machine.describe())

@@ -143,7 +143,7 @@ def command(
         )
     ending = wanted.precision or "edited"
     destination = writable(wanted.output or model.with_name(f"{model.stem}.{ending}.onnx"))
-    goal = gate.goal(wanted.keep_fp32)
+    goal = gate.goal(wanted.keep_fp32, *calibration.named)
     given = calibration.given(data, goal.metric)
     progress = LiveProgress()
     if not wanted.precision:

@@ -167,6 +167,11 @@ class CalibrationChoices:
         help="Held-out inputs, and right answers, to judge by.  [default: a recipe's test split, the rest of a file]",
     )  # fmt: skip
 
+    @property
+    def named(self) -> tuple[str | None, ...]:
+        """What samples may be judged on."""
+        return self.evaluation, self.calibration
+
     def given(self, folder: Path | None, metric: "Metric") -> "Data":
         """The same for the library; ``folder`` holds the data set of a recipe, ``metric`` takes the right answers."""
         from toolchain.conversion.given import Data
@@ -183,18 +188,21 @@ class Scored:
     metric: str | None = option(
         "--metric", metavar="NAME",
         help="What is judged: top1, top5, f1, mae, rmse, r2, spearman, cosine, iou, map50, wer, or your own "
-        "file.py:function of outputs and targets.  [default: top1]",
+        "file.py:function of outputs and targets.  [default: the recipe's, or top1]",
     )  # fmt: skip
     lower_is_better: bool = option("--lower-is-better", is_flag=True, help="Of your own metric less is better.")
 
-    def chosen(self) -> "Metric":
-        """The metric; UsageError for a direction without one."""
+    def chosen(self, *given: str | None) -> "Metric":
+        """The metric, without --metric that of the first recipe among the samples ``given``; UsageError for a direction
+        without one.
+        """
         from toolchain.accuracy.metrics.built_in import TOP1
-        from toolchain.inputs import metric_names
+        from toolchain.inputs import metric_names, sources
 
         if self.metric is None:
             refuse(("lower_is_better",), "without --metric")
-            return TOP1
+            recipes = [name for name in given if name is not None and sources.is_recipe(name)]
+            return sources.recipe_named(recipes[0]).judged_by() if recipes else TOP1
         return metric_names.of(self.metric, lower_is_better=self.lower_is_better)
 
 
@@ -230,12 +238,15 @@ class Gate(Scored):
         "--save-plan", type=types.Output(".json"), help="Where to write the plan that a search found."
     )
 
-    def goal(self, exclude: tuple[str, ...]) -> "Goal":
-        """What these options ask for, with the nodes to ``exclude``; UsageError for those that would do nothing."""
+    def goal(self, exclude: tuple[str, ...], *given: str | None) -> "Goal":
+        """What these options ask for, with the nodes to ``exclude``, on samples ``given``.
+
+        UsageError for those that would do nothing.
+        """
         from toolchain.accuracy.gate import Requirement
         from toolchain.conversion.goal import Goal, default_budget_s
 
-        metric, requirement = self.chosen(), None
+        metric, requirement = self.chosen(*given), None
         if any(limit is not None for limit in (self.max_drop, self.min_sqnr, self.min_cosine)):
             most = None if self.max_drop is None else drop_of(metric, self.max_drop)
             requirement = Requirement(max_drop=most, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)

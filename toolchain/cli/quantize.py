@@ -169,7 +169,7 @@ def command(
         raise precisions.no_calibration()
     int8 = precisions.format_for(wanted.target)
     destination = writable(result.output or model.with_name(f"{model.stem}.{name}.onnx"))
-    goal, progress = gate.goal(making.exclude), LiveProgress()
+    goal, progress = gate.goal(making.exclude, *calibration.named), LiveProgress()
     given = calibration.given(data, goal.metric)
     precision: Precision
     if name == "int4":

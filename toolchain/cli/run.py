@@ -10,6 +10,7 @@ from toolchain.cli.option_groups import group, option
 
 if TYPE_CHECKING:
     from toolchain.accuracy.gate import Requirement
+    from toolchain.accuracy.metrics.metric import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +22,16 @@ class Converting:
         help="Calibration samples for static int8 and fp16.",
     )  # fmt: skip
     max_drop: float | None = option(
-        "--max-drop", type=types.Points(),
-        help="Points of accuracy that a conversion may lose; what must stay in float for it is searched.",
+        "--max-drop", type=types.Drop(),
+        help="What a conversion may lose: points of accuracy, or in the unit of the recipe's metric; what must stay in "
+        "float for it is searched.",
     )  # fmt: skip
 
-    def requirement(self) -> "Requirement | None":
-        """What they must keep, None where nothing was asked for."""
+    def requirement(self, metric: "Metric") -> "Requirement | None":
+        """What they must keep of ``metric``, None where nothing was asked for."""
         from toolchain.accuracy.gate import Requirement
 
-        return None if self.max_drop is None else Requirement(max_drop=self.max_drop)
+        return None if self.max_drop is None else Requirement(max_drop=options.drop_of(metric, self.max_drop))
 
 
 @click.command("run")
@@ -87,7 +89,7 @@ def command(
         settings=settings,
         opset=opset,
         calibration_samples=converting.samples,
-        requirement=converting.requirement(),
+        requirement=converting.requirement(road.recipe.judged_by()),
         effort=measuring.effort(),
     )
     if as_json:

@@ -48,7 +48,7 @@ def command(
     from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
     from toolchain.training.batches import BatchPath
-    from toolchain.training.record import Measure
+    from toolchain.training.record import told
 
     progress = LiveProgress()
     if ablate and resume:
@@ -68,7 +68,7 @@ def command(
             rounds=rounds,
             progress=progress,
             steps_per_epoch=BatchPath(road.recipe, road.data, chosen).steps_per_epoch(),
-            measure=Measure.of(road.recipe.judged_by()),
+            measure=road.recipe.judged_by().measure,
             data_folder=folders.data,
         )
         if as_json:
@@ -87,5 +87,5 @@ def command(
     else:
         print_result(
             f"{folder / 'checkpoint.pt'}: test {trained.test_text}, "
-            f"validation {trained.measure.text(trained.validation_score)}, {trained.seconds:.0f} s"
+            f"validation {told(trained.measure, trained.validation_score)}, {trained.seconds:.0f} s"
         )

@@ -19,7 +19,7 @@ from toolchain.html_report.model_charts import Cell, Curve, Gain
 from toolchain.html_report.sections import MOST_DRAWN, Section
 from toolchain.layers.record import LIMIT_DB, ExplainedLayer, Explanation
 from toolchain.stats import Interval, shown_ratio
-from toolchain.training.record import History
+from toolchain.training.record import History, told
 
 _MOST_OPERATORS = 10
 _MOST_NODES = 12
@@ -188,8 +188,8 @@ def training(found: History | None, line: str) -> Section:
         ["epoch", "loss", f"training {score_title}", f"validation {score_title}", "s"],
         [
             [
-                str(one.number), f"{one.loss:.4f}", measure.text(one.train_score),
-                measure.text(one.validation_score),
+                str(one.number), f"{one.loss:.4f}", told(measure, one.train_score),
+                told(measure, one.validation_score),
                 f"{one.seconds:.2f}",
             ]
             for one in found.epochs
@@ -201,7 +201,7 @@ def training(found: History | None, line: str) -> Section:
     ]
     scores = [curve for curve in scores if any(value is not None for value in curve.values)]
     loss = [Curve(name="loss", values=[one.loss for one in found.epochs])]
-    best_text = f"The best validation {score_title} is {measure.text(top.validation_score)}, after epoch {top.number}."
+    best_text = f"The best validation {score_title} is {told(measure, top.validation_score)}, after epoch {top.number}."
     figures = [
         *(
             [
@@ -247,7 +247,7 @@ def ablation(found: Ablation | None, line: str) -> Section:
         [
             [
                 loop.name, f"{loop.step_ms:.1f}", _ratio(loop.step_gain), f"{loop.epoch_s:.1f}",
-                _ratio(loop.epoch_gain), found.measure.text(loop.validation_score, decimals=1),
+                _ratio(loop.epoch_gain), told(found.measure, loop.validation_score),
             ]
             for loop in found.variants
         ],

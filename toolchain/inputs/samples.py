@@ -128,9 +128,7 @@ def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) 
 
 
 def _of_rows(rows: Rows, split: Split, chosen: npt.NDArray[np.int64], source: str) -> Samples:
-    targets = rows.targets(split, chosen)
-    is_class = isinstance(targets, np.ndarray) and targets.ndim == 1 and targets.dtype.kind in "iu"
-    return Samples(inputs=rows.model_inputs(split, chosen), labels=targets if is_class else None, source=source)
+    return Samples(inputs=rows.model_inputs(split, chosen), labels=rows.targets(split, chosen), source=source)
 
 
 def named(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from exporters.errors import ExporterError, in_words
-from toolchain.accuracy.metrics.built_in import BUILT_IN
+from toolchain.accuracy.metrics.built_in import BUILT_IN, TOP1
 from toolchain.accuracy.metrics.metric import Metric
 from toolchain.accuracy.metrics.own import Function, of_function
 from toolchain.datasets.dataset import DataSource, Split
@@ -133,7 +133,7 @@ class Recipe:
     def judged_by(self) -> Metric:
         """Its metric."""
         if isinstance(self.metric, str):
-            return BUILT_IN[self.metric]()
+            return TOP1 if self.metric == TOP1.name else BUILT_IN[self.metric]()
         if isinstance(self.metric, Metric):
             return self.metric
         name = getattr(self.metric, "__name__", "metric")

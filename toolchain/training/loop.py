@@ -10,7 +10,7 @@ import torch
 
 from exporters.atomic_file import write_text
 from toolchain import records
-from toolchain.accuracy.metrics.metric import Metric
+from toolchain.accuracy.metrics.metric import Measure, Metric
 from toolchain.artifacts_folder import HISTORY
 from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
@@ -20,7 +20,7 @@ from toolchain.training import checkpoint, evaluation, schedule
 from toolchain.training.batches import BatchPath
 from toolchain.training.fitness import require_fit
 from toolchain.training.options import TrainingOptions
-from toolchain.training.record import Epoch, History, Measure, of_former
+from toolchain.training.record import Epoch, History, of_former
 from toolchain.training.trainer import Trainer
 
 _REPORT_EVERY_S = 0.25
@@ -65,7 +65,7 @@ def train(
     )  # fmt: skip
     metric = recipe.judged_by()
     require_fit(trainer.model, path, trainer.objective, metric)
-    done = History(options=options.as_json(), epochs=(), measure=Measure.of(metric))
+    done = History(options=options.as_json(), epochs=(), measure=metric.measure)
     if resume is not False and (folder / checkpoint.RESUME).exists():
         done = _restored(done, trainer, path, folder / checkpoint.RESUME, made_from, strict=bool(resume))
         if done.epochs:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolchain import strict_json
-from toolchain.accuracy.metrics.metric import Metric
+from toolchain.accuracy.metrics.built_in import TOP1
+from toolchain.accuracy.metrics.metric import Measure
 from toolchain.records import Form
 
 _FORMER = {"train_accuracy": "train_score", "validation_accuracy": "validation_score"}
@@ -30,34 +31,13 @@ FORM = Form(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """By what epochs are judged: a metric's name, its ``title`` in a sentence, and whether more is better.
-
-    A ``share`` goes from 0 to 1.
-    """
-
-    name: str = "top1"
-    title: str = "accuracy"
-    higher_is_better: bool = True
-    share: bool = True
-
-    @classmethod
-    def of(cls, metric: Metric) -> "Measure":
-        """What is kept of a metric."""
-        return cls(
-            name=metric.name, title=metric.title, higher_is_better=metric.higher_is_better, share=metric.share
-        )  # fmt: skip
-
-    def text(self, score: float | None, *, decimals: int = 2) -> str:
-        """As a table has it; ``decimals`` are those of a share in per cent."""
-        if score is None:
-            return "–"
-        return f"{score:.{decimals}%}" if self.share else f"{score:.4g}"
-
-
-ACCURACY = Measure()
+ACCURACY = TOP1.measure
 """What there was before any other metric."""
+
+
+def told(measure: Measure, score: float | None) -> str:
+    """A score as a table has it."""
+    return "–" if score is None else measure.value(score)
 
 
 @dataclass(frozen=True, kw_only=True)
