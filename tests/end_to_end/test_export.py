@@ -1,6 +1,8 @@
 """``nnx export`` of modules written the way people write them, by the real command."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,3 +97,38 @@ def test_what_cannot_be_right_is_refused_in_one_sentence(
     assert "Traceback" not in err
     assert not out
     assert not Path("m.onnx").exists()
+
+
+def test_the_smallest_module_that_fails_is_named_and_shown(place: Path, nnx: Nnx) -> None:
+    Path("deep.py").write_text(
+        "import torch, m\n"
+        "class Deep(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.first, self.last = torch.nn.Linear(4, 4), m.Counts()\n"
+        "    def forward(self, x): return self.last(self.first(x))\n"
+    )
+    code, out, err = nnx("export", "deep.py:Deep", *X, "--bisect", "-o", "deep.onnx", "--json")
+    assert code == 1
+    finding = json.loads(out)["finding"]
+    assert (finding["module"], finding["kind"], Path(finding["file"]).name) == ("last", "Counts", "m.py")
+    assert "changes the buffer calls" in finding["what"]
+    assert finding["repro"] == "deep.repro.py"
+    assert "the smallest part that fails is 'last' (Counts)" in err
+    assert "Traceback" not in err
+    assert not Path("deep.onnx").exists()
+    (place / "elsewhere").mkdir()
+    shown = (place / "deep.repro.py").rename(place / "elsewhere" / "shown.py")
+    done = subprocess.run([sys.executable, shown.name], cwd=shown.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, "FAULT: forward() gives another answer" in done.stdout) == (1, True)
+
+
+def test_a_bisection_writes_over_nothing_and_takes_no_recipe(place: Path, nnx: Nnx) -> None:
+    Path("deep.repro.py").write_text("mine = 1\n")
+    code, out, err = nnx("export", "m.py:Counts", *X, "--bisect", "-o", "deep.onnx")
+    assert (code, out) == (2, "")
+    assert "was not written by --bisect" in err
+    assert Path("deep.repro.py").read_text() == "mine = 1\n"
+    code, _, err = nnx("export", "digits", "--bisect", "-o", "deep.onnx")
+    assert code == 2
+    assert "not a recipe" in err

@@ -33,9 +33,11 @@ def differing(
     None where each agrees by itself, so that roundings add up, and where one of the two does not run.
     """
     model = ModelFile(path).graph
-    made = {name for node in model.graph.node for name in node.output if name}
+    there = {name: name for node in model.graph.node for name in node.output if name}
+    outputs = (value.name for value in model.graph.output)  # which got names of their own
+    there |= {str(made): name for made, name in zip(program.graph_signature.user_outputs, outputs, strict=False)}
     try:
-        results = _Results(program, made).of(feeds)
+        results = _Results(program, set(there)).of(feeds)
     except Exception:  # noqa: BLE001 - torch's interpreter runs the user's program; it is about another failure
         return None
     names = list(results)
@@ -44,13 +46,13 @@ def differing(
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
     del tapped.graph.output[:]
-    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    tapped.graph.output.extend(onnx.ValueInfoProto(name=there[name]) for name in names)
     try:
         with probing.opened(tapped) as runtime:
             got = run(runtime, probing.fitted(dict(feeds), runtime.inputs))
     except (RuntimesError, NotReadable):
         return None
-    parted = next((name for name in names if not _alike(results[name], got[name])), None)
+    parted = next((name for name in names if not _alike(results[name], got[there[name]])), None)
     return None if parted is None else torch_origin.of_named(parted, program)
 
 

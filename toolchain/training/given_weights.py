@@ -95,8 +95,9 @@ def load(module: torch.nn.Module, given: Weights) -> list[str]:
     else:
         found = [stripped for candidate in found for stripped in candidate.stripped(len(wanted) // 2)]
     found = [_with_shared(candidate, wanted) for candidate in found]
-    chosen = _chosen([each for each in found if set(each.weights) == set(wanted)], given.file)
-    chosen = chosen or max(found, key=lambda each: (len(set(each.weights) & set(wanted)), -len(each.weights)))
+    fitting = [each for each in found if set(each.weights) == set(wanted) and _fit(each, wanted)[0] == len(wanted)]
+    chosen = _chosen(fitting, given.file)
+    chosen = chosen or max(found, key=lambda each: _fit(each, wanted))
     problems = _problems(chosen.weights, wanted)
     if problems and _converts(module, chosen.weights):
         problems = []
@@ -172,6 +173,14 @@ def _chosen(fitting: list[_Candidate], path: Path) -> _Candidate | None:
             "Say which with --key, or with --strip-prefix.",
         )
     return None
+
+
+def _fit(candidate: _Candidate, wanted: Mapping[str, torch.Tensor]) -> tuple[int, int, int, bool]:
+    """How well one fits that does not wholly: by weights of the right shape, by names, by how little is left over."""
+    known = [name for name in wanted if name in candidate.weights]
+    shaped = sum(getattr(candidate.weights[name], "shape", None) == wanted[name].shape for name in known)
+    usual = not candidate.place or candidate.place[-1] in _NAMES
+    return shaped, len(known), -len(candidate.weights), usual
 
 
 def _converts(module: torch.nn.Module, weights: Mapping[str, Any]) -> bool:

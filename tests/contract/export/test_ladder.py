@@ -1,9 +1,11 @@
 """Where one way of capturing a module fails, or gives a file that is wrong, the next is tried; all are told."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -202,3 +204,54 @@ def test_an_opset_that_the_older_exporter_does_not_write_is_said_before_anything
     )
     with pytest.raises(NotExportable, match="no opset above 20"):
         torch_rungs.captured(capture, Rung.OLDER)
+
+
+class Roots(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.sqrt(x)
+
+
+class Places(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return x.argmax(1) + 1
+
+
+def without_nan(model: onnx.ModelProto) -> None:
+    """The same numbers, and a 0 where there is none."""
+    graph = model.graph
+    first = graph.node[0]
+    graph.node.insert(0, onnx.helper.make_node("Relu", [first.input[0]], ["positive"]))
+    graph.node[1].input[0] = "positive"
+
+
+def one_less(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Add").op_type = "Sub"
+
+
+@pytest.mark.parametrize(
+    ("module", "spoil", "said"),
+    [(Roots(), without_nan, "aten.sqrt.default"), (Places(), one_less, "aten.add.Tensor")],
+)
+def test_nan_elsewhere_and_a_whole_number_off_are_no_rounding(
+    module: nn.Module,
+    spoil: Callable[[onnx.ModelProto], None],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = torch_rungs.captured
+
+    def captured(capture: Any, rung: Rung) -> Any:
+        if rung is not Rung.NON_STRICT:
+            raise NotExportable("It was kept from working.", "Wait.")
+        done = real(capture, rung)
+        spoil(done.model)
+        return done
+
+    monkeypatch.setattr(torch_onnx, "captured", captured)
+    values = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    example = examples.of_arrays({"x": values}, "the test")
+    with pytest.raises(CheckFailed, match="Parity failed") as caught:
+        exporting._proven(module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
+    assert f"the first to differ is {said}" in caught.value.what
+    assert "in test_ladder.py, line" in caught.value.what

@@ -220,3 +220,15 @@ def test_the_others_that_fit_are_named(tmp_path: Path) -> None:
     torch.save({"model": WEIGHTS, "ema": WEIGHTS}, tmp_path / "w.pt")
     (note,) = given_weights.load(net(), Weights(file=tmp_path / "w.pt"))
     assert "under ema: --key says which" in note
+
+
+@pytest.mark.parametrize("order", [("teacher", "student"), ("student", "teacher")])
+def test_of_two_sets_that_nearly_fit_the_one_with_the_right_shapes_is_taken(
+    order: tuple[str, str], tmp_path: Path
+) -> None:
+    wide, own = nn.Linear(6, 9).state_dict(), nn.Linear(4, 3).state_dict()
+    sets = {"teacher": wide, "student": {**own, "extra": torch.ones(1)}}
+    torch.save({name: sets[name] for name in order}, tmp_path / "w.pt")
+    module = nn.Linear(4, 3)
+    given_weights.load(module, Weights(file=tmp_path / "w.pt", strict=False))
+    assert torch.equal(module.weight, own["weight"])
