@@ -174,7 +174,9 @@ def _lengths(example: Example, scale: int, batch: int) -> dict[str, int]:
 
 
 def _names(example: Example) -> set[str]:
-    return {word for words in example.axes.values() for word in words.values()}
+    """The dynamic axes whose lengths may be chosen."""
+    follow = set(example.follows) if isinstance(example, Kept) else set()
+    return {word for words in example.axes.values() for word in words.values()} - follow
 
 
 def _require_numbers(outputs: Arrays, example: Example) -> None:

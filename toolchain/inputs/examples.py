@@ -1,6 +1,6 @@
 """The inputs on which an export is traced and proven, at any length of their dynamic axes: made up, or a user's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -115,7 +115,8 @@ class MadeUp:
 class Kept:
     """``arrays`` that somebody gave; another length of a dynamic axis repeats or cuts what is there.
 
-    ``others`` are whole calls, as they were given; ``notes`` are to be said with the result.
+    ``others`` are whole calls, as they were given; ``notes`` are to be said with the result. ``follows`` has the axes
+    whose length follows from that of others, and how.
     """
 
     takes: Mapping[str, Tree]
@@ -124,8 +125,10 @@ class Kept:
     source: str
     others: tuple[Arrays, ...] = ()
     notes: tuple[str, ...] = ()
+    follows: Mapping[str, Callable[[Mapping[str, int]], int]] = field(default_factory=dict)
 
     def at(self, lengths: Mapping[str, int]) -> Arrays:
+        lengths = {**lengths, **{word: follow(lengths) for word, follow in self.follows.items()}}
         made: Arrays = {}
         for name, array in self.arrays.items():
             for axis, word in self.axes[name].items():

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +21,17 @@ _SEED = 0
 class Made:
     """A module that a user named as ``name``, and the ``examples`` of its inputs that it brings, by their names.
 
-    ``axes`` says which axes of the examples are dynamic where that is known, ``proposed`` the inputs to take where the
-    user names none, ``facts`` what the file should tell of it, ``is_untrained`` whether its weights may be those that
-    it was initialized with, ``notes`` what is to be said of it.
+    ``axes`` says which axes of the examples are dynamic where that is known, ``follows`` whose lengths follow from
+    others' and how, ``proposed`` the inputs to take where the user names none, ``facts`` what the file should tell of
+    it, ``is_untrained`` whether its weights may be those that it was initialized with, ``notes`` what is to be said of
+    it.
     """
 
     name: str
     module: torch.nn.Module
     examples: Mapping[str, Any] | None = None
     axes: Mapping[str, Mapping[int, str]] | None = None
+    follows: Mapping[str, Callable[[Mapping[str, int]], int]] = field(default_factory=dict)
     proposed: Example | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     is_untrained: bool = True

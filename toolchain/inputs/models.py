@@ -1,6 +1,7 @@
 """How a user names a model that PyTorch runs: what makes it, its inputs, the names of its outputs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def example_of(made: Made, specs: Sequence[str], data: str | None) -> examples.E
         return examples.of_specs(specs)
     if tensors:
         arrays = examples.arrays_of(tensors)
-        return examples.of_arrays(arrays, "the model's own examples", takes=takes, specs=specs, axes=made.axes)
+        own = examples.of_arrays(arrays, "the model's own examples", takes=takes, specs=specs, axes=made.axes)
+        return own if specs else replace(own, follows=made.follows)
     if made.proposed is not None:
         return made.proposed
     raise BadUsage(

@@ -7,7 +7,8 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -56,9 +57,11 @@ def load(path: Path) -> Made:
     except Exception as error:
         raise BadUsage(f"{path} cannot be read: {in_words(error)}.", _MEND) from error
     examples = _examples(program, module, path)
-    axes = _axes(program, examples, path)
+    axes, follows = _axes(program, examples, path)
     notes = tuple(_notes(program))
-    return Made(name=str(path), module=module, examples=examples, axes=axes, is_untrained=False, notes=notes)
+    return Made(
+        name=str(path), module=module, examples=examples, axes=axes, follows=follows, is_untrained=False, notes=notes
+    )
 
 
 def _require_plain(path: Path) -> None:
@@ -136,8 +139,16 @@ def _notes(program: torch.export.ExportedProgram) -> Iterator[str]:
             yield f"The program was exported for {symbol} from {low} to {high}: beyond, nothing is proven."
 
 
-def _axes(program: torch.export.ExportedProgram, examples: dict[str, Any], path: Path) -> dict[str, dict[int, str]]:
-    """The dynamic axes of the examples' tensors: one name for one symbol, and the batch is what axis 0 is first."""
+Follows = dict[str, Callable[[Mapping[str, int]], int]]
+
+
+def _axes(
+    program: torch.export.ExportedProgram, examples: dict[str, Any], path: Path
+) -> tuple[dict[str, dict[int, str]], Follows]:
+    """The dynamic axes of the examples' tensors: one name for one symbol, and the batch is what axis 0 is first.
+
+    A length that is computed from others', such as ``2*n``, follows them, where each of those is an axis by itself.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for name, tree in examples.items():
         planted(tree, name, tensors)
@@ -150,6 +161,7 @@ def _axes(program: torch.export.ExportedProgram, examples: dict[str, Any], path:
             "Export the program with named arguments.",
         )
     names: dict[str, str] = {}
+    computed: dict[str, Any] = {}
     axes: dict[str, dict[int, str]] = {}
     for (name, _), shape in zip(tensors.items(), shapes, strict=True):
         axes[name] = {}
@@ -157,11 +169,22 @@ def _axes(program: torch.export.ExportedProgram, examples: dict[str, Any], path:
             if not isinstance(length, torch.SymInt):
                 continue
             symbol = length.node.expr
-            if not symbol.is_Symbol:
-                raise BadUsage(
-                    f"Axis {axis} of '{name}' in {path} is {symbol}: its length follows from another's.",
-                    "Export the program with Dim.AUTO there.",
-                )
-            first = BATCH if axis == 0 and BATCH not in names.values() else f"{name.replace('.', '_')}_{axis}"
+            is_batch = symbol.is_Symbol and axis == 0 and BATCH not in names.values()
+            first = BATCH if is_batch else f"{name.replace('.', '_')}_{axis}"
             axes[name][axis] = names.setdefault(str(symbol), first)
-    return axes
+            if not symbol.is_Symbol:
+                computed[axes[name][axis]] = symbol
+    for expression in computed.values():
+        if not all(str(symbol) in names for symbol in expression.free_symbols):
+            raise BadUsage(
+                f"An axis in {path} is as long as {expression}, and nothing is as long as that is computed from.",
+                "Export the program with Dim.AUTO there.",
+            )
+    return axes, {word: partial(_length, expression, names) for word, expression in computed.items()}
+
+
+def _length(expression: Any, names: Mapping[str, str], lengths: Mapping[str, int]) -> int:
+    """What an expression of torch's symbols is where the axes of these ``names`` have ``lengths``."""
+    return int(
+        expression.xreplace({symbol: 0 * symbol + lengths[names[str(symbol)]] for symbol in expression.free_symbols})
+    )

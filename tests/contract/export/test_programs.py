@@ -159,3 +159,24 @@ def test_what_is_no_program(content: bytes, tmp_path: Path) -> None:
     torch.save({}, tmp_path / "net.pt2")
     with pytest.raises(BadUsage):
         programs.load(tmp_path / "net.pt2")
+
+
+class Pairs(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        return torch.cat([x, x]) + y
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_length_that_follows_from_another(tmp_path: Path) -> None:
+    n = Dim("n")
+    program = torch.export.export(
+        Pairs(), (torch.randn(3, 4), torch.randn(6, 4)), dynamic_shapes={"x": {0: n}, "y": {0: 2 * n}}
+    )
+    torch.export.save(program, tmp_path / "net.pt2")
+    made = programs.load(tmp_path / "net.pt2")
+    assert made.axes == {"x": {0: "batch"}, "y": {0: "y_0"}}
+    example = models.example_of(made, (), None)
+    assert {name: len(array) for name, array in example.at({"batch": 5}).items()} == {"x": 5, "y": 10}
+    exporting._proven(made.module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
+    taken = [value.type.tensor_type.shape.dim[0] for value in onnx.load(tmp_path / "m.onnx").graph.input]
+    assert all(axis.dim_param for axis in taken)
