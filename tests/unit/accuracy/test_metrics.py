@@ -176,3 +176,11 @@ def test_a_scorer_counts_a_sample_as_often_as_it_is_told() -> None:
         drawn = np.repeat(np.arange(len(targets)), times)
         expected = each.of(outputs[drawn], targets[drawn])
         assert each.scorer(each.rows(outputs, targets))(times) == pytest.approx(expected), name
+
+
+def test_tags_of_sentences_of_unequal_length_are_judged_call_by_call() -> None:
+    metric = BUILT_IN["top1"]()
+    tags = [np.array([0, 1, 1]), np.array([1, 0])]
+    scores = [np.eye(2)[[wanted]].transpose(0, 2, 1).astype(np.float32) for wanted in tags]  # (1, K, T)
+    rows = [row for one, wanted in zip(scores, tags, strict=True) for row in metric.rows({"tags": one}, [wanted])]
+    assert metric.score(rows) == 1.0

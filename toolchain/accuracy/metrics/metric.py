@@ -172,5 +172,10 @@ def in_words(targets: Any) -> str:
 
 
 def one_array(targets: Targets) -> Array | None:
-    """Targets as one array where they are one."""
-    return np.asarray(targets) if isinstance(targets, np.ndarray) else None
+    """Targets as one array where they are one, or arrays of one shape, as those of sentences of equal length are."""
+    if isinstance(targets, np.ndarray):
+        return targets
+    if isinstance(targets, Mapping):
+        return None
+    each = [np.asarray(target) for target in targets]
+    return np.stack(each) if len({array.shape for array in each}) == 1 else None
