@@ -20,24 +20,32 @@ from exporters.errors import ExporterError
 from exporters.model_file import ModelFile
 from toolchain.errors import NnxError
 
+MODES = [*tools.LOOKS, *tools.NNX]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the packages' model files are kept between runs, half a GB")
     parser.add_argument("--only", help="models with this in their name")
-    parser.add_argument("--mode", action="append", choices=[*tools.NNX], help="only this one; repeatable")
+    parser.add_argument("--mode", action="append", choices=MODES, help="only this one; repeatable")
     parser.add_argument("--seconds", type=float, default=300.0, help="the longest that one command may take")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=OUT / "published.json")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what --out holds: what is there is not done again"
+    )
     options = parser.parse_args()
     for line in packages.fetch(options.folder):
         print(line)
     models = [each for each in packages.found(options.folder) if not options.only or options.only in each.name]
-    modes = options.mode or [*tools.NNX]
-    rows: list[dict[str, Any]] = []
+    modes = options.mode or MODES
+    rows = [row for row in report.kept(options.out) if row["tool"] and row["code"] != 124] if options.resume else []
+    done_before = {(row["model"], row["mode"]) for row in rows if row["tool"] == "nnx"}
+    missing = {each: [mode for mode in modes if (each.name, mode) not in done_before] for each in models}
     runs.warm()
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("fork")) as lanes:
-        for done in as_completed([lanes.submit(_of_model, each, modes, options.seconds) for each in models]):
+        waiting = [lanes.submit(_of_model, each, few, options.seconds) for each, few in missing.items() if few]
+        for done in as_completed(waiting):
             rows += done.result()
             for row in done.result():
                 print(report.line(row), flush=True)
@@ -66,6 +74,10 @@ def _rows(published: Published, modes: list[str], seconds: float, place: Place) 
         yield {**common, "mode": "", "tool": "", "says": str(error), "fault": ""}
         return
     for mode in modes:
+        if mode in tools.LOOKS:
+            told = tools.look(mode, published.path, place, batch=model.fixed_batch or 1, seconds=seconds)
+            yield {**common, **asdict(told), "fault": judging.fault_of_look(told)}
+            continue
         theirs, their_near = None, None
         if mode in tools.ONNX_RUNTIME:
             made = folder / f"theirs.{mode}.onnx"

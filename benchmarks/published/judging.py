@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hard import comparing
+from benchmarks.published import tools
 from benchmarks.published.tools import Tried
 from exporters.feeds import calls
 from exporters.model_file import ModelFile
@@ -70,6 +71,13 @@ def _with_output(found: Nearness, name: str, right: list[Any], got: list[Any]) -
     if least < found.channel_db:
         found = replace(found, channel_db=least, channel=f"{name} {where}")
     return replace(found, whole_db=min(found.whole_db, parts[0][1]))
+
+
+def fault_of_look(tried: Tried) -> str:
+    """What nnx did wrong when it told of a model that ONNX Runtime runs; "" for nothing."""
+    if tried.traceback or tried.code not in tools.MAY_END[tried.mode]:
+        return f"exit code {tried.code}{', a traceback' * tried.traceback}: {tried.says}"
+    return ""
 
 
 def fault(

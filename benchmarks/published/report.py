@@ -1,5 +1,6 @@
 """The figures of `make published`, and the table of them: a line a model, a column a tool and mode."""
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 from benchmarks.results import keep as keep_results
 from toolchain.bench.report import markdown_table
 
+_LOOKS = ("inspect", "check", "bench")
 _COLUMNS = (
+    *(("nnx", mode) for mode in _LOOKS),
     ("onnxruntime", "dynamic"), ("nnx", "dynamic"), ("onnxruntime", "static"), ("nnx", "static"),
     ("nnx", "int4"), ("nnx", "fp16"),
 )  # fmt: skip
@@ -22,6 +25,17 @@ def keep(path: Path, rows: list[Row]) -> None:
         for row in rows
     ]
     keep_results(path, {"rows": plain}, table(rows))
+
+
+def kept(path: Path) -> list[Row]:
+    """The rows of an earlier run, as :func:`keep` left them; none where there is no such file."""
+    if not path.exists():
+        return []
+    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return [
+        {key: math.inf if value is None and key.endswith("_db") else value for key, value in row.items()}
+        for row in rows
+    ]
 
 
 def line(row: Row) -> str:
@@ -53,6 +67,8 @@ def table(rows: list[Row]) -> str:
 
 
 def _kind(row: Row) -> str:
+    if row["mode"] in _LOOKS:
+        return "none" if row["fault"] else "right"
     if row["code"]:
         return "none"
     return "right" if row["right"] else "not right"
@@ -63,6 +79,8 @@ def _cell(row: Row) -> str:
         return "cannot be fed"
     if row["code"]:
         return f"exit {row['code']}"
+    if row["mode"] in _LOOKS:
+        return f"{row['seconds']:.1f} s"
     if row["broken"]:
         return str(row["broken"]).partition(":")[0]
     size = f"{row['size_bytes'] / 1e6:.2f} MB"

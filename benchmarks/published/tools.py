@@ -14,7 +14,14 @@ NNX = {
     "int4": ("quantize", "--int4", "--no-time"),
     "fp16": ("convert", "--fp16"),
 }
-"""Mode -> the command, which runs in the folder of the samples."""
+"""Mode -> the command that makes a file, which runs in the folder of the samples."""
+LOOKS = {
+    "inspect": ("inspect",),
+    "check": ("check",),
+    "bench": ("bench", "--max-time", "3s", "--samples", "held_back.npz"),
+}
+"""Mode -> the command that tells of the model as it is; its own codes beside 0 are in ``MAY_END``."""
+MAY_END = {"inspect": {0}, "check": {0, 1}, "bench": {0}}
 ONNX_RUNTIME = {"dynamic": onnx_runtime.dynamic, "static": onnx_runtime.static}
 MEMORY_BYTES = 8 << 30
 _LAST = 300
@@ -41,6 +48,18 @@ def nnx(mode: str, model: Path, made: Path, place: Place, *, seconds: float) -> 
     return Tried(
         tool="nnx", mode=mode, code=124 if run.stopped else run.code, seconds=run.seconds, says=_last_word(run),
         traceback=bool(run.traceback_end), size_bytes=_size(run.code, made),
+    )  # fmt: skip
+
+
+def look(mode: str, model: Path, place: Place, *, batch: int, seconds: float) -> Tried:
+    """A command that makes no file; ``says`` is what it says where its code is not 0. ``batch`` is what is timed."""
+    verb, *options = LOOKS[mode]
+    options += ["--batch", str(batch)] if mode == "bench" else []
+    run = place.nnx(verb, str(model), *options, seconds=seconds, memory_bytes=MEMORY_BYTES)
+    return Tried(
+        tool="nnx", mode=mode, code=124 if run.stopped else run.code, seconds=run.seconds,
+        says=_last_word(run) or (" ".join(run.out.split())[:_LAST] if run.code else ""),
+        traceback=bool(run.traceback_end),
     )  # fmt: skip
 
 
