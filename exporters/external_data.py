@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from exporters import large_weights
+from exporters import large_weights, one_file
 from exporters.errors import BadModelFile, BadOption
 from exporters.tensors import all_tensors, bytes_of, raw_bytes
 
@@ -90,7 +90,7 @@ def pieces_or_faults(model: onnx.ModelProto, path: Path) -> Iterator[Piece | Unr
     """As :func:`pieces`, but what it would raise takes the place of the piece."""
     sizes: dict[str, int] = {}
     for tensor in all_tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
+        if tensor.data_location != TensorProto.EXTERNAL or large_weights.is_stub(tensor):
             continue
         try:
             yield _piece(tensor, path, sizes)
@@ -108,7 +108,10 @@ def read(model: onnx.ModelProto, path: Path, *, stubs: bool = True) -> None:
     """
     found = pieces(model, path)
     many = stubs and sum(piece.length for piece in found) >= large_weights.LARGE_BYTES
-    own = sum(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    own = sum(
+        tensor.data_location == TensorProto.EXTERNAL and not large_weights.is_stub(tensor)
+        for tensor in model.graph.initializer
+    )
     for index, piece in enumerate(found):
         if many and index < own and piece.length >= large_weights.MIN_BYTES:  # pieces of the main graph come first
             large_weights.leave(piece.tensor, piece.file, piece.offset, piece.length)
@@ -139,7 +142,7 @@ def write(model: onnx.ModelProto, path: Path, beside: Path, *, location: str) ->
             for chunk in large_weights.chunks_of(tensor) if large_weights.is_stub(tensor) else (raw_bytes(tensor),):
                 handle.write(chunk)
             place = (("location", location), ("offset", str(start)), ("length", str(handle.tell() - start)))
-            stub.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
+            stub.CopyFrom(_bare(tensor))
             stub.data_location = TensorProto.EXTERNAL
             for key, value in place:
                 stub.external_data.add(key=key, value=value)
@@ -186,8 +189,17 @@ def _head(tensor: TensorProto) -> bytes:
     """``tensor`` as protobuf writes it; of a stub all but the bytes that are its last field then."""
     if not large_weights.is_stub(tensor):
         return bytes(tensor.SerializeToString())
-    bare = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    return bytes(bare.SerializeToString()) + _tag(_TENSOR_RAW_DATA, bytes_of(tensor) or 0)
+    return bytes(_bare(tensor).SerializeToString()) + _tag(_TENSOR_RAW_DATA, bytes_of(tensor) or 0)
+
+
+def _bare(tensor: TensorProto) -> TensorProto:
+    """All of it but its values and their place."""
+    made = TensorProto(
+        name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, metadata_props=tensor.metadata_props
+    )
+    if tensor.doc_string:
+        made.doc_string = tensor.doc_string
+    return made
 
 
 def _tag(number: int, length: int) -> bytes:
@@ -223,7 +235,7 @@ def data_of(path: Path) -> Path | None:
     if not any(name.exists() for name in names):
         return None
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
+        model = one_file.load(path)
     except (OSError, DecodeError):
         return None
     places = {entry.value for tensor in all_tensors(model) for entry in tensor.external_data if entry.key == "location"}

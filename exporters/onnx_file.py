@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from exporters import endless_loops, external_data, large_weights, norms, skeleton
+from exporters import endless_loops, external_data, large_weights, norms, one_file, skeleton
 from exporters.atomic_file import staged, unlock
 from exporters.errors import BadModelFile, BadOption, WrongResult
 from exporters.tensors import all_tensors, damaged
@@ -37,13 +37,13 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def parsed(path: Path) -> onnx.ModelProto:
-    """What a file holds, as :func:`read` gives it, with its :func:`damages`.
+    """What a file holds, as :func:`read` gives it, with its :func:`damages`: a large one's weights as stubs.
 
     Raises BadModelFile when ``path`` is missing, no regular file, truncated or not ONNX.
     """
     try:
         size = _size_of(path)
-        model = onnx.load(path, format="protobuf", load_external_data=False)
+        model = one_file.load(path)
     except DecodeError as error:
         raise BadModelFile(
             f"{path} is not an ONNX file, or it is truncated ({size:,} bytes).", "Copy or export it again."

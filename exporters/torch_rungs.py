@@ -18,7 +18,7 @@ from torch._logging._internal import LazyTraceHandler
 from torch.jit._trace import TracerWarning
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters import torch_origin
+from exporters import torch_origin, torch_weights
 from exporters.errors import ExporterError, NotExportable, Origin, causes
 from exporters.library_output import silent
 from exporters.onnx_file import one_line, some
@@ -103,9 +103,10 @@ def captured(capture: Capture, rung: Rung) -> Translated:
                 "Check that its forward() runs on these inputs and does not branch on tensor values.",
                 origin,
             ) from error
-    if made is None or made.exported_program is None:
-        raise NotExportable(f"{capture.name} gave no ONNX program.", "Update torch and onnxscript.")
-    return Translated(model=made.model_proto, program=made.exported_program, fixed=fixed)
+        if made is None or made.exported_program is None:
+            raise NotExportable(f"{capture.name} gave no ONNX program.", "Update torch and onnxscript.")
+        model = torch_weights.proto_of(made.model)  # which logs what it leaves out
+        return Translated(model=model, program=made.exported_program, fixed=fixed)
 
 
 class _Assumed(Exception):

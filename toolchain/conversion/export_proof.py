@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 
 from exporters.errors import AnotherRoad, NotExportable
 from exporters.input_tree import Input
+from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard
 from runtimes.base import run
 from runtimes.errors import NotLoadable, RunFailed
@@ -54,10 +54,7 @@ def proven(
     """
     worst: list[Comparison] = []
     notes: list[str] = []
-    kinds = {
-        str(place): kind
-        for place, kind in enumerate(output_kinds.of(onnx.load(path, load_external_data=False)).values())
-    }
+    kinds = {str(place): kind for place, kind in enumerate(output_kinds.of(ModelFile(path).graph).values())}
     try:
         with OrtRuntime(path) as runtime:
             for guard in guards:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from exporters import torch_weights
 from exporters.atomic_file import sha256_of
 from toolchain.accuracy import running
 from toolchain.conversion import ladder
@@ -38,15 +39,16 @@ def export_named(
     """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
     made = named(model, arguments or {}, weights, progress)
     example = models.example_of(made, input_specs, input_data)
-    return _proven(
-        made.module,
-        dst,
-        example,
-        output_names=output_names,
-        target=target or Target(),
-        facts={"factory": Path(model).name, **made.facts},
-        progress=progress,
-    )
+    with torch_weights.in_files(made.module):
+        return _proven(
+            made.module,
+            dst,
+            example,
+            output_names=output_names,
+            target=target or Target(),
+            facts={"factory": Path(model).name, **made.facts},
+            progress=progress,
+        )
 
 
 def named(model: str, arguments: Mapping[str, Any], weights: Weights | None, progress: Progress) -> Made:
@@ -67,15 +69,16 @@ def export_recipe(recipe: Recipe, data: Dataset, weights: Weights, dst: Path, *,
     module = recipe.model()
     given_weights.load(module, weights)
     example = calls.of_samples(samples.of_test_split(recipe, data, running.SAMPLES))
-    return _proven(
-        module,
-        dst,
-        example,
-        output_names=(),
-        named=recipe.named_output,
-        target=target,
-        facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights.file)},
-    )
+    with torch_weights.in_files(module):
+        return _proven(
+            module,
+            dst,
+            example,
+            output_names=(),
+            named=recipe.named_output,
+            target=target,
+            facts={"recipe": recipe.name, "weights_sha256": sha256_of(weights.file)},
+        )
 
 
 def _proven(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from exporters import torch_weights
 from exporters.errors import ExporterError, NotExportable, in_words
 from exporters.input_tree import Tree
 from exporters.torch_module import Flat, isolated, require_values, unwrapped
@@ -139,7 +140,7 @@ class Reference:
 def called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0) -> Arrays:
     tensors = [torch.from_numpy(np.array(array)) for array in arrays.values()]  # forward() may change them in place
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(), torch_weights.passing():
             torch.manual_seed(seed)
             values = flat(*tensors)
     except (ExporterError, KeyboardInterrupt):

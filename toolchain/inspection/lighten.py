@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters import external_data, large_weights, onnx_file, provenance
 from exporters.errors import BadModelFile
+from exporters.large_weights import array_of, is_there
 from exporters.model_file import ModelFile
 from exporters.skeleton import SMALL
 from exporters.tensors import all_tensors, bytes_of, elements_of
@@ -142,7 +143,7 @@ def fill(src: ModelFile, dst: Path, *, seed: int = 0) -> Light:
 
 
 def _is_beside(tensor: TensorProto) -> bool:
-    return bool(tensor.data_location == TensorProto.EXTERNAL)
+    return not is_there(tensor)
 
 
 def _is_stub(tensor: TensorProto) -> bool:
@@ -156,7 +157,7 @@ def _with_pieces(model: onnx.ModelProto, src: ModelFile) -> list[tuple[TensorPro
     pieces = iter(list(external_data.pieces_or_faults(model, src.path)))
     found: list[tuple[TensorProto, external_data.Piece | None]] = []
     for tensor in all_tensors(model):
-        piece = next(pieces) if tensor.data_location == TensorProto.EXTERNAL else None
+        piece = next(pieces) if _is_beside(tensor) else None
         found.append((tensor, piece if isinstance(piece, external_data.Piece) else None))
     return found
 
@@ -223,8 +224,8 @@ def _stays(tensor: TensorProto, needed: set[str], rounded: set[str]) -> bool:
 
 def _values(tensor: TensorProto, piece: external_data.Piece | None) -> Array | None:
     """None for those that are not there."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return numpy_helper.to_array(tensor)
+    if not _is_beside(tensor):
+        return array_of(tensor)
     if piece is None:
         return None
     copy = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=_bytes(piece))

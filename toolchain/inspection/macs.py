@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from exporters import onnx_file
-from exporters.large_weights import is_there
+from exporters.large_weights import array_of, is_there
 from exporters.operators import attribute
 from toolchain.inspection import mac_rules, shapes
 from toolchain.inspection.nodes import constants_of, name_of, number, operator_of
@@ -132,7 +131,7 @@ def _turns(node: onnx.NodeProto, around: _Around) -> int | None:
     """How often a Loop or Scan goes round; before opset 9 a Scan does for each sample of a batch, which is axis 0."""
     if node.op_type == "Loop" and node.input and node.input[0] in around.constants:
         held = around.constants[node.input[0]]
-        value = np.ravel(numpy_helper.to_array(held)) if is_there(held) else np.zeros(0)
+        value = np.ravel(array_of(held)) if is_there(held) else np.zeros(0)
         return int(value[0]) if value.size == 1 and 0 <= int(value[0]) < 2**31 else None
     scanned = number(node, "num_scan_inputs", 0)
     if node.op_type != "Scan" or not 0 < scanned <= len(node.input) or around.shapes is None:
