@@ -15,7 +15,7 @@ BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo and zoo-timm
 
-.PHONY: demo test slow hard zoo zoo-timm export-cost published check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard zoo zoo-timm export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -28,6 +28,9 @@ slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
 
 hard: $(INSTALLED)  ## hard models, files and faults: right, refused, wrong, broken. CASES=folder of scripts, HARD_SHARE=0.1
 	$(BIN)/python -m benchmarks.hard --share $(HARD_SHARE) $(if $(CASES),--cases $(CASES))
+
+big-model: $(INSTALLED)  ## memory and seconds of each command on a model of 2.5 GB; an hour, 25 GB of disk. QUICK=1
+	$(BIN)/python -m benchmarks.big_model $(if $(QUICK),--quick)
 
 published: $(INSTALLED)  ## published models beside ONNX Runtime's quantizers; hours. PUBLISHED=folder for what is fetched, ONLY=name
 	$(BIN)/python -m benchmarks.published $(or $(PUBLISHED),build/published) $(if $(ONLY),--only $(ONLY))

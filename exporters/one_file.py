@@ -46,7 +46,7 @@ def load(path: Path) -> onnx.ModelProto:
 
     Raises google.protobuf's DecodeError where it is no model, and OSError.
     """
-    if path.stat().st_size >= LARGE_BYTES:
+    if path.stat().st_size >= max(LARGE_BYTES, 1):  # an empty file cannot be mapped
         try:
             return _walked(path)
         except _NotWalked:

@@ -65,18 +65,19 @@ def check(model: onnx.ModelProto) -> None:
             onnx.checker.check_tensor(tensor)
 
 
-def take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto) -> None:
+def take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto, *, nested: bool = False) -> None:
     """Give ``graph`` the types and shapes of ``found``, the same graph after inference; nested graphs too.
 
     ONNX Runtime's symbolic inference gives an If whose else comes first its then twice: what is not the same graph
-    tells nothing.
+    tells nothing. An output of a nested graph that states no type goes without one: inference tells those of some
+    branches, and takes an If of which one branch states its types and the other does not for a contradiction.
     """
     if _made(graph) != _made(found):
         return
     weights = {tensor.name for tensor in graph.initializer}
     # onnx wants a shape of each output, which inference may lose
     outputs = [
-        new if new.type.tensor_type.HasField("shape") else old
+        new if new.type.tensor_type.HasField("shape") and not (nested and not old.HasField("type")) else old
         for old, new in zip(graph.output, found.output, strict=True)
     ]
     del graph.value_info[:], graph.output[:]
@@ -85,9 +86,9 @@ def take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto) -> None:
     for node, twin in zip(graph.node, found.node, strict=True):
         for attribute, told in zip(node.attribute, twin.attribute, strict=True):
             if attribute.HasField("g"):
-                take_shapes(attribute.g, told.g)
+                take_shapes(attribute.g, told.g, nested=True)
             for inner, shaped in zip(attribute.graphs, told.graphs, strict=True):
-                take_shapes(inner, shaped)
+                take_shapes(inner, shaped, nested=True)
 
 
 def _made(graph: onnx.GraphProto) -> list[str]:

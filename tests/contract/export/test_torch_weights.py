@@ -23,6 +23,8 @@ TARGET = Target.of(None, opset=None, ir_version=None)
 class Net(nn.Module):
     """Tied weights, a view of one, a large buffer, half precision, and a product whose weight the exporter turns."""
 
+    mask: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -35,7 +37,8 @@ class Net(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         hidden = self.second(self.first(self.table(tokens))) + self.mask.sum(0) + self.upper.sum(0)
-        return hidden @ self.coarse.float().T
+        scores: Tensor = hidden @ self.coarse.float().T
+        return scores
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +70,13 @@ def test_it_is_the_same_module_in_the_block_and_after_it() -> None:
 
 
 def test_what_is_written_to_a_weight_stays_when_its_memory_goes() -> None:
-    net = nn.Sequential(nn.Linear(WIDTH, WIDTH))
+    layer = nn.Linear(WIDTH, WIDTH)
+    net = nn.Sequential(layer)
     with torch_weights.in_files(net), torch.no_grad():
-        net[0].weight.fill_(2.0)
+        layer.weight.fill_(2.0)
         with torch_weights.passing():
             net(torch.ones(1, WIDTH))
-        assert torch.equal(net[0].weight, torch.full((WIDTH, WIDTH), 2.0))
+        assert torch.equal(layer.weight, torch.full((WIDTH, WIDTH), 2.0))
 
 
 def test_a_small_module_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
