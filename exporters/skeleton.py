@@ -69,8 +69,8 @@ def take_shapes(graph: onnx.GraphProto, found: onnx.GraphProto, *, nested: bool 
     """Give ``graph`` the types and shapes of ``found``, the same graph after inference; nested graphs too.
 
     ONNX Runtime's symbolic inference gives an If whose else comes first its then twice: what is not the same graph
-    tells nothing. An output of a nested graph that states no type goes without one: inference tells those of some
-    branches, and takes an If of which one branch states its types and the other does not for a contradiction.
+    tells nothing. An output of a nested graph that states no type goes without one: inference tells no shape where
+    branches differ in rank, and takes an If of which one branch states a type and the other does not for an error.
     """
     if _made(graph) != _made(found):
         return
