@@ -9,7 +9,7 @@ from benchmarks.hard.runs import Place, Run, watched
 from benchmarks.published import onnx_runtime
 
 _INT8 = ("quantize", "--int8", "--no-time", "--target", "x86-vnni")
-"""For what the results are judged as, which ONNX Runtime's quantizers know no other than: products summed up exactly."""
+"""For the processor that results are judged by, which sums up products exactly, as ONNX Runtime's quantizers assume."""
 NNX = {
     "dynamic": (*_INT8, "--mode", "dynamic"),
     "static": (*_INT8, "--calibration", "calibration.npz", "--eval", "held_back.npz"),
