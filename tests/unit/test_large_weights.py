@@ -203,6 +203,47 @@ def test_a_failure_at_the_last_moment_leaves_the_old_pair_alone(pair: Path, monk
     assert scale_of(pair) == 1.0
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from exporters import external_data, large_weights, onnx_file
+from tests.unit.test_large_weights import model_of
+
+external_data.MAX_BYTES = large_weights.LARGE_BYTES = 10_000
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+path = Path(sys.argv[1])
+try:
+    if sys.argv[3] == "staged":
+        with onnx_file.staged_model(path) as candidate:
+            onnx_file.save(model_of(2.0), candidate)
+    else:
+        onnx_file.save(model_of(2.0), path)
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits on files")
+@pytest.mark.parametrize("way", ["saved", "staged"])
+@pytest.mark.parametrize("room", [0, 100, 60_000])
+def test_a_disk_that_is_full_leaves_the_old_pair_and_nothing_else(pair: Path, room: int, way: str) -> None:
+    command = [sys.executable, "-c", FULL, str(pair), str(room), way]
+    ended = subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert ended.stdout == "OSError\n"
+    assert sorted(pair.parent.iterdir()) == sorted([pair, external_data.data_path(pair)])
+    assert scale_of(pair) == 1.0
+
+
+def test_the_hash_of_a_pair_is_that_of_both_files(pair: Path) -> None:
+    before, own = ModelFile(pair).sha256, pair.read_bytes()
+    data = external_data.data_path(pair)
+    changed = bytearray(data.read_bytes())
+    changed[-1] ^= 1
+    data.write_bytes(changed)
+    assert (ModelFile(pair).sha256 != before, pair.read_bytes()) == (True, own)
+
+
 def test_a_candidate_is_nobodys_leftover_while_its_block_runs(pair: Path) -> None:
     with onnx_file.staged_model(pair) as candidate:
         onnx_file.save(model_of(2.0), candidate)
