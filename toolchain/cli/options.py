@@ -209,7 +209,7 @@ class Scored:
 def drop_of(metric: "Metric", typed: float) -> float:
     """``--max-drop`` as the metric counts: points of 100 for a share, else its own unit."""
     if metric.share and typed > 100:
-        raise click.UsageError(f"--max-drop is {typed:g}: of the {metric.title} at most 100 points can be lost.")
+        raise click.UsageError(f"--max-drop: {typed:g} is no number of points from 0 to 100.")
     return typed / 100 if metric.share else typed
 
 
