@@ -8,7 +8,7 @@ hides nothing. What hardly varies against its own noise floor has a scale all th
     noise (int8, int4)      no less than 1/50 of its range: 8 bits of a range leave a noise of 1/880 of it, and some
                             layers a few times that; a score that fires once in a thousand places has little spread
     rounding (fp16, ...)    no less than 1/10 of its largest magnitude, to which rounding errors are relative, and than
-                            1/1000 of the output's, in which it may have been a sum of its like
+                            1/1000 of the output's (1/50 in fp32), in which it may have been a sum of its like
     probabilities           channels within 0 and 1 share a unit: no less than 3/10 of their common spread, so that the
                             column of a class that never comes up in a softmax need not be resolved
     more than 64 channels   those of like spread (no gap of ten between neighbours) share a scale, the common spread:
@@ -39,7 +39,6 @@ _MOST_CHANNELS = 65_536
 _OF_RANGE = 1 / 50
 _OF_LEVEL = 1 / 10
 _OF_ZEROS = 1 / 100
-_OF_WHOLE = 1 / 1000
 _HARDLY_VARIES = 1e-4
 _PROBABILITY_FLOOR = 0.3
 _FEW_CHANNELS = 64
@@ -96,10 +95,13 @@ def channels(
     keep: Sequence[Mask],
     *,
     axes: Sequence[int],
-    rounding: bool,
+    rounding: float,
     real: bool = True,
 ) -> list[Channel]:
-    """Every channel along each of ``axes`` whose values, over all calls, are enough to judge; ``keep`` masks them."""
+    """Every channel along each of ``axes`` whose values, over all calls, are enough to judge; ``keep`` masks them.
+
+    ``rounding`` is the share of the whole output's level that no channel's scale is under, 0 where errors are noise.
+    """
     found = []
     for axis in axes:
         sums = _Sums(reference[0].shape[axis])
@@ -111,7 +113,7 @@ def channels(
 
 
 def single(
-    reference: Sequence[Array], given: Sequence[Array], keep: Sequence[Mask], *, rounding: bool, real: bool = True
+    reference: Sequence[Array], given: Sequence[Array], keep: Sequence[Mask], *, rounding: float, real: bool = True
 ) -> list[Channel]:
     """All values as one channel, if they are enough: of an output that has no other axis than that of the samples."""
     sums = _Sums(1)
@@ -184,7 +186,7 @@ class _Sums:
     def level(self) -> Floats:
         return np.where(self.count > 0, np.maximum(np.abs(self._most), np.abs(self._least)), 0.0)
 
-    def channels(self, axis: int, *, rounding: bool, real: bool) -> Iterator[Channel]:
+    def channels(self, axis: int, *, rounding: float, real: bool) -> Iterator[Channel]:
         """Those of enough values."""
         group = self._groups(all_alike=not real)
         scale, noise = self._scales(group, rounding=rounding), np.sqrt(self._error / self._n)
@@ -204,7 +206,7 @@ class _Sums:
                 bool(constant[index]),
             )  # fmt: skip
 
-    def _scales(self, group: npt.NDArray[np.int64], *, rounding: bool) -> Floats:
+    def _scales(self, group: npt.NDArray[np.int64], *, rounding: float) -> Floats:
         spread, level = self.spread, self.level
         scale = np.maximum(spread, level * _OF_LEVEL if rounding else self.extent * _OF_RANGE)
         common = np.zeros_like(scale)
@@ -213,7 +215,7 @@ class _Sums:
             share = _PROBABILITY_FLOOR if number == 0 else 1.0
             common[members] = share * np.sqrt(np.mean(np.square(spread[members])))
         whole = float(np.sqrt(np.mean(np.square(level)))) if len(level) else 0.0
-        scale = np.maximum(scale, np.maximum(common, whole * _OF_WHOLE if rounding else 0.0))
+        scale = np.maximum(scale, np.maximum(common, whole * rounding))
         still = self.extent <= _HARDLY_VARIES * level
         constant = np.where(level > 0, level * _OF_LEVEL, whole * _OF_ZEROS)
         return np.where(still, np.maximum(constant, common), scale)

@@ -32,6 +32,9 @@ class Rounding:
 
     rms: float
     largest: float
+    of_whole: float = 1 / 1000
+    """Of the whole output's magnitude, what no channel's scale is under: a channel of small numbers may be a sum of
+    large ones. In fp32 it allows differences of 2e-6 of it, some ten roundoffs, and a lost channel is far above."""
 
     @property
     def limit_db(self) -> float:
@@ -40,7 +43,7 @@ class Rounding:
 
 
 ROUNDINGS = {
-    "fp32": Rounding(1e-4, 1e-4),
+    "fp32": Rounding(1e-4, 1e-4, of_whole=1 / 50),
     "tf32": Rounding(1e-2, 1e-1),
     "fp16": Rounding(1e-2, 1e-1),
     "bf16": Rounding(8e-2, 5e-1),
@@ -240,7 +243,7 @@ def _numbers(
     if found.broken:
         fault = Fault(FaultKind.FINITE, f"output '{name}' {found.broken}")
         return _Part(name, difference=math.inf, sqnr_db=-math.inf, faults=(fault,))
-    channels = found.channels(rounding=rule is not None, real=real)
+    channels = found.channels(rounding=0.0 if rule is None else rule.of_whole, real=real)
     limit_db = MIN_SQNR_DB if rule is None else rule.limit_db
     difference, share = found.largest
     faults = lost_channels(name, channels, limit_db)

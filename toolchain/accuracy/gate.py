@@ -244,7 +244,7 @@ def _judge_channels(requirement: Requirement, outputs: Mapping[str, Numbers]) ->
     """What fails because a channel does that the whole output hides."""
     found = []
     for name, numbers in outputs.items():
-        channels = numbers.channels(rounding=False)
+        channels = numbers.channels(rounding=0.0)
         if requirement.min_sqnr_db is not None:
             lost = lost_channels(name, channels, requirement.min_sqnr_db)
             found += [Finding(Status.UNPROVEN, text, None) for text in lost]

@@ -179,7 +179,7 @@ class Numbers:
             share = max(share, error / level if level else (math.inf if error else 0.0))
         return most, share
 
-    def channels(self, *, rounding: bool, real: bool = True) -> tuple[Channel, ...]:
+    def channels(self, *, rounding: float, real: bool = True) -> tuple[Channel, ...]:
         """All that have enough values to be judged, named by the output's own axes."""
         axes = by_channel.axes_of([array.shape for array in self.wanted])
         found: list[Channel] = []

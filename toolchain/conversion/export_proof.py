@@ -30,7 +30,7 @@ from toolchain.inputs.input_specs import BATCH
 PROVEN_BATCHES = (1, 2, 7)
 """Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""
 _LARGE = range(8, 65)
-_LARGE_BYTES = 16 << 20
+_LARGE_BYTES = 8 << 20
 _LARGE_S = 10
 """A large batch is one that people serve, as far as its inputs and the time it takes stay below these."""
 _MOST_BYTES = 1 << 28

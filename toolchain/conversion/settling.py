@@ -13,8 +13,9 @@ from toolchain.inputs.examples import Example, Kept, MadeUp
 from toolchain.inputs.input_specs import BATCH
 
 _TRACED_BATCH = 2
-_SCALES = (16, 32, 64, 224)
-"""Lengths of dynamic axes that are tried in turn: some nets want more than 16, some a multiple of 32."""
+_SCALES = (16, 32, 64, 224, 1024)
+"""Lengths of dynamic axes that are tried in turn: some nets want more than 16, some a multiple of 32, those that hear
+waves some hundred samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

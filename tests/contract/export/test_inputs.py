@@ -14,8 +14,9 @@ from torch import nn
 from exporters.errors import BadOption
 from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.settling import settle
 from toolchain.conversion.target import Target
-from toolchain.inputs import models
+from toolchain.inputs import examples, models
 from toolchain.inputs.factories import Made
 
 
@@ -187,3 +188,8 @@ def test_constants_of_the_models_own_examples_stay_where_data_is_given(tmp_path:
     example = models.example_of(made, (), str(tmp_path / "x.npz"))
     assert example.takes["times"] == 3
     assert list(example.axes) == ["x"]
+
+
+def test_a_net_that_hears_waves_may_want_some_hundred_samples() -> None:
+    _, found = settle(torch.nn.Conv1d(1, 2, 400, stride=160), examples.of_specs(["input=float32[batch,1,samples]"]))
+    assert found.lengths["samples"] >= 400

@@ -315,3 +315,14 @@ def test_a_ranking_of_all_is_compared_by_its_order(noise_db: int, int8: bool, fp
     for precision, right in (("int8-static", int8), ("fp16", fp16)):
         orders = (-scores).argsort(1), (-given).argsort(1)
         assert compare(*orders, precision=precision, kind=Kind(selected=True)).passed is right
+
+
+def test_rounding_of_a_small_channel_that_is_a_sum_of_large_numbers_is_no_fault() -> None:
+    draw = np.random.default_rng(0)
+    level = np.where(np.arange(100) == 7, 1e-3, draw.normal(size=100))
+    wanted = (level + 1e-3 * draw.normal(size=(16, 100))).astype(np.float32)  # as of images of noise
+    noise = draw.normal(size=wanted.shape).astype(np.float32) * 3e-7  # of float32, beside numbers around 1
+    assert comparison.compare([{"y": wanted}], [{"y": wanted + noise}], precision="fp32").passed
+    lost = wanted.copy()
+    lost[:, 7] = wanted[:, 7].mean()
+    assert not comparison.compare([{"y": wanted}], [{"y": lost}], precision="fp32").passed
