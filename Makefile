@@ -13,9 +13,9 @@ SBOM = .venv-sbom
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
-SHARE = 1  # the same for make zoo and zoo-timm
+SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard zoo zoo-timm export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -40,6 +40,9 @@ zoo: $(INSTALLED)  ## 24 architectures from the module to int4 and a bench; goes
 
 zoo-timm: $(INSTALLED)  ## 150 of timm's models exported and compared; goes on where it stopped. SHARE=0.1, ALL=1, ONLY=name
 	$(BIN)/python -m benchmarks.zoo_timm build/zoo-timm --share $(SHARE) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)")
+
+zoo-hf: $(INSTALLED)  ## transformers types exported and compared, its own exporter beside; goes on where it stopped. SHARE=0.1, ONLY=name
+	$(BIN)/python -m benchmarks.zoo_hf --share $(SHARE) $(if $(ONLY),--only "$(ONLY)") $(if $(ALONE),--alone)
 
 export-cost: $(INSTALLED)  ## time and memory of nnx export beside torch.onnx.export, in turns. QUICK=1
 	$(BIN)/python -m benchmarks.export_cost $(if $(QUICK),--quick)

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,7 @@ from torch._logging._internal import LazyTraceHandler
 from torch.jit._trace import TracerWarning
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters import torch_origin, torch_weights
+from exporters import torch_origin, torch_weights, transformers_rung
 from exporters.errors import ExporterError, NotExportable, Origin, causes
 from exporters.library_output import silent
 from exporters.onnx_file import one_line, some
@@ -30,9 +31,13 @@ _DECIDING = ("aten._local_scalar_dense", "aten.equal", "aten.allclose", "aten.is
 
 
 class Rung(enum.Enum):
-    """A way to capture a module. Each is tried where those before it failed, or gave a file that is wrong."""
+    """A way to capture a module. Each is tried where those before it failed, or gave a file that is wrong.
+
+    transformers' is for models of that library.
+    """
 
     NON_STRICT = "torch.export"
+    TRANSFORMERS = "transformers' exporter"
     STRICT = "torch.export, strict"
     DRAFT = "draft_export"
     OLDER = "the older exporter"
@@ -82,17 +87,12 @@ def captured(capture: Capture, rung: Rung) -> Translated:
         try:
             if rung is Rung.OLDER:
                 return Translated(model=_by_older(capture))
-            program = _program(capture, rung)
-            made = torch.onnx.export(
-                program or capture.flat,
-                () if program else capture.shown,
-                dynamo=True,
-                verbose=False,
-                input_names=tuple(capture.inputs),
-                output_names=capture.output_names,
-                dynamic_shapes=None if program else capture.dynamic,
-                opset_version=capture.opset,
-            )
+            if rung is Rung.TRANSFORMERS:
+                made = transformers_rung.translated(
+                    capture.flat, lambda: _exported(capture), partial(_to_onnx, capture)
+                )
+            else:
+                made = _to_onnx(capture, _program(capture, rung))
         except Exception as error:  # torch.export raises whatever the module's own code raises
             cause = error.__cause__ or error
             if isinstance(cause, ExporterError):
@@ -119,10 +119,34 @@ class _Assumed(Exception):
         self.frames = [(files.get(frame["filename"], "<unknown>"), frame["line"]) for frame in stack]
 
 
+def rungs_of(module: torch.nn.Module) -> tuple[Rung, ...]:
+    """The ways that can capture ``module``, in the order in which they are tried."""
+    return tuple(rung for rung in Rung if rung is not Rung.TRANSFORMERS or transformers_rung.concerns(module))
+
+
+def _to_onnx(capture: Capture, program: torch.export.ExportedProgram | None, **options: Any) -> Any:
+    """The translation of ``program``, or of what torch.onnx captures itself."""
+    return torch.onnx.export(
+        program or capture.flat,
+        () if program else capture.shown,
+        dynamo=True,
+        verbose=False,
+        input_names=tuple(capture.inputs),
+        output_names=capture.output_names,
+        dynamic_shapes=None if program else capture.dynamic,
+        opset_version=capture.opset,
+        **options,
+    )
+
+
+def _exported(capture: Capture, *, strict: bool = False) -> torch.export.ExportedProgram:
+    return torch.export.export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic, strict=strict)
+
+
 def _program(capture: Capture, rung: Rung) -> torch.export.ExportedProgram | None:
     """The program of a rung that torch.onnx does not make itself."""
     if rung is Rung.STRICT:
-        return torch.export.export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic, strict=True)
+        return _exported(capture, strict=True)
     if rung is Rung.DRAFT:
         with mock.patch.object(LazyTraceHandler, "emit", lambda *_: None):  # it would leave logs beside TMPDIR's files
             program = torch.export.draft_export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic)

@@ -10,7 +10,7 @@ from exporters import onnx_file, torch_onnx
 from exporters.errors import AnotherRoad, ExporterError, NotExportable, UnlikeLengths, WrongResult
 from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard
-from exporters.torch_rungs import Rung
+from exporters.torch_rungs import Rung, rungs_of
 from runtimes.errors import RunFailed, RuntimesError
 from toolchain.accuracy.comparison import Comparison
 from toolchain.conversion import export_proof, first_operator
@@ -52,7 +52,7 @@ def climbed(
     arrays = reference.fed(found.example.at(found.lengths))
     guards: tuple[Guard, ...] = ()
     first: Failed | None = None
-    for rung in Rung:
+    for rung in rungs_of(reference.module):
         try:
             with onnx_file.staged_model(dst) as candidate:
                 made = torch_onnx.capture(

@@ -142,7 +142,7 @@ def _boxes(model: _Model, made: Mapping[str, Array]) -> _Made:
 def _pixels(model: _Model, made: Mapping[str, Array]) -> _Made:
     within = ("vision_config", "encoder", "backbone_config")
     channels = model.find("num_channels", "num_image_channels", "in_channels", within=within) or 3
-    height, width = _sides(model.find("image_size", "img_size", within=within), model.preprocessor)
+    height, width = _sides(model.find("image_size", "img_size", "input_size", within=within), model.preprocessor)
     frames = model.find("num_frames", within=within)
     shape = [_ROWS, *([int(frames)] if frames else []), int(channels), height, width]
     return model.random.standard_normal(shape, np.float32), (BATCH,)

@@ -243,3 +243,25 @@ def test_a_user_names_other_inputs(saved: Path) -> None:
     made = models.named(str(saved), {})
     example = models.example_of(made, ["input_ids=int64[batch,seq]<50"], None)
     assert set(example.takes) == {"input_ids"}
+
+
+@pytest.mark.slow
+def test_experts_take_the_patches_of_transformers_and_are_proven_all_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = of_kind(
+        "mixtral", "MixtralForCausalLM", **TINY, vocab_size=50, num_key_value_heads=1, num_local_experts=3, head_dim=8
+    )
+    module.save_pretrained(tmp_path / "experts")
+    where = torch.where
+    made = exporting.export_named(
+        str(tmp_path / "experts"), tmp_path / "m.onnx", arguments={}, weights=None, input_specs=(), input_data=None,
+        output_names=(), target=Target(), progress=SILENT,
+    )  # fmt: skip
+    assert "It was captured by transformers' exporter." in made.artifact.notes
+    assert torch.where is where  # what it patches is put back
+    ids = np.random.default_rng(1).integers(3, 50, (5, 21))
+    with torch.no_grad():
+        right = module.eval()(torch.from_numpy(ids), torch.ones(5, 21, dtype=torch.int64)).logits.numpy()
+    with OrtRuntime(made.artifact.path) as runtime:
+        got = run(runtime, {"input_ids": ids, "attention_mask": np.ones((5, 21), np.int64)})
+    assert np.allclose(got["logits"], right, rtol=1e-4, atol=1e-5)
