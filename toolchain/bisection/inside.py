@@ -23,6 +23,10 @@ class Inside:
     axes: Axes
     source: str = "what reaches it in the model"
 
+    @property
+    def limits(self) -> Mapping[str, int]:
+        return self.example.limits
+
     def at(self, lengths: Mapping[str, int]) -> Arrays:
         """The inputs when the model's own axes have ``lengths``."""
         found = reached(self.whole, self.whole.fed(self.example.at(lengths)), self.place)

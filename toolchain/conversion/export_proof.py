@@ -121,6 +121,8 @@ def _tried(
 ) -> list[str]:
     """What to say about a guard, after both were run where it does not hold."""
     lengths = {**found.lengths, guard.axis: guard.broken_at}
+    if guard.broken_at > (longest := found.example.limits.get(guard.axis, guard.broken_at)):
+        return [f"The model is made for a {guard.axis} of at most {longest}: beyond, nothing is proven."]
     if sum(array.nbytes for array in found.example.at(found.lengths).values()) * guard.broken_at > _MOST_BYTES:
         return [f"It holds where {guard.text}; it could not be tried where that is not so."]
     try:

@@ -31,6 +31,10 @@ class Example(Protocol):
     @property
     def axes(self) -> Axes: ...
 
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How long a dynamic axis may be, where it is known for what lengths the model is made."""
+
     def at(self, lengths: Mapping[str, int]) -> Arrays:
         """The inputs with these lengths of the dynamic axes."""
 
@@ -58,6 +62,7 @@ class MadeUp:
     fill: int | None = None
     below: Mapping[str, int] = field(default_factory=dict)
     source: str = "seeded random values"
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def takes(self) -> Mapping[str, Tree]:
@@ -126,6 +131,7 @@ class Kept:
     others: tuple[Arrays, ...] = ()
     notes: tuple[str, ...] = ()
     follows: Mapping[str, Callable[[Mapping[str, int]], int]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     def at(self, lengths: Mapping[str, int]) -> Arrays:
         lengths = {**lengths, **{word: follow(lengths) for word, follow in self.follows.items()}}

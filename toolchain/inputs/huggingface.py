@@ -16,7 +16,8 @@ from exporters.atomic_file import sha256_of
 from exporters.errors import in_words
 from toolchain import regular_file, strict_json
 from toolchain.errors import BadUsage, NotAvailable
-from toolchain.inputs import huggingface_inputs
+from toolchain.inputs import huggingface_inputs, huggingface_past
+from toolchain.inputs.examples import Kept
 from toolchain.inputs.factories import Made
 
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
@@ -24,6 +25,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 _SAVE = "Load it with transformers once and write it anew with save_pretrained()."
 _MOST_SHOWN = 10
 _TOKENIZERS = ("tokenizer", "vocab", "spiece", "sentencepiece", "source.spm", "bpe", "merges")
+_OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _KERNELS = {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
 """Keys that may name code to be fetched for attention and experts; without them a model takes PyTorch's own."""
 
@@ -45,6 +47,7 @@ def load(folder: Path, arguments: Mapping[str, Any]) -> Made:
         weights = _weights_of(folder)
         module, notes = _loaded(folder, weights, model_class, config)
         example = huggingface_inputs.proposed(module, folder)
+        step = _step(module, example) if arguments.get("use_cache") else None
     if example is not None and "input_ids" in example.arrays and not any(map(_is_tokenizer, folder.iterdir())):
         notes.append(f"{folder} has no tokenizer: how text becomes input_ids is not known there.")
     facts = {
@@ -54,7 +57,20 @@ def load(folder: Path, arguments: Mapping[str, Any]) -> Made:
     }
     if arguments:
         facts["arguments"] = json.dumps(arguments, sort_keys=True)
+    if step is not None:
+        module, examples, axes = step
+        return Made(
+            name=str(folder), module=module, examples=examples, axes=axes, facts=facts, is_untrained=False,
+            notes=tuple(notes),
+        )  # fmt: skip
     return Made(name=str(folder), module=module, proposed=example, facts=facts, is_untrained=False, notes=tuple(notes))
+
+
+def _step(module: torch.nn.Module, example: Kept | None) -> huggingface_past.Step:
+    """``module`` with its past, where it is a decoder of tokens."""
+    if example is None or "input_ids" not in example.arrays or len(set(example.arrays) - set(_OF_TOKENS)):
+        raise BadUsage(f"{type(module).__name__} takes more than tokens.", "Leave --arg use_cache out.")
+    return huggingface_past.step_of(module, torch.from_numpy(example.arrays["input_ids"]))
 
 
 def _configuration(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,18 @@ def proposed(module: Any, folder: Path) -> Kept | None:
         if array is not None:
             made[name], axes[name] = array, dict(enumerate(words))
             axes[name] = {place: word for place, word in axes[name].items() if word}
-    return examples.of_arrays(made, "seeded values after the model's configuration", axes=axes) if made else None
+    if not made:
+        return None
+    kept = examples.of_arrays(made, "seeded values after the model's configuration", axes=axes)
+    return replace(kept, limits=_limits(model))
+
+
+def _limits(model: _Model) -> dict[str, int]:
+    """For how many tokens the model has places: some make more for themselves, which a file cannot."""
+    places = getattr(model.text, "max_position_embeddings", None)
+    answer = model.find("max_target_positions") or places
+    found = {"sequence": places, "decoder_sequence": answer}
+    return {word: limit for word, limit in found.items() if isinstance(limit, int) and limit > 0}
 
 
 def _chosen(module: Any, taken: Mapping[str, inspect.Parameter]) -> list[str]:

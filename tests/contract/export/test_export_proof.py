@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,14 @@ def test_nothing_that_torch_says_while_it_fails_reaches_the_user(tmp_path: Path,
     with pytest.raises(ExporterError, match="data-dependent"):
         made(Does(lambda self, x: x * 2 if x.sum() > 0 else x), tmp_path / "m.onnx")
     assert capfd.readouterr() == ("", "")
+
+
+def test_beyond_the_lengths_that_a_model_is_made_for_nothing_is_asked(tmp_path: Path) -> None:
+    """As where a table of places grows in forward(): a file keeps the one that it has."""
+    module = Does(lambda self, x: self.linear(x) * 2 if x.shape[1] > 100 else self.linear(x) + 1)
+    example = examples.of_arrays({"x": np.ones((3, 9, 4), np.float32)}, "ones", axes={"x": {0: "batch", 1: "time"}})
+    with pytest.raises(ExporterError, match="another road"):
+        exporting._proven(module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
+    limited = replace(example, limits={"time": 100})
+    made = exporting._proven(module, tmp_path / "m.onnx", limited, output_names=(), target=Target(), facts={})
+    assert "The model is made for a time of at most 100: beyond, nothing is proven." in made.artifact.notes

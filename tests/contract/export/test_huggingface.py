@@ -265,3 +265,21 @@ def test_experts_take_the_patches_of_transformers_and_are_proven_all_the_same(tm
     with OrtRuntime(made.artifact.path) as runtime:
         got = run(runtime, {"input_ids": ids, "attention_mask": np.ones((5, 21), np.int64)})
     assert np.allclose(got["logits"], right, rtol=1e-4, atol=1e-5)
+
+
+def test_a_decoder_takes_and_gives_its_past_where_it_is_asked_to(saved: Path, tmp_path: Path) -> None:
+    module = of_kind("llama", "LlamaForCausalLM", **TINY, vocab_size=50, num_key_value_heads=1).eval()
+    module.save_pretrained(tmp_path / "decoder")
+    made = models.named(str(tmp_path / "decoder"), {"use_cache": True})
+    assert made.axes is not None and made.examples is not None
+    assert made.axes["past_key_values.0.value"] == {0: "batch", 2: "past"}
+    whole = torch.randint(3, 50, (2, 9))
+    with torch.no_grad():
+        right = module(whole).logits[:, 6:]
+        kept = module(whole[:, :6], use_cache=True)
+        before = next(value for value in kept.values() if isinstance(value, transformers.Cache)).layers
+        found = made.module(whole[:, 6:], [{"key": layer.keys, "value": layer.values} for layer in before])
+    assert torch.allclose(found["logits"], right, atol=1e-6)
+    assert found["present"][0]["key"].shape == (2, 1, 9, 8)
+    with pytest.raises(BadUsage, match="keeps of the past is not"):
+        models.named(str(saved), {"use_cache": True})
