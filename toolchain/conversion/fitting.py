@@ -82,10 +82,7 @@ def fit(
     trial = Trial(src, ready, precision, judged_on, goal)
     plan = None
     with onnx_file.staged_model(dst) as candidate:
-        try:
-            artifact, got = trial.made(candidate, goal.exclude, goal.methods)
-        except NotApplicable as nothing:
-            raise CheckFailed(nothing.what, nothing.do) from nothing
+        artifact, got = trial.made(candidate, goal.exclude, goal.methods)
         verdict = trial.judge(got)
         if verdict.status is not Status.OK and goal.budget_s:
             progress.note(f"every node converted: {verdict.brief}; searching which to put back in float")
