@@ -36,7 +36,7 @@ def cast_interface(model: onnx.ModelProto, wanted: str, types: Mapping[str, onnx
     after = [borders.outgoing(value) for value in graph.output if _is_other(value, kind)]
     before = [borders.incoming(value, dtype) for value in graph.input if _is_other(value, kind)]
     leaving = [node for node in after if node is not None]
-    _bypass(graph, before, leaving, {name: value.type.tensor_type.elem_type for name, value in types.items()})
+    _bypass(graph, kind, before, leaving, {name: value.type.tensor_type.elem_type for name, value in types.items()})
     copies = [_copy(node) for node in (*before, *graph.node, *leaving)]
     del graph.node[:]
     graph.node.extend(copies)
@@ -93,6 +93,7 @@ class _Borders:
 
 def _bypass(
     graph: onnx.GraphProto,
+    kind: int,
     before: Sequence[onnx.NodeProto],
     leaving: Sequence[onnx.NodeProto],
     types: Mapping[str, int],
@@ -104,7 +105,7 @@ def _bypass(
     shortened: dict[str, str] = {}
     for name, node in kept.items():
         entry = border.get(node.input[0])
-        if entry is not None and name not in outputs and _widens(_to(node), _to(entry)):
+        if entry is not None and _to(node) == kind and name not in outputs and _widens(_to(node), _to(entry)):
             shortened[name] = entry.input[0]
     _rename_reads(graph, shortened)
     for node in leaving:

@@ -187,7 +187,7 @@ def _bisect(
     from toolchain.machine import memory_limit
 
     if sources.is_recipe(model):
-        raise click.UsageError("--bisect takes file.py:NAME, package.module:NAME or a .pt2 file, not a recipe.")
+        raise click.UsageError("--bisect takes whatever `nnx export` does but a recipe.")
     path = writable(dst.with_suffix(".repro.py"))
     with memory_limit.held():
         found = bisecting.bisect_named(

@@ -1,7 +1,7 @@
 """Before an export: the lengths, batch axes and values with which PyTorch itself runs."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,7 +49,7 @@ def settled(reference: Reference, example: Example, *, judged: bool = True) -> S
     """
     first: DoesNotRun | None = None
     not_a_number: BadUsage | None = None
-    for scale in _SCALES if _names(example) - {BATCH} else _SCALES[:1]:
+    for scale in _scales(example):
         for candidate, batch in _candidates(example):
             lengths = _lengths(candidate, scale, batch)
             try:
@@ -60,6 +60,8 @@ def settled(reference: Reference, example: Example, *, judged: bool = True) -> S
             except _NotANumber as error:
                 not_a_number = not_a_number or error
                 continue
+            except NotAvailable as error:  # the memory for such lengths: what shorter ones ended with says more
+                raise not_a_number or first or error from None
             given = found.notes if isinstance(found, Kept) else ()
             notes = (*given, *(reference.require_stateless(reference.fed(found.at(lengths))) if judged else ()))
             if BATCH in _names(example) and BATCH not in lengths:
@@ -80,6 +82,12 @@ def settled(reference: Reference, example: Example, *, judged: bool = True) -> S
 
 class _NotANumber(BadUsage):
     pass
+
+
+def _scales(example: Example) -> Sequence[int]:
+    """What to try: the longest alone where one axis has it, for a volume of such sides no machine would hold."""
+    others = len(_names(example) - {BATCH})
+    return _SCALES[:1] if not others else _SCALES if others == 1 else _SCALES[:-1]
 
 
 def _tried(reference: Reference, example: Example, lengths: dict[str, int]) -> Example:

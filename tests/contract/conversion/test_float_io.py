@@ -12,9 +12,10 @@ from exporters.edits import Edits
 from exporters.half import fp16
 from exporters.model_file import ModelFile
 from toolchain.conversion import editing
-from toolchain.conversion.given import Data
+from toolchain.conversion.given import Data, Given
 from toolchain.conversion.proof import Proven
 from toolchain.errors import CheckFailed
+from toolchain.inputs.samples import Samples
 from toolchain.progress import SILENT
 
 FLOAT, HALF, DOUBLE, INT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT64
@@ -162,3 +163,28 @@ def test_what_half_precision_does_not_reach_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed):
         made(model, "fp16")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_inputs_that_half_precision_does_not_reach_are_refused(tmp_path: Path) -> None:
+    """The original gets them as they are: what the border takes away is part of what changed."""
+    model = saved(
+        tmp_path / "m.onnx",
+        [helper.make_node("Mul", ["x", "little"], ["h"]), helper.make_node("Sigmoid", ["h"], ["y"])],
+        [value("x", FLOAT, "n", 3)], [value("y", FLOAT, "n", 3)], {"little": np.array(1e-5, np.float32)},
+    )  # fmt: skip
+    large = Samples(inputs={"x": RANDOM.uniform(7e4, 3e5, (32, 3)).astype(np.float32)}, labels=None, source="test")
+    given = Given(calibration=None, judged_on=large)
+    with pytest.raises(CheckFailed):
+        editing.edit(model, tmp_path / "out.onnx", Edits(float_io="fp16"), given=lambda file, calibrates: given)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(("inner", "wanted"), [(FLOAT, "fp16"), (HALF, "fp32")])
+def test_a_cast_inside_to_a_third_type_stays(inner: int, wanted: str, tmp_path: Path) -> None:
+    model = saved(
+        tmp_path / "m.onnx",
+        [helper.make_node("Cast", ["x"], ["h"], to=inner), helper.make_node("Exp", ["h"], ["e"]),
+         helper.make_node("Cast", ["e"], ["y"], to=FLOAT)],
+        [value("x", DOUBLE, "n", 3)], [value("y", FLOAT, "n", 3)],
+    )  # fmt: skip
+    assert kinds(made(model, wanted))["x"] == (HALF if wanted == "fp16" else FLOAT)

@@ -16,6 +16,7 @@ from toolchain.conversion import exporting
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.settling import settle
 from toolchain.conversion.target import Target
+from toolchain.errors import BadUsage
 from toolchain.inputs import examples, models
 from toolchain.inputs.factories import Made
 
@@ -193,3 +194,8 @@ def test_constants_of_the_models_own_examples_stay_where_data_is_given(tmp_path:
 def test_a_net_that_hears_waves_may_want_some_hundred_samples() -> None:
     _, found = settle(torch.nn.Conv1d(1, 2, 400, stride=160), examples.of_specs(["input=float32[batch,1,samples]"]))
     assert found.lengths["samples"] >= 400
+
+
+def test_a_volume_that_fits_at_no_length_is_refused_by_what_pytorch_says() -> None:
+    with pytest.raises(BadUsage, match="channels"):
+        settle(torch.nn.Conv3d(3, 2, 3), examples.of_specs(["x=float32[batch,1,d,h,w]"]))
