@@ -22,6 +22,8 @@ from toolchain.errors import CheckFailed
 from toolchain.inputs import examples
 from toolchain.progress import Progress
 
+WAYS = [each for each in Rung if each is not Rung.TRANSFORMERS]  # no model here has layers of that library
+
 
 class Told(Progress):
     def __init__(self) -> None:
@@ -94,15 +96,15 @@ def test_each_way_makes_a_right_file(broken: int, tmp_path: Path, monkeypatch: p
     real = torch_rungs.captured
 
     def captured(capture: Any, rung: Rung) -> Any:
-        if list(Rung).index(rung) < broken:
+        if WAYS.index(rung) < broken:
             raise NotExportable("It was kept from working.", "Wait.")
         return real(capture, rung)
 
     monkeypatch.setattr(torch_onnx, "captured", captured)
     told = Told()
     done = made(Plain(), tmp_path / "m.onnx", told)
-    rung = list(Rung)[broken]
-    assert told.notes == [f"{each.value}: It was kept from working." for each in list(Rung)[:broken]]
+    rung = WAYS[broken]
+    assert told.notes == [f"{each.value}: It was kept from working." for each in WAYS[:broken]]
     assert f"It was captured by {rung.value}." in done.artifact.notes
     value = onnx.load(tmp_path / "m.onnx").graph.output[0]
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
@@ -148,7 +150,7 @@ def test_the_line_that_is_in_the_way_is_named(
         made(module, tmp_path / "m.onnx", told)
     assert reason in caught.value.what
     assert caught.value.what.endswith(f"in test_ladder.py, line {line_of(line)}.")
-    assert [note.partition(":")[0] for note in told.notes] == [rung.value for rung in Rung]
+    assert [note.partition(":")[0] for note in told.notes] == [rung.value for rung in WAYS]
     assert all("\n" not in note for note in told.notes)
     assert not list(tmp_path.iterdir())
 

@@ -229,13 +229,19 @@ def eager(make: Callable[[torch.Tensor], object]) -> TorchEager:
         (lambda x: torch.nn.functional.embedding(x, torch.ones(2, 2)), "index out of range"),
         (lambda x: x.nowhere, "nowhere"),
         (lambda x: (x, x), "returns 2 tensors, its outputs are named y"),
-        (lambda x: {"y": x}, "returns a dict"),
-        (lambda x: (x, None), "returns a NoneType"),
+        (lambda x: {"y": x, "z": "word"}, "returns a str"),
+        (lambda x: {"y": x, "z": [x, x]}, "returns 3 tensors, its outputs are named y"),
+        (lambda x: None, "returns a NoneType"),
     ],
 )
 def test_what_a_module_does_wrong_is_a_run_that_failed(make: Callable[[torch.Tensor], object], reason: str) -> None:
     with pytest.raises(RunFailed, match=reason):
         run(eager(make), {"x": np.array([7])})
+
+
+@pytest.mark.parametrize("make", [lambda x: {"y": x}, lambda x: (x, None), lambda x: [(x,)]])
+def test_outputs_may_lie_in_dicts_and_lists(make: Callable[[torch.Tensor], object]) -> None:
+    assert run(eager(make), {"x": np.array([7])})["y"].tolist() == [7]
 
 
 def test_what_numpy_has_not_becomes_float32() -> None:
