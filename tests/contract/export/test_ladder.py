@@ -22,7 +22,7 @@ from toolchain.errors import CheckFailed
 from toolchain.inputs import examples
 from toolchain.progress import Progress
 
-WAYS = [each for each in Rung if each is not Rung.TRANSFORMERS]  # no model here has layers of that library
+WAYS: list[Rung] = [each for each in Rung if each is not Rung.TRANSFORMERS]  # no model here has layers of that library
 
 
 class Told(Progress):
