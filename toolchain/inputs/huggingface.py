@@ -16,7 +16,7 @@ from exporters.atomic_file import sha256_of
 from exporters.errors import in_words
 from toolchain import regular_file, strict_json
 from toolchain.errors import BadUsage, NotAvailable
-from toolchain.inputs import huggingface_inputs, huggingface_past
+from toolchain.inputs import huggingface_inputs, huggingface_past, timm_models
 from toolchain.inputs.examples import Kept
 from toolchain.inputs.factories import Made
 
@@ -42,6 +42,7 @@ def load(folder: Path, arguments: Mapping[str, Any]) -> Made:
     BadUsage for a folder that does not hold a whole model that transformers knows, and for one with code of its own.
     """
     written = _configuration(folder)
+    _require_allowed(arguments)
     with _offline():
         model_class, config = _classes(folder, written, arguments)
         weights = _weights_of(folder)
@@ -76,11 +77,9 @@ def _step(module: torch.nn.Module, example: Kept | None) -> huggingface_past.Ste
 def _configuration(folder: Path) -> dict[str, Any]:
     """What config.json says; refused where it is not whole, or wants code or quantized weights."""
     path = folder / _CONFIG
+    if (folder / _ADAPTER).exists():  # from_pretrained would put it, or another model that it names, into this one
+        raise BadUsage(f"{folder} holds an adapter.", "Merge it (merge_and_unload) and save that.")
     if not path.is_file():
-        if (folder / _ADAPTER).is_file():
-            raise BadUsage(
-                f"{folder} holds an adapter without its model.", "Merge it (merge_and_unload) and save that."
-            )
         raise BadUsage(f"{folder} has no config.json.", "Name a folder that save_pretrained() wrote.")
     try:
         written = strict_json.parsed(regular_file.read_bytes(path), infinities=True)
@@ -98,17 +97,38 @@ def _configuration(folder: Path) -> dict[str, Any]:
         raise BadUsage(
             f"The weights in {folder} are quantized.", "Take the original ones, then `nnx quantize` the file."
         )
+    _require_nothing_fetched(written, str(path))
     return written
 
 
+def _require_allowed(arguments: Mapping[str, Any]) -> None:
+    """Refuses --arg that would have code fetched, other weights loaded, or outputs without their names."""
+    if fixed := [name for name in _keys(arguments) if name in _KERNELS | {"return_dict"}]:
+        raise BadUsage(
+            f"'{fixed[0]}' cannot be set: nnx exports PyTorch's own code, with named outputs.", "Leave it out."
+        )
+    _require_nothing_fetched(arguments, "--arg")
+
+
+def _require_nothing_fetched(value: Any, where: str) -> None:
+    """Refuses ``model_args``, at any depth, with which a model of timm's inside this one would load other weights."""
+    for name, inner in _pairs(value):
+        if name == "model_args" and isinstance(inner, Mapping) and (loading := timm_models.fetching(inner)):
+            raise BadUsage(f"'{loading}' in model_args of {where} would load other weights.", "Take it out.")
+
+
 def _keys(value: Any) -> Iterator[str]:
+    return (name for name, _ in _pairs(value))
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield name
-            yield from _keys(inner)
+            yield name, inner
+            yield from _pairs(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _keys(inner)
+            yield from _pairs(inner)
 
 
 def _without(value: Any, names: set[str]) -> Any:
@@ -148,7 +168,10 @@ def _classes(folder: Path, written: Mapping[str, Any], arguments: Mapping[str, A
         raise BadUsage(f"{folder / _CONFIG} is of the type '{kind}', and {name} is of another.", _SAVE)
     for key, value in {"use_cache": False, "return_dict": True, **arguments}.items():
         if hasattr(config, key):
-            setattr(config, key, value)
+            try:
+                setattr(config, key, value)
+            except Exception as error:  # as above
+                raise BadUsage(f"--arg {key} does not fit '{kind}': {in_words(error)}.", "Mend the --arg.") from error
         elif key in arguments:
             raise BadUsage(f"The configuration of '{kind}' has no '{key}'.", "Mend the --arg.")
     return found, config

@@ -48,6 +48,13 @@ class _Model:
 
 def proposed(module: Any, folder: Path) -> Kept | None:
     """Seeded inputs for ``module``, with their dynamic axes; None where it takes what is not known here."""
+    try:
+        return _proposed(module, folder)
+    except (AttributeError, TypeError, ValueError):  # the configuration lacks a size, or has two texts, or is odd
+        return None
+
+
+def _proposed(module: Any, folder: Path) -> Kept | None:
     model = _Model(module.config, _preprocessor(folder))
     taken = inspect.signature(module.forward).parameters
     names = _chosen(module, taken)
@@ -106,7 +113,7 @@ _Made = tuple[Array | None, tuple[str, ...]]
 def _ids(model: _Model, made: Mapping[str, Array], length: int = _TOKENS, word: str = "sequence") -> _Made:
     """Tokens but for the special ones, an end in each row, padding after it: rows of several lengths."""
     text = model.text
-    special = {getattr(text, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "sep", "cls", "mask")}
+    special = [getattr(text, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "sep", "cls", "mask")]
     flat = {each for ids in special for each in (ids if isinstance(ids, list) else [ids]) if isinstance(each, int)}
     usual = np.setdiff1d(np.arange(int(text.vocab_size)), np.array(sorted(flat), int))
     ids = model.random.choice(usual if len(usual) else np.arange(int(text.vocab_size)), (_ROWS, length))

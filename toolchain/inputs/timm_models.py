@@ -26,6 +26,11 @@ def is_named(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def fetching(arguments: Mapping[str, Any]) -> str | None:
+    """The first of ``arguments`` for timm.create_model with which it would load weights, if one would."""
+    return next((each for each in arguments if each.startswith(_FETCHING)), None)
+
+
 def made(name: str, arguments: Mapping[str, Any]) -> Made:
     """The model ``timm:NAME`` with weights from a seed, made with timm's own ``arguments``, as num_classes or img_size.
 
@@ -35,8 +40,8 @@ def made(name: str, arguments: Mapping[str, Any]) -> Made:
     timm = _timm()
     wanted = name.removeprefix(PREFIX)
     _require_known(timm, wanted)
-    if loading := [each for each in arguments if each.startswith(_FETCHING)]:
-        raise BadUsage(f"--arg {loading[0]} would load weights.", "Give their file with --weights.")
+    if loading := fetching(arguments):
+        raise BadUsage(f"--arg {loading} would load weights.", "Give their file with --weights.")
     torch.manual_seed(_SEED)
     said = io.StringIO()
     try:

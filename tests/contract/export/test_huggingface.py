@@ -95,6 +95,11 @@ def adapter(folder: Path) -> None:
     (folder / "config.json").rename(folder / "adapter_config.json")
 
 
+def fetched_by_timm(place: str | None, **model_args: Any) -> Callable[[Path], None]:
+    written = {"model_type": "timm_wrapper", "architecture": "resnet18", "model_args": model_args}
+    return edit(**({place: written} if place else written))
+
+
 def indexed(names: dict[str, str]) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         (folder / "model.safetensors").rename(folder / "part.safetensors")
@@ -122,7 +127,10 @@ def pickled(folder: Path) -> None:
     ("change", "sentence"),
     [
         (remove("config.json"), "has no config.json"),
-        (adapter, "an adapter without its model"),
+        (adapter, "holds an adapter"),
+        (write("adapter_config.json", b'{"base_model_name_or_path": "."}'), "holds an adapter"),
+        (fetched_by_timm(None, checkpoint_path="x.bin"), "'checkpoint_path' in model_args of .*config.json"),
+        (fetched_by_timm("vision_config", pretrained=True), "'pretrained' in model_args of .*config.json"),
         (write("config.json", b'{"model_type": '), "is no JSON"),
         (write("config.json", b"[]"), "names no model_type"),
         (edit(model_type="berd"), "knows no model_type 'berd'"),
@@ -162,6 +170,23 @@ def test_an_argument_is_a_field_of_the_configuration(saved: Path) -> None:
     assert loaded(saved, output_hidden_states=True).config.output_hidden_states
     with pytest.raises(BadUsage, match="has no 'depth'"):
         models.named(str(saved), {"depth": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("hidden_size", "x", "--arg hidden_size does not fit 'bert'"),
+        ("num_labels", "x", "--arg num_labels does not fit 'bert'"),
+        ("return_dict", False, "'return_dict' cannot be set"),
+        ("_attn_implementation", "some/kernel", "'_attn_implementation' cannot be set"),
+        ("experts_implementation", "eager", "'experts_implementation' cannot be set"),
+        ("model_args", {"cache_dir": "."}, "'cache_dir' in model_args of --arg"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused(name: str, value: Any, sentence: str, saved: Path) -> None:
+    with pytest.raises(BadUsage, match=sentence) as raised:
+        models.named(str(saved), {name: value})
+    assert "\n" not in raised.value.what
 
 
 def test_weights_in_pieces_and_plain_pickled_ones_are_read(folder: Path) -> None:
@@ -237,6 +262,39 @@ def test_inputs_follow_the_configuration(
     assert {word for words in found.axes.values() for word in words.values()} == axes
     with torch.no_grad():
         module(**{name: torch.from_numpy(array) for name, array in found.arrays.items()})
+
+
+def test_each_of_several_ends_is_kept_out_of_the_text(tmp_path: Path) -> None:
+    ends = [2, 3]
+    module = of_kind("llama", "LlamaForCausalLM", **TINY, vocab_size=6, num_key_value_heads=1, eos_token_id=ends)
+    module.save_pretrained(tmp_path / "ends")
+    found = huggingface_inputs.proposed(loaded(tmp_path / "ends"), tmp_path)
+    assert found is not None
+    ids = found.arrays["input_ids"]
+    assert (ids == 2).sum() == len(ids)  # one in each row, its end
+    assert not (ids == 3).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [
+        ("canine", "CanineModel"),  # has no vocabulary
+        ("fastspeech2_conformer_with_hifigan", "FastSpeech2ConformerWithHifiGan"),  # has it further in
+    ],
+)
+def test_of_a_size_that_is_not_known_nothing_is_proposed(kind: str, architecture: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        module = of_kind(kind, architecture)
+    assert huggingface_inputs.proposed(module, tmp_path) is None
+
+
+def test_what_is_not_known_is_asked_for(tmp_path: Path) -> None:
+    sizes = {"num_hash_functions": 2, "num_hash_buckets": 8, "max_position_embeddings": 64}
+    of_kind("canine", "CanineModel", **TINY, **sizes).save_pretrained(tmp_path / "canine")
+    made = models.named(str(tmp_path / "canine"), {})
+    with pytest.raises(BadUsage, match=r"not known what .* takes"):
+        models.example_of(made, [], None)
+    assert set(models.example_of(made, ["input_ids=int64[1,16]<50"], None).takes) == {"input_ids"}
 
 
 def test_a_user_names_other_inputs(saved: Path) -> None:
