@@ -3,13 +3,16 @@
 Nothing of how the user made it is needed: no arguments of a constructor, no file of weights.
 """
 
+import ast
 import enum
+import functools
 import sys
 import types
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from toolchain.bisection.sources import NotDescribable, is_theirs
@@ -17,7 +20,7 @@ from toolchain.bisection.sources import NotDescribable, is_theirs
 _BARE = frozenset(vars(torch.nn.Module()))
 _MOST_VALUES = 64
 """Of whole numbers that are written down: they are places, counts and sizes more often than weights."""
-_PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis), range, slice, torch.Size, torch.dtype, torch.device)
+_PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis), range, torch.Size, torch.dtype)
 
 
 class Names:
@@ -35,7 +38,9 @@ class Names:
         if not module or not name or "<" in name:
             raise NotDescribable(f"{name or thing!r} has no name at the top of a file")
         if is_theirs(module):
-            self.theirs[name.partition(".")[0]] = thing
+            top = name.partition(".")[0]
+            if self.theirs.setdefault(top, thing).__module__ != module:
+                raise NotDescribable(f"two files have a '{top}'")
             return str(name)
         for short in ("torch.nn", "torch.nn.functional", "torch", module):
             found: Any = _looked_up(short, name)
@@ -76,23 +81,36 @@ def of_module(module: torch.nn.Module, names: Names, indent: int = 0) -> str:
     return "build(\n" + "\n".join(lines) + "\n" + " " * indent + ")"
 
 
-def of_value(value: Any, names: Names, what: str) -> str:
-    """An expression for an attribute, or a constant that forward() is given."""
+def of_value(value: Any, names: Names, what: str, way: tuple[int, ...] = ()) -> str:
+    """An expression for an attribute, or a constant that forward() is given; ``way``: the ids of what holds it.
+
+    Raises NotDescribable for what cannot be written so, something that holds itself among it.
+    """
+    if id(value) in way:
+        raise NotDescribable(f"{what} holds a {type(value).__name__} that leads back to itself")
+    inside = functools.partial(of_value, names=names, what=what, way=(*way, id(value)))
     if isinstance(value, enum.Enum):
         return f"{names.of(type(value))}.{value.name}"
-    if isinstance(value, float):
+    if isinstance(value, (np.bool_, np.integer)):
+        return repr(value.item())
+    if isinstance(value, (float, np.floating)):  # numpy's own too, whose repr is a call of np
+        value = float(value)
         return repr(value) if value == value and abs(value) != float("inf") else f"float('{value}')"
     if type(value) in _PLAIN:
         return repr(value)
+    if isinstance(value, torch.device):
+        return f"torch.device({str(value)!r})"
+    if isinstance(value, slice):
+        return f"slice({inside(value.start)}, {inside(value.stop)}, {inside(value.step)})"
     if isinstance(value, torch.Tensor):
         return _tensor(value)
     if type(value) in (list, tuple, set, frozenset):
-        inner = ", ".join(of_value(each, names, what) for each in value)
+        inner = ", ".join(inside(each) for each in value)
         if isinstance(value, tuple):
             return f"({inner}{',' if len(value) == 1 else ''})"
         return f"[{inner}]" if isinstance(value, list) else f"{type(value).__name__}([{inner}])"
     if type(value) in (dict, OrderedDict):
-        pairs = (f"{of_value(key, names, what)}: {of_value(each, names, what)}" for key, each in value.items())
+        pairs = (f"{inside(key)}: {inside(each)}" for key, each in value.items())
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return names.of(value)
@@ -101,22 +119,36 @@ def of_value(value: Any, names: Names, what: str) -> str:
     if isinstance(getattr(value, "__dict__", None), Mapping) and not isinstance(
         value, (types.ModuleType, types.MethodType)
     ):
-        pairs = (f"{key!r}: {of_value(each, names, what)}" for key, each in vars(value).items())
+        pairs = (f"{key!r}: {inside(each)}" for key, each in vars(value).items())
         return f"holding({names.of(type(value))}, {{{', '.join(pairs)}}})"
     raise NotDescribable(f"{what} is a {type(value).__name__}")
 
 
 def _by_repr(module: torch.nn.Module) -> str | None:
     """The constructor's call that a layer of torch shows itself as, where it makes the same layer."""
-    kind = type(module)
-    if getattr(torch.nn, kind.__name__, None) is not kind or "\n" in repr(module):
+    kind, text = type(module), repr(module)
+    if getattr(torch.nn, kind.__name__, None) is not kind or "\n" in text:
         return None
-    text = f"torch.nn.{module!r}"
     try:
-        made = eval(text, {"torch": torch})  # of torch's own class, by its own text
-    except Exception:  # noqa: BLE001 - not all of them are a call
+        positional, keywords = _arguments(text, kind.__name__)
+    except (SyntaxError, ValueError):  # not all of them show themselves as a call
         return None
-    return text if _shown(made) == _shown(module) else None
+    try:
+        made = kind(*positional, **keywords)
+    except Exception:  # noqa: BLE001 - what a layer shows need not be what its constructor takes
+        return None
+    return f"torch.nn.{text}" if _shown(made) == _shown(module) else None
+
+
+def _arguments(text: str, name: str) -> tuple[list[Any], dict[str, Any]]:
+    """Of a call of ``name`` with literals alone, these. Raises SyntaxError or ValueError for any other text."""
+    call = ast.parse(text, mode="eval").body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != name:
+        raise ValueError(f"{text} is no call of {name}")
+    keywords = {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg is not None}
+    if len(keywords) != len(call.keywords):
+        raise ValueError(f"{text} does not name all its arguments")
+    return [ast.literal_eval(each) for each in call.args], keywords
 
 
 def _shown(module: torch.nn.Module) -> Any:

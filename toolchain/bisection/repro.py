@@ -27,7 +27,7 @@ from toolchain.bisection.sources import Cut, NotDescribable
 from toolchain.bisection.trial import Tried
 from toolchain.conversion import export_proof
 from toolchain.conversion.reference import Arrays, DoesNotRun
-from toolchain.errors import BadUsage, NotAvailable
+from toolchain.errors import BadUsage
 from toolchain.inputs.input_specs import BATCH
 
 _MARK = "Shows a fault of an export; written by nnx export --bisect."
@@ -68,7 +68,11 @@ def write(tried: Tried, finding: Finding, path: Path, *, opset: int, maker: Make
         except NotDescribable as error:
             reasons.append(str(error))
             continue
-        code, said = _run(text)
+        try:
+            code, said = _run(text)
+        except subprocess.TimeoutExpired:
+            reasons.append(f"the file ran for {_MOST_SECONDS} s without an end")
+            continue
         if code == 1 and _is_the_fault(said, tried):
             with staged(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -92,18 +96,16 @@ def _is_the_fault(said: str, tried: Tried) -> bool:
 
 
 def _run(text: str) -> tuple[int, str]:
-    """The exit code, and the last line that it printed, of the file run in a process of its own."""
+    """The exit code, and the last line that it printed, of the file run in a process of its own.
+
+    Raises subprocess.TimeoutExpired.
+    """
     with tempfile.TemporaryDirectory(prefix="nnx-repro-") as folder:
         (Path(folder) / "repro.py").write_text(text, encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, timeout=_MOST_SECONDS,
-                check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise NotAvailable(
-                f"The file that shows the fault ran for {_MOST_SECONDS} s without an end.", "Describe smaller inputs."
-            ) from error
+        done = subprocess.run(
+            [sys.executable, "repro.py"], cwd=folder, capture_output=True, text=True, timeout=_MOST_SECONDS,
+            check=False,
+        )  # fmt: skip
     lines = (
         done.stdout if done.returncode == 1 and "FAULT" in done.stdout else done.stderr or done.stdout
     ).splitlines()

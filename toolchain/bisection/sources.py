@@ -3,7 +3,9 @@
 import ast
 import functools
 import os
+import symtable
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -92,14 +94,25 @@ def _of_theirs(statement: ast.ImportFrom, value: Any, name: str) -> str | None:
 
 @functools.cache
 def _statements(file: str) -> list[ast.stmt]:
+    """What stands at the top of a file and is done wherever it is imported."""
     try:
-        return ast.parse(Path(file).read_bytes()).body
+        body = ast.parse(Path(file).read_bytes()).body
     except (OSError, SyntaxError, ValueError) as error:
         raise NotDescribable(f"{Path(file).name} cannot be read") from error
+    return [statement for statement in body if not _asks_who_runs_it(statement)]
+
+
+def _asks_who_runs_it(statement: ast.stmt) -> bool:
+    """Whether there is an ``if __name__ == ...`` in it: the file that is written is run, theirs was imported."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return False
+    tests = [node.test for node in _outside_functions(statement) if isinstance(node, ast.If)]
+    return any(isinstance(node, ast.Name) and node.id == "__name__" for test in tests for node in ast.walk(test))
 
 
 def _text(file: str, statement: ast.stmt) -> str:
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    with tokenize.open(file) as source:  # in the file's own encoding, as ast reads it
+        lines = source.read().split("\n")  # and not at a form feed, at which ast counts no line
     first = min([statement.lineno, *(each.lineno for each in getattr(statement, "decorator_list", []))])
     return "\n".join(lines[first - 1 : statement.end_lineno])
 
@@ -129,5 +142,15 @@ def _outside_functions(node: ast.AST) -> Iterator[Any]:
 
 
 def _reads(statement: ast.stmt) -> list[str]:
-    """The names in a statement, wherever in it, in order."""
-    return list(dict.fromkeys(node.id for node in ast.walk(statement) if isinstance(node, ast.Name)))
+    """The names that a statement may take from the top of its file, in order."""
+    return list(dict.fromkeys(_free(symtable.symtable(ast.unparse(statement), "<statement>", "exec"))))
+
+
+def _free(table: symtable.SymbolTable) -> Iterator[str]:
+    # a function's own names hide those at the top; a class's body reads the top until it has bound the name itself
+    falls_through = table.get_type() in ("module", "class")
+    for symbol in table.get_symbols():
+        if symbol.is_global() or (falls_through and symbol.is_referenced()):
+            yield symbol.get_name()
+    for inner in table.get_children():
+        yield from _free(inner)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from toolchain.bisection import bisecting
+from toolchain.bisection import bisecting, repro
 from toolchain.bisection.bisecting import Bisected
 from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage
@@ -188,6 +188,15 @@ def test_where_pytorch_itself_stops_at_another_batch(tmp_path: Path) -> None:
     assert (found.module, found.kind) == ("block.inner", "OneBatch")
     assert found.origin is not None
     assert found.origin.line == line_of("return x.reshape(2, WIDTH) * 2")
+
+
+def test_a_file_that_does_not_end_leaves_the_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repro, "_MOST_SECONDS", 0.01)
+    found = bisected(Counts(), tmp_path / "net.repro.py").finding
+    assert found is not None
+    assert (found.module, found.repro) == ("block.inner", None)
+    assert "without an end" in found.no_repro
+    assert not [*tmp_path.iterdir()]
 
 
 def test_where_nothing_fails(tmp_path: Path) -> None:
