@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.drawn import drawn
 from tests.end_to_end.command import run_nnx
 from toolchain.training.record import History
 
@@ -65,7 +66,7 @@ TASKS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", drawn(TASKS, 3))
 def test_a_recipe_for_another_task_goes_all_the_way(task: str, tmp_path: Path) -> None:
     brief = ["--no-compile", "--batch", "8", "--threads", "1", "--max-time", "1s", "--json"]
     ended = run_nnx("run", f"{EXAMPLES / f'{task}_recipe.py'}:recipe", "--out", "made", *brief, cwd=tmp_path)
