@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import beside_torch
 from benchmarks.hard import comparing, verdicts
 from benchmarks.hard.runs import Place, Run
 from benchmarks.published import judging, tools
@@ -25,7 +26,6 @@ CONVERSIONS = {
 STEPS = ("export", *CONVERSIONS, "bench")
 _MODEL, _TIMES = "model.onnx", "times.json"
 _BENCH = ("--batch", "1", "--threads", "1", "--max-time", "1s", "--precision", "50%")
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 Row = dict[str, Any]
 
 
@@ -71,13 +71,8 @@ def unlike(architecture: Architecture, made: Path) -> str:
             ((got,), names) = comparing.outputs(made, [feed])
         except Exception as error:  # noqa: BLE001 - the file that nnx called proven
             return f"at {lengths} it does not run: {' '.join(str(error).split())[:160]}"
-        if len(right) != len(got):
-            return f"{len(got)} outputs, not {len(right)}"
-        for name, a, b in zip(names, right, got, strict=True):
-            if a.shape != b.shape:
-                return f"at {lengths} {name} is {b.shape}, not {a.shape}"
-            if not np.allclose(a, b, rtol=_RELATIVE, atol=_ABSOLUTE * max(1.0, float(np.abs(a).max(initial=0.0)))):
-                return f"at {lengths} {name} differs by {float(np.abs(a - b).max()):.3g}"
+        if wrong := beside_torch.unlike(names, right, got, f"at {lengths}"):
+            return wrong
     return ""
 
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from benchmarks import beside_torch
 from benchmarks.hard import comparing, verdicts
 from benchmarks.hard.runs import Place, watched
 from benchmarks.hard.verdicts import Kind
@@ -16,7 +16,6 @@ MOST_PARAMETERS = 30_000_000
 TOO_LARGE = "too large"
 _BATCHES = (1, 2, 7)
 _MEMORY_BYTES = 8 << 30
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 _FOUND = "found.json"
 Row = dict[str, Any]
 
@@ -83,13 +82,8 @@ def _unlike(name: str, path: Path) -> str:
             found = torch.utils._pytree.tree_leaves(module(*map(torch.from_numpy, feed.values())))
         right = [each.numpy() for each in found if isinstance(each, torch.Tensor)]
         ((got,), names) = comparing.outputs(path, [feed])
-        if len(right) != len(got):
-            return f"{len(got)} outputs, not {len(right)}"
-        for output, a, b in zip(names, right, got, strict=True):
-            if a.shape != b.shape:
-                return f"batch {batch}: {output} is {b.shape}, not {a.shape}"
-            if not np.allclose(a, b, rtol=_RELATIVE, atol=_ABSOLUTE * max(1.0, float(np.abs(a).max(initial=0.0)))):
-                return f"batch {batch}: {output} differs by {float(np.abs(a - b).max()):.3g}"
+        if wrong := beside_torch.unlike(names, right, got, f"batch {batch}"):
+            return wrong
     return ""
 
 

@@ -47,8 +47,6 @@ def made(name: str, arguments: Mapping[str, Any]) -> Made:
     try:
         with redirect_stdout(said), redirect_stderr(said):
             module: torch.nn.Module = timm.create_model(wanted, pretrained=False, **arguments)
-    except KeyboardInterrupt:
-        raise
     except Exception as error:
         raise BadUsage(f"{name} could not be made: {in_words(error)}.", "Mend the --arg.") from error
     image = f"{next(iter(inspect.signature(module.forward).parameters))}=float32[1,{_size(module, arguments)}]"
