@@ -12,6 +12,7 @@ SBOM = .venv-sbom
 # what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
+JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
@@ -51,7 +52,7 @@ check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist worksteal
 	$(MAKE) docs
 
 docs: $(INSTALLED)  ## the pages of docs/ into build/docs/; a warning is an error, and nothing is fetched

@@ -1,8 +1,11 @@
 """One real run of the digits recipe, made once and shared."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.end_to_end.command import run_nnx
 
@@ -12,11 +15,19 @@ QUICK = ["--epochs", "14", "--no-compile", "--batch", "1,8", "--threads", "1", "
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `nnx run digits` was run; its artifacts lie in artifacts/digits. Not to be changed."""
-    folder = tmp_path_factory.mktemp("work")
-    ended = run_nnx("run", "digits", *QUICK, cwd=folder)
-    assert ended.returncode == 0, ended.stderr
-    (folder / "stdout.txt").write_text(ended.stdout)
-    (folder / "stderr.txt").write_text(ended.stderr)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the folder that the processes of one run of tests share
+    folder, done = shared / "work", shared / "work.done"
+    with FileLock(shared / "work.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            ended = run_nnx("run", "digits", *QUICK, cwd=folder)
+            assert ended.returncode == 0, ended.stderr
+            (folder / "stdout.txt").write_text(ended.stdout)
+            (folder / "stderr.txt").write_text(ended.stderr)
+            done.touch()
     return folder
 
 

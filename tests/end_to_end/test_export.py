@@ -131,4 +131,4 @@ def test_a_bisection_writes_over_nothing_and_takes_no_recipe(place: Path, nnx: N
     assert Path("deep.repro.py").read_text() == "mine = 1\n"
     code, _, err = nnx("export", "digits", "--bisect", "-o", "deep.onnx")
     assert code == 2
-    assert "not a recipe" in err
+    assert "a model, not a recipe" in err

@@ -92,7 +92,7 @@ def test_without_a_limit_it_is_told_and_nothing_is_required(place: Path, nnx: Nn
 
 
 def test_a_search_goes_by_the_metric(place: Path, nnx: Nnx) -> None:
-    asked = ["--metric", "mae", "--max-drop", "0.0025", "--budget", "20s"]
+    asked = ["--metric", "mae", "--max-drop", "0.0005", "--budget", "20s"]
     code, _, err = quantize(nnx, "regression", "numbers.npz", *asked)
     assert code == 1
     assert "1 in float: undecided, rise in mean absolute error 0.00" in err

@@ -187,7 +187,9 @@ def _bisect(
     from toolchain.machine import memory_limit
 
     if sources.is_recipe(model):
-        raise click.UsageError("--bisect takes whatever `nnx export` does but a recipe.")
+        raise click.UsageError(
+            "--bisect looks into a model, not a recipe: name what makes the recipe's module, say FILE.py:NAME."
+        )
     path = writable(dst.with_suffix(".repro.py"))
     with memory_limit.held():
         found = bisecting.bisect_named(
