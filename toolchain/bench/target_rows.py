@@ -121,13 +121,17 @@ def _trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
 
 
 def batches(targets: Sequence[Target]) -> tuple[int, ...]:
-    """The batch sizes to measure where none are asked for: 1 and 32, or the one that a model file is fixed to.
+    """The batch sizes to measure where none are asked for: those that model files are fixed to, else 1 and 32.
 
-    1 where a file has no batch axis.
+    1 where the first file, after which the samples are read, has no batch axis, or where none is fixed beside one
+    without.
     """
     axes = [target.batch_axes for target in targets if isinstance(target, ModelFile)]
-    unbatched = {1 for each in axes if all(axis is None for axis in each.inputs.values())}
-    return tuple(sorted(unbatched | {each.fixed for each in axes if each.fixed is not None})) or DEFAULT_BATCHES
+    unbatched = [all(axis is None for axis in each.inputs.values()) for each in axes]
+    fixed = {each.fixed for each in axes if each.fixed is not None}
+    if fixed and not unbatched[0]:
+        return tuple(sorted(fixed))
+    return (1,) if any(unbatched) else DEFAULT_BATCHES
 
 
 def _first_model(targets: Sequence[Target]) -> ModelFile | None:
