@@ -86,6 +86,10 @@ def test_lists_and_numbers_are_inputs_and_prints_are_no_results(place: Path, nnx
         (["arguments.py:make", *X], "could not be loaded"),
         (["m.py:Minus", "--input", "a=float32[1,4]"], "nothing is given for b"),
         (["m.py:Log", "--input", "x=float32[1,1000000000,1000000]"], "this machine has"),
+        (["m.py:Minus", *X, "--data", "."], "--data would do nothing for a model that is no recipe"),
+        (["m.py:Counts", *X, "--bisect", "--output-name", "y"], "--output-name would do nothing with --bisect"),
+        (["m.py:Counts", *X, "--bisect", "--external-data", "always"], "--external-data would do nothing"),
+        (["m.py:Counts", *X, "--bisect", "--data", "."], "--data would do nothing with --bisect"),
     ],
 )
 def test_what_cannot_be_right_is_refused_in_one_sentence(

@@ -167,6 +167,7 @@ def _named(
     from toolchain.inputs import factories
     from toolchain.machine import memory_limit
 
+    options.refuse(("data",), "for a model that is no recipe")
     with memory_limit.held(), written.writing():
         return exporting.export_named(
             model, dst, arguments=factories.arguments(arguments), weights=_given(weights),
@@ -190,6 +191,7 @@ def _bisect(
         raise click.UsageError(
             "--bisect looks into a model, not a recipe: name what makes the recipe's module, say FILE.py:NAME."
         )
+    options.refuse(("output_names", "external_data", "data"), "with --bisect, which makes no model")
     path = writable(dst.with_suffix(".repro.py"))
     with memory_limit.held():
         found = bisecting.bisect_named(
