@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Bisected:
-    """What came of a model: the ``finding``, None where nothing fails, and what is to be said of its export."""
+    """What came of a model: the ``finding``, None where nothing fails, and what is to be said of the model itself."""
 
     finding: Finding | None
     notes: tuple[str, ...] = ()
@@ -31,9 +31,8 @@ class Bisected:
     @property
     def text(self) -> str:
         """Lines for a person."""
-        if self.finding is not None:
-            return self.finding.text
-        return "\n".join(["Nothing fails: the file of the whole model agrees with PyTorch.", *self.notes])
+        found = self.finding.text if self.finding else "Nothing fails: the file of the whole model agrees with PyTorch."
+        return "\n".join([found, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """Its fields."""

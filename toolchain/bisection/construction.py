@@ -58,8 +58,8 @@ def _looked_up(module: str, name: str) -> Any:
 
 
 def of_module(module: torch.nn.Module, names: Names, indent: int = 0) -> str:
-    """An expression that builds ``module``, with ``build`` and ``tensor`` of :mod:`.repro`'s text."""
-    if (short := _by_repr(module)) is not None:
+    """An expression that builds ``module``, with ``build``, ``filled`` and ``tensor`` of :mod:`.repro`'s text."""
+    if (short := _by_repr(module, indent)) is not None:
         return short
     kind = names.of(type(module))
     inner = {name: of_module(child, names, indent + 8) for name, child in module._modules.items() if child is not None}
@@ -124,8 +124,8 @@ def of_value(value: Any, names: Names, what: str, way: tuple[int, ...] = ()) -> 
     raise NotDescribable(f"{what} is a {type(value).__name__}")
 
 
-def _by_repr(module: torch.nn.Module) -> str | None:
-    """The constructor's call that a layer of torch shows itself as, where it makes the same layer."""
+def _by_repr(module: torch.nn.Module, indent: int) -> str | None:
+    """The constructor's call that a layer of torch shows itself as, where it makes the same layer, with its ranges."""
     kind, text = type(module), repr(module)
     if getattr(torch.nn, kind.__name__, None) is not kind or "\n" in text:
         return None
@@ -137,7 +137,12 @@ def _by_repr(module: torch.nn.Module) -> str | None:
         made = kind(*positional, **keywords)
     except Exception:  # noqa: BLE001 - what a layer shows need not be what its constructor takes
         return None
-    return f"torch.nn.{text}" if _shown(made) == _shown(module) else None
+    if _shown(made) != _shown(module):
+        return None
+    new, space = made.state_dict(), " " * (indent + 4)
+    state = {name: _tensor(value) for name, value in module.state_dict().items() if not torch.equal(value, new[name])}
+    values = ", ".join(f"{name!r}: {value}" for name, value in state.items())
+    return f"filled(\n{space}torch.nn.{text},\n{space}{{{values}}},\n{' ' * indent})" if state else f"torch.nn.{text}"
 
 
 def _arguments(text: str, name: str) -> tuple[list[Any], dict[str, Any]]:

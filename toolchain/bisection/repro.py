@@ -24,7 +24,7 @@ from toolchain.bisection import repro_text
 from toolchain.bisection.construction import Names, of_module, of_value
 from toolchain.bisection.finding import Finding
 from toolchain.bisection.sources import Cut, NotDescribable
-from toolchain.bisection.trial import Tried
+from toolchain.bisection.trial import Fault, Tried
 from toolchain.conversion import export_proof
 from toolchain.conversion.reference import Arrays, DoesNotRun
 from toolchain.errors import BadUsage
@@ -73,7 +73,7 @@ def write(tried: Tried, finding: Finding, path: Path, *, opset: int, maker: Make
         except subprocess.TimeoutExpired:
             reasons.append(f"the file ran for {_MOST_SECONDS} s without an end")
             continue
-        if code == 1 and _is_the_fault(said, tried):
+        if code == 1 and _is_the_fault(said, None if tried.unstable else tried.fault):
             with staged(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             return ""
@@ -82,14 +82,13 @@ def write(tried: Tried, finding: Finding, path: Path, *, opset: int, maker: Make
     return "; ".join(dict.fromkeys(reasons)) + "."
 
 
-def _is_the_fault(said: str, tried: Tried) -> bool:
-    """Whether the file tells of what was found, and not of another fault that it has itself."""
-    fault = tried.fault
-    if fault is None or tried.unstable:
+def _is_the_fault(said: str, fault: Fault | None) -> bool:
+    """Whether the file tells of the ``fault``, and of none of its own; None is one that it shows in PyTorch alone."""
+    if fault is None:
         return "FAULT: " in said
     if isinstance(fault, NotExportable) and not isinstance(fault, AnotherRoad):
-        reason = re.findall(r"\w{4,}", fault.what.partition(" could not be exported: ")[2])[:8]
-        return "raises" in said and 2 * sum(word in said for word in reason) >= len(reason)
+        reason = re.findall(r"\w{4,}", fault.what.partition(" could not be exported: ")[2] or fault.what)[:8]
+        return "raises" in said and 2 * sum(word in said for word in reason) >= max(1, len(reason))
     # torch may declare an axis open that it has fixed inside: then the values are wrong at another length
     of_a_file = ["does not agree", "onnxruntime fails", *(["became fixed"] if isinstance(fault, WrongResult) else [])]
     return any(symptom in said for symptom in of_a_file)
@@ -162,6 +161,7 @@ def _cut_out(tried: Tried, finding: Finding, opset: int, *, real: bool) -> str:
         [
             repro_text.BUILD if "build(" in made else "",
             repro_text.HOLDING if "holding(" in made + called else "",
+            repro_text.FILLED if "filled(" in made else "",
             body,
         ]
     )

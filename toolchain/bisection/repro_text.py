@@ -27,6 +27,14 @@ def holding(kind, values):
 
 '''
 
+FILLED = '''
+def filled(layer, values):
+    """A layer of torch's with these of its weights."""
+    layer.load_state_dict(values, strict=False)
+    return layer
+
+'''
+
 TENSOR = '''
 def tensor(shape, dtype, low, high):
     """Seeded values in the range that the model's own have."""

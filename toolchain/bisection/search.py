@@ -48,7 +48,9 @@ class Search:
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the model as a whole."""
         whole = self._done.get(("", 0))
-        return tuple(whole.notes) if whole is not None else ()
+        return tuple(
+            dict.fromkeys((*self._reference.notes, *self._found.notes, *(whole.notes if whole is not None else ())))
+        )
 
     def _smallest(self, place: Place, tried: Tried, fails: Callable[[Tried], bool]) -> Tried:
         """The first and deepest below ``place`` that ``fails``, or else ``tried``, which is there."""

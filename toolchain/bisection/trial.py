@@ -25,7 +25,7 @@ class Tried:
     """What came of a module: the ``rungs`` that failed, whether one ``agreed``, or ``trouble`` that no rung mends.
 
     ``unstable``: the trouble is that its answer is another each time. ``coupled`` says that samples of a batch
-    influence each other in it, ``notes`` are said of the file that agreed.
+    influence each other in it, ``notes`` are said of it, and of the file that agreed.
     """
 
     place: Place
@@ -89,12 +89,12 @@ class Trials:
         try:
             arrays = reference.fed(found.example.at(found.lengths))
             try:
-                notes = list(reference.require_stateless(arrays))
+                made = replace(made, notes=tuple(reference.require_stateless(arrays)))
             except (BadUsage, CheckFailed) as error:
                 return replace(made, trouble=error, unstable=True)
             coupled = "".join(reference.coupling(arrays, found.example.axes, found.outputs))
             if not exported:
-                return replace(made, agreed=True, coupled=coupled, notes=notes)
+                return replace(made, agreed=True, coupled=coupled)
             with tempfile.TemporaryDirectory(prefix="nnx-bisect-") as folder:
                 proven = ladder.climbed(
                     reference,
@@ -111,4 +111,5 @@ class Trials:
             if rungs and error is rungs[0].error:
                 return replace(made, rungs=tuple(rungs))
             return replace(made, trouble=error, rungs=tuple(rungs))
-        return replace(made, rungs=tuple(rungs), agreed=True, coupled=coupled, notes=(*notes, *proven.artifact.notes))
+        notes = (*made.notes, *proven.artifact.notes)
+        return replace(made, rungs=tuple(rungs), agreed=True, coupled=coupled, notes=notes)

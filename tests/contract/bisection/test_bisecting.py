@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from exporters.errors import NotExportable
 from toolchain.bisection import bisecting, repro
 from toolchain.bisection.bisecting import Bisected
 from toolchain.conversion.target import Target
@@ -183,8 +184,11 @@ def test_a_wrong_translation_is_found_at_its_operator(tmp_path: Path, monkeypatc
 
 
 def test_where_pytorch_itself_stops_at_another_batch(tmp_path: Path) -> None:
-    found = bisected(OneBatch(), tmp_path / "net.repro.py", "x=float32[2,4]").finding
+    done = bisected(OneBatch(), tmp_path / "net.repro.py", "x=float32[2,4]")
+    found = done.finding
     assert found is not None
+    assert done.notes == ("No axis is dynamic: PyTorch does not run at another batch.",)
+    assert done.text.splitlines()[-1] == done.notes[0]
     assert (found.module, found.kind) == ("block.inner", "OneBatch")
     assert found.origin is not None
     assert found.origin.line == line_of("return x.reshape(2, WIDTH) * 2")
@@ -197,6 +201,19 @@ def test_a_file_that_does_not_end_leaves_the_finding(tmp_path: Path, monkeypatch
     assert (found.module, found.repro) == ("block.inner", None)
     assert "without an end" in found.no_repro
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "same"),
+    [
+        ("Net could not be exported: no translation of aten.eigh.", "raises X: No translation of aten.eigh", True),
+        ("Net could not be exported: no translation of aten.eigh.", "raises NameError: x is not known", False),
+        ("Net gave no ONNX program.", "raises NameError: x is not known", False),
+        ("Net could not be exported: 3.", "raises NameError: x is not known", False),
+    ],
+)
+def test_a_file_shows_a_fault_where_it_gives_the_same_reason(what: str, said: str, same: bool) -> None:
+    assert repro._is_the_fault(f"FAULT: torch.onnx.export {said}", NotExportable(what, "Mend it.")) == same
 
 
 def test_where_nothing_fails(tmp_path: Path) -> None:

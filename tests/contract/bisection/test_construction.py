@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from toolchain.bisection import repro_text
 from toolchain.bisection.construction import Names, of_module, of_value
 from toolchain.bisection.sources import NotDescribable
 
@@ -84,8 +85,23 @@ def test_two_classes_of_one_name(namesakes: list[Any]) -> None:
 
 
 def test_a_layer_is_written_as_it_shows_itself() -> None:
-    assert of_module(nn.Conv1d(2, 3, 3), Names()) == "torch.nn.Conv1d(2, 3, kernel_size=(3,), stride=(1,))"
+    assert of_module(nn.BatchNorm1d(3), Names()).startswith("torch.nn.BatchNorm1d(3, eps=1e-05")
     assert of_module(nn.GELU(), Names()) == "torch.nn.GELU(approximate='none')"
+
+
+def test_a_layer_of_torchs_has_the_ranges_of_the_models_own() -> None:
+    layer = nn.Conv1d(2, 3, 3)
+    with torch.no_grad():
+        layer.weight.uniform_(-70, 900)
+        layer.weight[0, 0, :2] = torch.tensor([-70.0, 900.0])
+        layer.bias.fill_(4)  # type: ignore[union-attr]
+    text = of_module(layer, Names())
+    assert "torch.nn.Conv1d(2, 3, kernel_size=(3,), stride=(1,))" in text
+    found: dict[str, Any] = {"torch": torch}
+    exec(repro_text.TENSOR + repro_text.FILLED + f"made = {text}", found)
+    made = found["made"]
+    assert -70 <= made.weight.min() < 100 < made.weight.max() <= 900
+    assert made.bias.tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize("said", ["open('RAN', 'w')", "0, **{'a': open('RAN', 'w')}"])
