@@ -16,6 +16,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from exporters.errors import Origin
+from exporters.whose_file import is_pythons
 
 _LIBRARIES = tuple(f"{Path(str(library.__file__)).parent}{os.sep}" for library in (torch, onnx, onnx_ir, onnxscript))
 _HERE = Path(__file__).resolve().parents[1]
@@ -95,6 +96,4 @@ def _name_of(source: Any) -> str:
 
 def _is_theirs(file: str) -> bool:
     """Whether a file is neither ours nor a library's below us, nor Python's; a model may come out of a package."""
-    if file.startswith((*_OURS, *_LIBRARIES, "<")):
-        return False
-    return "site-packages" in file or not file.startswith(str(Path(os.__file__).parent))
+    return not file.startswith((*_OURS, *_LIBRARIES)) and not is_pythons(file)

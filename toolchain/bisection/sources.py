@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import os
 import symtable
 import sys
 import tokenize
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_LIBRARY = (f"{Path(os.__file__).parent}{os.sep}", f"{Path(sys.prefix)}{os.sep}lib{os.sep}")
+from exporters.whose_file import is_installed
 
 
 class NotDescribable(Exception):
@@ -22,7 +21,7 @@ def is_theirs(module: str) -> bool:
     """Whether the module of that name is a file of the user's, not one that was installed."""
     found = sys.modules.get(module)
     file = getattr(found, "__file__", None)
-    return file is not None and "site-packages" not in file and not file.startswith(_LIBRARY)
+    return file is not None and not is_installed(file)
 
 
 class Cut:
