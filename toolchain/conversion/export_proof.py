@@ -123,7 +123,9 @@ def _tried(
     lengths = {**found.lengths, guard.axis: guard.broken_at}
     if guard.broken_at > (longest := found.example.limits.get(guard.axis, guard.broken_at)):
         return [f"The model is made for a {guard.axis} of at most {longest}: beyond, nothing is proven."]
-    if sum(array.nbytes for array in found.example.at(found.lengths).values()) * guard.broken_at > _MOST_BYTES:
+    follows = guard.axis not in found.lengths  # from other axes: it cannot be given a length of its own
+    bytes_given = sum(array.nbytes for array in found.example.at(found.lengths).values())
+    if follows or bytes_given * guard.broken_at > _MOST_BYTES:
         return [f"It holds where {guard.text}; it could not be tried where that is not so."]
     try:
         wanted = reference.run(feeds := reference.fed(found.example.at(lengths)))

@@ -8,16 +8,19 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 from torch.export import Dim
 
+from exporters.input_tree import Input
 from toolchain.conversion import exporting
 from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage
 from toolchain.inputs import models, programs
+from toolchain.inputs.examples import Kept
 
 
 class Net(nn.Module):
@@ -159,6 +162,24 @@ def test_what_is_no_program(content: bytes, tmp_path: Path) -> None:
     torch.save({}, tmp_path / "net.pt2")
     with pytest.raises(BadUsage):
         programs.load(tmp_path / "net.pt2")
+
+
+class Beside(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        return x * 2, y * 3 if y.shape[0] < 200 else y * 4
+
+
+def test_what_is_assumed_of_a_length_that_follows_is_said(tmp_path: Path) -> None:
+    """It has no length of its own at which that could be tried."""
+    example = Kept(
+        takes={"x": Input("x"), "y": Input("y")},
+        arrays={"x": np.ones((3, 4), np.float32), "y": np.ones((6, 4), np.float32)},
+        axes={"x": {0: "batch"}, "y": {0: "y_0"}},
+        source="the test",
+        follows={"y_0": lambda lengths: 2 * lengths["batch"]},
+    )
+    made = exporting._proven(Beside(), tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={})
+    assert "It holds where y_0 <= 199; it could not be tried where that is not so." in made.artifact.notes
 
 
 class Pairs(nn.Module):
