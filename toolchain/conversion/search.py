@@ -32,6 +32,7 @@ def search(
     evaluate: Evaluate,
     *,
     budget_s: float,
+    spent_s: float = 0.0,
     journal: Path,
     key: str,
     confirm: Evaluate | None = None,
@@ -41,17 +42,18 @@ def search(
 ) -> Plan:
     """Find few nodes of ``ranking`` (most damaging first) to leave in float so that the gate passes.
 
-    ``evaluate(excluded)`` quantizes all nodes but those and judges the result; it is called once a set, and a set
-    may be all of ``ranking``. Every verdict goes into ``journal``, so that a search that was killed goes on where it
+    ``evaluate(excluded)`` quantizes all nodes but those and judges the result; it is called once a set, and a set may
+    be all of ``ranking``. Every verdict goes into ``journal``, so that a search that was killed goes on where it
     stopped; one that finished, either way, removes it. ``key`` is a digest of all that the verdicts depend on, and a
-    journal under another key is replaced. The budget is this call's: no evaluation begins that would outlast it if it
-    took as long as the longest, but the first. ``confirm`` judges by samples that the search did not go by: of the sets
-    that passed, the smallest that it passes too is taken. ``required`` says whether anybody asked for it to pass.
-    Raises CheckFailed, or Undecided when a verdict met on the way is, if no set passes or none within the budget.
+    journal under another key is replaced. The budget is this call's, less the ``spent_s`` that getting ready took: no
+    evaluation begins that would outlast it if it took as long as the longest, but the first. ``confirm`` judges by
+    samples that the search did not go by: of the sets that passed, the smallest that it passes too is taken.
+    ``required`` says whether anybody asked for it to pass. Raises CheckFailed, or Undecided when a verdict met on the
+    way is, if no set passes or none within the budget.
     """
     if not budget_s > 0:
         raise BadUsage(f"The budget is {budget_s:g} seconds.", "Give a --budget above 0, such as 10m.")
-    trials = _Trials(evaluate, budget_s=budget_s, journal=journal, key=key, progress=progress, clock=clock)
+    trials = _Trials(evaluate, budget_s=budget_s - spent_s, journal=journal, key=key, progress=progress, clock=clock)
     finished = True
     try:
         _prune(_shortest_prefix(ranking, trials), trials)

@@ -205,6 +205,18 @@ def test_at_the_end_of_the_budget_the_best_so_far_is_returned(journal: Path) -> 
     assert later.exclude == tuple(model.ranking()[:5])
 
 
+def test_what_getting_ready_took_is_of_the_budget_that_was_given(journal: Path) -> None:
+    notes = Notes()
+    model = Model(named([9, 8]), allowed=9, takes_s=10)
+    with pytest.raises(CheckFailed, match="within the budget"):
+        search(
+            model.ranking(), model.evaluate,
+            budget_s=60, spent_s=70, journal=journal, key="k", progress=notes, clock=lambda: model.now,
+        )  # fmt: skip
+    assert model.now == 10
+    assert notes.warnings == ["The budget of 60 s ended before the search did; run it again to go on."]
+
+
 class Notes(Progress):
     """Keeps what it is told."""
 
