@@ -12,6 +12,7 @@ from onnx_ir.passes import common
 from exporters import external_data, folding, skeleton, widening
 from exporters.errors import BadModelFile, NotConvertible
 from exporters.large_weights import is_stub
+from exporters.operators import opsets_of
 from exporters.tensors import elements_of
 
 _FIRST_IR_WITH_PLAIN_WEIGHTS = 4  # before it every initializer had to be an input as well
@@ -108,18 +109,13 @@ def raised(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProt
 
     Raises NotConvertible where that knows no way.
     """
-    found = onnx_opset(model)
+    found = opsets_of(model)[""]
     return model if found >= opset else at_opset(model, opset, source)
-
-
-def onnx_opset(model: onnx.ModelProto) -> int:
-    """The operator set of ONNX's own operators; 0 where there are none."""
-    return next((entry.version for entry in model.opset_import if not entry.domain), 0)
 
 
 def at_opset(model: onnx.ModelProto, opset: int, source: object) -> onnx.ModelProto:
     """``model``, normalized, at another operator set, by ONNX's own converter. Raises as :func:`raised`."""
-    found = onnx_opset(model)
+    found = opsets_of(model)[""]
     if not found:  # all its operators are from elsewhere: there are none to convert
         made = onnx.ModelProto()
         made.CopyFrom(model)
@@ -219,26 +215,30 @@ def _repair(model: onnx.ModelProto) -> None:
     """What ONNX Runtime takes as it is."""
     graph = model.graph
     graph.name = graph.name or "graph"
-    for entry in [entry for entry in model.opset_import if entry.domain == "ai.onnx"]:
-        if any(not other.domain for other in model.opset_import):
-            model.opset_import.remove(entry)
-        else:
-            entry.domain = ""
+    name_own_domain(model)
     properties = {prop.key: prop.value for prop in model.metadata_props}
     if len(properties) < len(model.metadata_props):
         del model.metadata_props[:]
         helper.set_model_props(model, properties)
     for inner in skeleton.graphs_of(graph):
-        for node in inner.node:
-            if node.domain == "ai.onnx":
-                node.domain = ""
         for value in (*inner.input, *inner.output, *inner.value_info):
             for axis in value.type.tensor_type.shape.dim:
                 if axis.HasField("dim_value") and axis.dim_value < 0:
                     axis.Clear()
-    for function in model.functions:
-        for node in function.node:
-            node.domain = "" if node.domain == "ai.onnx" else node.domain
+
+
+def name_own_domain(model: onnx.ModelProto) -> None:
+    """Let ONNX's own operators have no domain: its checker does not know them by ``ai.onnx``."""
+    for part in (model, *model.functions):
+        for entry in [entry for entry in part.opset_import if entry.domain == "ai.onnx"]:
+            if any(not other.domain for other in part.opset_import):
+                part.opset_import.remove(entry)
+            else:
+                entry.domain = ""
+    inside = (node for graph in skeleton.graphs_of(model.graph) for node in graph.node)
+    for node in (*inside, *(node for function in model.functions for node in function.node)):
+        if node.domain == "ai.onnx":
+            node.domain = ""
 
 
 def _state_right_shapes(model: onnx.ModelProto) -> None:

@@ -48,16 +48,17 @@ class Edits:
             float_io.cast_interface(made, self.float_io, _types(made))
         if self.strip:
             stripped(made)
-        if self.opset not in (None, cleaning.onnx_opset(made)):
+        if self.opset not in (None, onnx_file.opset_of(made)):
             made = cleaning.at_opset(made, self.opset, "The model")
         if self.ir_version is not None:
             versions.set_ir(made, self.ir_version)
         return made
 
     def fixed(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A copy in which only axes are fixed."""
+        """A copy in which only axes are fixed, and ONNX's own operators have their usual domain."""
         made = onnx.ModelProto()
         made.CopyFrom(model)
+        cleaning.name_own_domain(made)
         if self.fix:
             fix_axes(made, self.fix)
         return made

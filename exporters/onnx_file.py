@@ -13,6 +13,7 @@ from onnx import TensorProto
 from exporters import endless_loops, external_data, large_weights, norms, one_file, skeleton
 from exporters.atomic_file import staged, unlock
 from exporters.errors import BadModelFile, BadOption, WrongResult
+from exporters.operators import opsets_of
 from exporters.tensors import all_tensors, damaged
 
 LARGEST_FILE = 2**31 - 1
@@ -229,8 +230,8 @@ def _number_of(path: Path) -> int | None:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of the default operator set that the model imports."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    """The version of the default operator set that the model imports; 0 where it imports none."""
+    return opsets_of(model)[""]
 
 
 def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import onnx
 
 from exporters import onnx_file
-from exporters.cleaning import onnx_opset
 from exporters.library_output import silent
 
 
@@ -36,7 +35,9 @@ def _made(make: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelP
             made = make(copy)
     except Exception:  # noqa: BLE001 - a library raises anything of a graph that it did not expect
         return None
-    if onnx_file.interface_of(made) != onnx_file.interface_of(model) or onnx_opset(made) != onnx_opset(model):
+    if onnx_file.interface_of(made) != onnx_file.interface_of(model) or onnx_file.opset_of(made) != onnx_file.opset_of(
+        model
+    ):
         return None
     if _domains(made) - _domains(model):
         return None

@@ -117,6 +117,19 @@ def test_the_operator_set_is_raised_and_lowered(opset: int, tmp_path: Path) -> N
     assert ModelFile(tmp_path / "out.onnx").opset == opset
 
 
+@pytest.mark.parametrize("wanted", [{"opset": 21}, {"strip": True}])
+def test_operators_of_the_domain_by_its_long_name(wanted: Any, tmp_path: Path) -> None:
+    """ONNX Runtime takes ``ai.onnx`` in the main graph, onnx's checker and converter do not."""
+    proto = onnx.load(net(tmp_path / "m.onnx").path)
+    for node in proto.graph.node:
+        node.domain = "ai.onnx"
+    proto.opset_import[0].domain = "ai.onnx"
+    onnx.save(proto, tmp_path / "long.onnx")
+    made = edited(ModelFile(tmp_path / "long.onnx"), tmp_path / "out.onnx", **wanted)
+    assert made.parity.passed
+    assert {entry.domain for entry in onnx.load(tmp_path / "out.onnx").opset_import} == {""}
+
+
 def test_the_ir_version_is_what_was_asked(tmp_path: Path) -> None:
     for version in (8, 9, 11):
         edited(net(tmp_path / "m.onnx"), tmp_path / "out.onnx", ir_version=version)
