@@ -17,6 +17,7 @@ import onnx
 import torch
 from torch._logging._internal import LazyTraceHandler
 from torch.jit._trace import TracerWarning
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporters import torch_origin, torch_weights, transformers_rung
@@ -83,7 +84,14 @@ class Translated:
 
 def captured(capture: Capture, rung: Rung) -> Translated:
     """What ``rung`` makes of it. Raises NotExportable that says where in the module the first trouble is, if known."""
-    with silent(), contextlib.redirect_stderr(io.StringIO()), torch_origin.watching_lengths([*capture.inputs]) as fixed:
+    with (
+        silent(),
+        contextlib.redirect_stderr(io.StringIO()),
+        torch_origin.watching_lengths([*capture.inputs]) as fixed,
+        # torch runs through attention twice, and where the kernels that it chooses lay their results out in two ways,
+        # a view of the first is none of the second; the file says attention, not by which kernel
+        sdpa_kernel(SDPBackend.MATH),
+    ):
         try:
             if rung is Rung.OLDER:
                 return Translated(model=_by_older(capture))

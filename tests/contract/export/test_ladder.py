@@ -25,6 +25,21 @@ from toolchain.progress import Progress
 WAYS: list[Rung] = [each for each in Rung if each is not Rung.TRANSFORMERS]  # no model here has layers of that library
 
 
+class Windows(nn.Module):
+    """Attention whose bias is computed, and whose result is given the input's shape: as timm's MaxViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.bias = nn.Linear(16, 48), nn.Linear(2, 2)
+        self.register_buffer("places", torch.rand(16, 16, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).view(x.shape[0], -1, 2, 24).transpose(1, 2).chunk(3, dim=3)
+        bias = self.bias(self.places).permute(2, 0, 1).unsqueeze(0)
+        seen = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return seen.transpose(1, 2).reshape((*x.shape[:-1], -1))
+
+
 class Told(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -88,6 +103,14 @@ def test_the_next_way_is_tried_where_an_axis_became_fixed(tmp_path: Path) -> Non
     line = line_of("return x + torch.tensor(float(len(x)))")
     assert told.notes == [f"torch.export: The batch axis of 'x' became fixed at 2, in test_ladder.py, line {line}."]
     assert "It was captured by torch.export, strict." in done.artifact.notes
+
+
+def test_how_torch_lays_out_what_attention_gives_is_in_no_way(tmp_path: Path) -> None:
+    told = Told()
+    example = examples.of_specs(["x=float32[batch,4,4,16]"])
+    path = tmp_path / "m.onnx"
+    exporting._proven(Windows(), path, example, output_names=(), target=Target(), facts={}, progress=told)
+    assert told.notes == []
 
 
 @pytest.mark.parametrize("broken", [1, 2, 3])
