@@ -1,6 +1,7 @@
 """Where a model file comes from, kept inside the file: ``metadata_props`` under the prefix ``nnx.``."""
 
 import importlib.metadata
+from collections.abc import Iterable
 
 import onnx
 
@@ -8,10 +9,10 @@ _PREFIX = "nnx."
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 
 
-def tool_versions() -> str:
-    """The installed versions of the libraries that shape a model file, as ``name version, ...``."""
+def tool_versions(names: Iterable[str] = _TOOLS) -> str:
+    """The installed versions of libraries, by default of all that shape a model file, as ``name version, ...``."""
     found = []
-    for name in _TOOLS:
+    for name in names:
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterator
 
 import onnx
 
-from exporters import onnx_file
+from exporters import onnx_file, provenance
 from exporters.library_output import silent
 
 
 def simplified(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """What each library that is installed makes of a copy of ``model``, by its name, the fewest nodes first.
+    """What each library that is installed makes of a copy of ``model``, by its name and version, fewest nodes first.
 
     What fails, needs operators of another domain, or takes or gives something else than ``model``, is left out.
     """
-    found = [(name, made) for name, make in _LIBRARIES.items() if (made := _made(make, model)) is not None]
+    found = [
+        (provenance.tool_versions([name]) or name, made)
+        for name, make in _LIBRARIES.items()
+        if (made := _made(make, model)) is not None
+    ]
     yield from sorted(found, key=lambda each: nodes(each[1]))
 
 

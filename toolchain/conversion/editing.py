@@ -43,12 +43,13 @@ def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source, target: T
         fixed = ModelFile(onnx_file.write(wanted.fixed(model.proto), Path(folder) / "fixed.onnx"))
         samples = given(fixed, False).judged_on
         original = model.path if not (wanted.start or wanted.end) else _tapped(model.proto, wanted, Path(folder))
-        facts = {name: str(value) for name, value in asdict(wanted).items() if value}
+        facts = {name: str(value) for name, value in asdict(wanted).items() if value and name != "simplify"}
+        facts |= {"parent_sha256": model.sha256, "tools": provenance.tool_versions()}
         refused: list[NnxError | ExporterError | RuntimesError] = []
         said: tuple[str, ...] = ()
-        for note, form in _forms(made, wanted):
+        for by, note, form in _forms(made, wanted):
             try:
-                provenance.write(form, {**facts, "parent_sha256": model.sha256, "tools": provenance.tool_versions()})
+                provenance.write(form, {**facts, **by})
                 onnx_file.check(form, step="edit")
                 if target is not None:
                     target.require(form)
@@ -71,16 +72,16 @@ def edit(model: ModelFile, dst: Path, wanted: Edits, *, given: Source, target: T
     return Proven(artifact=artifact.placed(dst), parity=compared, proven_on=samples.source, judged_on=samples)
 
 
-def _forms(made: onnx.ModelProto, wanted: Edits) -> Iterator[tuple[tuple[str, ...], onnx.ModelProto]]:
-    """``made``, simplified in every way that there is where that is wanted, with what is to be said of each."""
+def _forms(made: onnx.ModelProto, wanted: Edits) -> Iterator[tuple[dict[str, str], tuple[str, ...], onnx.ModelProto]]:
+    """``made``, simplified in every way that there is where that is wanted, after its facts and what is to be said."""
     if not wanted.simplify:
-        yield (), made
+        yield {}, (), made
         return
     before = simplify.nodes(made)
     for name, form in simplify.simplified(made):
         if (after := simplify.nodes(form)) < before:
-            yield (f"{before} nodes became {after}, by {name}.",), form
-    yield (f"Its {before} nodes stay: no simpler form gives the same.",), made
+            yield {"simplify": name}, (f"{before} nodes became {after}, by {name}.",), form
+    yield {}, (f"Its {before} nodes stay: no simpler form gives the same.",), made
 
 
 def _tapped(model: onnx.ModelProto, wanted: Edits, folder: Path) -> Path:

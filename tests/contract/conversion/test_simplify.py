@@ -1,5 +1,6 @@
 """Fewer nodes: by a library, proven, and refused where the library is wrong."""
 
+import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.hard import base_models
-from exporters import simplify
+from exporters import provenance, simplify
 from exporters.edits import Edits
 from exporters.model_file import ModelFile
 from toolchain.conversion import editing
@@ -56,6 +57,9 @@ def test_nodes_go_and_the_rest_stays(opset: int, tmp_path: Path) -> None:
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert (model.opset_import[0].version, model.ir_version) == (opset, 8)
     assert "author" in {entry.key for entry in model.metadata_props}
+    library, version = provenance.read(model)["simplify"].split()
+    assert library in simplify._LIBRARIES
+    assert version == importlib.metadata.version(library)
 
 
 @pytest.mark.parametrize("name", [name for name in vars(base_models) if name in (
@@ -104,4 +108,6 @@ def test_what_is_wrong_or_raises_is_not_taken(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(simplify, "_LIBRARIES", libraries)
     done = made(padded(tmp_path / "m.onnx"))
     assert done.artifact.notes[-1] == f"Its {BEFORE} nodes stay: no simpler form gives the same."
-    assert len(onnx.load(done.artifact.path).graph.node) == BEFORE
+    model = onnx.load(done.artifact.path)
+    assert len(model.graph.node) == BEFORE
+    assert "simplify" not in provenance.read(model)
