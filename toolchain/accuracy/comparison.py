@@ -167,6 +167,11 @@ def compare(
     return _summary(parts, precision, len(expected) if samples is None else samples)
 
 
+def worst(found: Sequence[Comparison]) -> Comparison:
+    """The one that is furthest from what was wanted: one that fails before all that pass."""
+    return min(found, key=lambda each: (each.passed, math.inf if each.sqnr_db is None else each.sqnr_db))
+
+
 def _part(
     name: str,
     wanted: Sequence[Array],

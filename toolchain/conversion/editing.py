@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from exporters.errors import ExporterError
 from exporters.float_io import KINDS
 from exporters.model_file import ModelFile
 from runtimes.base import run
-from runtimes.errors import RuntimesError
+from runtimes.errors import RunFailed, RuntimesError
 from runtimes.ort import OrtRuntime
 from toolchain.accuracy import running
-from toolchain.accuracy.comparison import Comparison, compare
+from toolchain.accuracy.comparison import Comparison, compare, worst
 from toolchain.accuracy.output_kinds import of as kinds_of
 from toolchain.conversion.given import Source
+from toolchain.conversion.other_lengths import calls_at_others
 from toolchain.conversion.proof import Proven
 from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage, CheckFailed, NnxError
@@ -97,24 +98,52 @@ def _tapped(model: onnx.ModelProto, wanted: Edits, folder: Path) -> Path:
 def _compared(
     fixed: ModelFile, original: Path, candidate: Path, samples: Samples, wanted: Edits, kinds: Mapping[str, object]
 ) -> Comparison:
-    """The changed model beside the ``original``, on samples of the lengths that ``fixed`` has."""
+    """The changed model beside the ``original``, on samples of the lengths that ``fixed`` has, then at others too.
+
+    The worst of the comparisons is returned. Another length that the original itself does not take is passed over.
+    """
     axes = fixed.batch_axes
-    kind = KINDS[wanted.float_io][1] if wanted.float_io else None
-    inputs = samples.first(running.SAMPLES, multiple=fixed.fixed_batch or 1).inputs
-    right, got = [], []
+    calls = list(feeds.calls(samples.first(running.SAMPLES, multiple=fixed.fixed_batch or 1).inputs, axes, _AT_ONCE))
     with OrtRuntime(original, precise=True) as before, OrtRuntime(candidate, precise=True) as changed:
-        wants = {spec.name for spec in before.inputs}
-        taken = [spec.name for spec in changed.inputs]
-        for whole in feeds.calls(inputs, axes, _AT_ONCE):
-            there = {**whole, **run(before, {name: value for name, value in whole.items() if name in wants})}
-            known = {wanted.rename.get(name, name): value for name, value in there.items()}
-            given = {name: known[name] for name in taken}
-            outputs = run(changed, {name: _as_kind(value, kind) for name, value in given.items()})
-            right.append({name: known[name] for name in outputs})
-            got.append({name: _like(value, known[name]) if kind else value for name, value in outputs.items()})
-    count = sum(max((len(array) for array in call.values() if np.ndim(array)), default=1) for call in right)
+        pair = _Pair(before, changed, wanted)
+        at_lengths = [[pair.run(pair.known(call)) for call in calls]]
+        for call in calls_at_others(calls[0], axes):
+            try:
+                known = pair.known(call)
+            except RunFailed:
+                continue
+            at_lengths.append([pair.run(known)])
     precision = "fp16" if wanted.float_io == "fp16" else "fp32"
-    return compare(right, got, precision=precision, samples=count, kinds=kinds, real=samples.real)  # type: ignore[arg-type]
+    found = [
+        compare(
+            [right for right, _ in ran], [got for _, got in ran], precision=precision, kinds=kinds, real=samples.real,  # type: ignore[arg-type]
+            samples=sum(max((len(array) for array in right.values() if np.ndim(array)), default=1) for right, _ in ran),
+        )
+        for ran in at_lengths
+    ]  # fmt: skip
+    return replace(worst(found), samples=found[0].samples)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The original and the changed model, opened."""
+
+    before: OrtRuntime
+    changed: OrtRuntime
+    wanted: Edits
+
+    def known(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """What there is in the original in a call, by the names that the changed model has for it."""
+        wants = {spec.name for spec in self.before.inputs}
+        there = {**call, **run(self.before, {name: value for name, value in call.items() if name in wants})}
+        return {self.wanted.rename.get(name, name): value for name, value in there.items()}
+
+    def run(self, known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What of that the changed model should give, and what it gives."""
+        kind = KINDS[self.wanted.float_io][1] if self.wanted.float_io else None
+        outputs = run(self.changed, {spec.name: _as_kind(known[spec.name], kind) for spec in self.changed.inputs})
+        right = {name: known[name] for name in outputs}
+        return right, {name: _like(value, right[name]) if kind else value for name, value in outputs.items()}
 
 
 def _as_kind(value: Any, kind: type[np.floating[Any]] | None) -> Any:

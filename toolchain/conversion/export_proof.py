@@ -1,6 +1,5 @@
 """An export is run beside PyTorch, call by call: at several batches, at other lengths, and where a guard breaks."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,8 +17,9 @@ from runtimes.base import run
 from runtimes.errors import NotLoadable, RunFailed
 from runtimes.ort import OrtRuntime
 from toolchain.accuracy import output_kinds, running
-from toolchain.accuracy.comparison import Comparison, compare
+from toolchain.accuracy.comparison import Comparison, compare, worst
 from toolchain.accuracy.output_kinds import Kind
+from toolchain.conversion.other_lengths import PROVEN_BATCHES, varied
 from toolchain.conversion.reference import Arrays, DoesNotRun, Reference
 from toolchain.conversion.settling import Settled, settle
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
@@ -27,8 +27,6 @@ from toolchain.inputs import examples
 from toolchain.inputs.examples import Kept
 from toolchain.inputs.input_specs import BATCH
 
-PROVEN_BATCHES = (1, 2, 7)
-"""Sizes at which a dynamic batch axis is run: 1 and 2 are where exporters specialise, 7 is neither even nor a power."""
 _LARGE = range(8, 65)
 _LARGE_BYTES = 8 << 20
 _LARGE_S = 10
@@ -52,7 +50,7 @@ def proven(
 
     Raises CheckFailed for the first size that does not agree, NotExportable where forward() takes another road.
     """
-    worst: list[Comparison] = []
+    compared: list[Comparison] = []
     notes: list[str] = []
     kinds = output_kinds.of(ModelFile(path).graph)
     try:
@@ -65,8 +63,8 @@ def proven(
                 except (DoesNotRun, NotAvailable):  # at lengths that nobody asked for
                     notes += [f"forward() itself does not run with {_at(lengths)}."]
                     continue
-                worst.append(_compared(wanted, feeds, runtime, reference, kinds))
-                _require(worst[-1], lengths, feeds)
+                compared.append(_compared(wanted, feeds, runtime, reference, kinds))
+                _require(compared[-1], lengths, feeds)
     except NotLoadable as error:
         if reference.precision == "fp32":
             raise
@@ -74,8 +72,7 @@ def proven(
             f"The module computes in {reference.precision} inside, for which ONNX Runtime has no CPU kernels.",
             "Export module.float(), and take the casts out of forward(); nnx convert makes the half-precision file.",
         ) from error
-    least = min(worst, key=lambda one: (one.passed, math.inf if one.sqnr_db is None else one.sqnr_db))
-    return replace(least, samples=max(one.samples for one in worst)), list(dict.fromkeys(notes))
+    return replace(worst(compared), samples=max(one.samples for one in compared)), list(dict.fromkeys(notes))
 
 
 def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.NDArray[np.generic]]) -> Comparison:
@@ -100,20 +97,12 @@ def _calls(found: Settled) -> Iterator[tuple[dict[str, int], Callable[[], Arrays
 
 def sizes(found: Settled) -> Iterator[dict[str, int]]:
     """Lengths of the dynamic axes at which a file is compared with made-up inputs."""
-    traced = found.lengths
+    traced, batches = found.lengths, [*PROVEN_BATCHES]
     if BATCH in traced:
         one = sum(array.nbytes for array in found.example.at(traced).values()) // traced[BATCH]
         large = min(_LARGE_BYTES // max(1, one), int(_LARGE_S * traced[BATCH] / max(found.seconds, 1e-3)))
-        sizes = [*PROVEN_BATCHES, min(max(large, _LARGE.start), _LARGE.stop - 1)]
-        yield from ({**traced, BATCH: size} for size in sizes)
-    else:
-        yield dict(traced)
-    others = [name for name in traced if name != BATCH]
-    if others:
-        yield {**traced, **{name: traced[name] + found.scale for name in others}}
-        yield {**traced, **{name: traced[name] + 3 for name in others}}
-    if len(others) > 1:
-        yield from ({**traced, name: traced[name] + 2 * found.scale} for name in others)
+        batches.append(min(max(large, _LARGE.start), _LARGE.stop - 1))
+    yield from varied(traced, batches, found.scale)
 
 
 def _tried(

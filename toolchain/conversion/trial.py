@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +15,7 @@ from exporters.artifact import Artifact
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
 from toolchain.accuracy import gate, output_kinds, running, targets
-from toolchain.accuracy.comparison import Comparison, compare
+from toolchain.accuracy.comparison import Comparison, compare, worst
 from toolchain.accuracy.gate import Verdict
 from toolchain.accuracy.metrics.built_in import TOP1
 from toolchain.accuracy.output_values import Calls
@@ -93,7 +92,7 @@ class Trial:
             )
             for calls in got
         ]  # fmt: skip
-        return min(found, key=lambda each: (each.passed, math.inf if each.sqnr_db is None else each.sqnr_db))
+        return worst(found)
 
     def judge(self, got: Given, part: slice = slice(None)) -> Verdict:
         """The gate's verdict on a version's outputs over a part of the samples.

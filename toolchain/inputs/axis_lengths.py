@@ -2,9 +2,11 @@
 
 import ast
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from exporters.batch_axes import NAMELESS, BatchAxes, Shape
+from toolchain.inputs.input_specs import BATCH
 
 Lengths = Mapping[tuple[str, int], int]
 """(Input, axis) -> its length; the batch's is left out of use by whoever stacks."""
@@ -22,7 +24,7 @@ def tries(
     by axes counted from the end.
     """
     names = {
-        (name, place): _name(name, place, axis, axes)
+        (name, place): _name(name, place, axis)
         for name, shape in shapes.items()
         for place, axis in enumerate(shape)
         if isinstance(axis, str) and place != axes.inputs.get(name)
@@ -49,6 +51,31 @@ def tries(
             yield lengths
 
 
+def named(axes: BatchAxes) -> tuple[dict[str, dict[int, str]], dict[str, Callable[[Mapping[str, int]], int]]]:
+    """The names of the inputs' open axes, the batch's BATCH; and how long those are that follow from the others.
+
+    "past + now" follows where a past and a now are axes too.
+    """
+    words = {
+        name: {
+            place: BATCH
+            if place == axes.inputs.get(name) or axis == axes.name != NAMELESS
+            else _name(name, place, axis)
+            for place, axis in enumerate(shape)
+            if isinstance(axis, str)
+        }
+        for name, shape in axes.shapes.items()
+        if shape is not None
+    }
+    known = {word for own in words.values() for word in own.values()} | ({axes.name} if axes.name else set())
+    computed = {word for word in known if (parts := _parts(word)) != [word] and known.issuperset(parts)}
+    return words, {word: partial(_follow, word, axes.name or BATCH) for word in computed}
+
+
+def _follow(word: str, batch: str, lengths: Mapping[str, int]) -> int:
+    return _worth(word, {**lengths, batch: lengths.get(BATCH, 1)})
+
+
 def _choices(free: list[str]) -> Iterator[dict[str, int]]:
     yield dict.fromkeys(free, _USUAL)
     yield from itertools.islice(_sums(free, _USUAL), _MOST_SUMS)
@@ -71,7 +98,7 @@ def _sums(free: list[str], length: int) -> Iterator[dict[str, int]]:
         yield {**dict.fromkeys(free, length), whole: length + 1, now: 1}
 
 
-def _name(name: str, place: int, axis: str, axes: BatchAxes) -> str:
+def _name(name: str, place: int, axis: str) -> str:
     """The axis' name, its own where it has none."""
     return f"{name} {place}" if axis == NAMELESS else axis
 
