@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import onnx
 import onnx_ir
@@ -16,6 +15,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from exporters.errors import Origin
+from exporters.replaced import replaced
 from exporters.whose_file import is_pythons
 
 _LIBRARIES = tuple(f"{Path(str(library.__file__)).parent}{os.sep}" for library in (torch, onnx, onnx_ir, onnxscript))
@@ -85,7 +85,7 @@ def watching_lengths(names: Sequence[str]) -> Iterator[Mapping[tuple[str, int], 
                     found.setdefault((names[int(place[1])], int(place[2])), line)
         return real(self, symbol, target, *others, **keywords)
 
-    with mock.patch.object(ShapeEnv, "_set_replacement", replace):
+    with replaced(ShapeEnv, "_set_replacement", replace):
         yield found
 
 

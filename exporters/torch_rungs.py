@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import onnx
 import torch
@@ -24,6 +23,7 @@ from exporters import torch_origin, torch_weights, transformers_rung
 from exporters.errors import ExporterError, NotExportable, Origin, causes
 from exporters.library_output import silent
 from exporters.onnx_file import one_line, some
+from exporters.replaced import replaced
 from exporters.torch_module import Flat
 
 _OLDEST_NEWEST = 20
@@ -156,7 +156,7 @@ def _program(capture: Capture, rung: Rung) -> torch.export.ExportedProgram | Non
     if rung is Rung.STRICT:
         return _exported(capture, strict=True)
     if rung is Rung.DRAFT:
-        with mock.patch.object(LazyTraceHandler, "emit", lambda *_: None):  # it would leave logs beside TMPDIR's files
+        with replaced(LazyTraceHandler, "emit", lambda *_: None):  # it would leave logs beside TMPDIR's files
             program = torch.export.draft_export(capture.flat, capture.shown, dynamic_shapes=capture.dynamic)
         report = program._report  # type: ignore[attr-defined]
         if report.failures:

@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tensors",),
         ("atomic_file", "temporary_folder", "processors", "norms", "operators", "symbolic_shapes"),
         ("input_tree",),
-        ("errors", "control_groups", "file_lock", "transformers_rung", "whose_file"),
+        ("errors", "control_groups", "file_lock", "transformers_rung", "whose_file", "replaced"),
     ),
 }
 OTHER_PACKAGES = {"toolchain": {"exporters", "runtimes"}, "exporters": set[str](), "runtimes": set[str]()}

@@ -1,6 +1,7 @@
 """A ``.pt2`` file, which torch.export.save wrote, as a module with its own examples and dynamic axes."""
 
 import ast
+import contextlib
 import inspect
 import json
 import os
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.export.graph_signature import InputKind, TensorArgument
@@ -48,7 +48,7 @@ def load(path: Path) -> Made:
         raise BadUsage(f"There is no file {path}.", "Name a .pt2 file that torch.export.save wrote.")
     _require_plain(path)
     try:
-        with mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}), library_output.silent():
+        with _weights_alone(), library_output.silent():
             program = torch.export.load(path)
             unlifted = program.module(check_guards=False)
             module = torch.fx.GraphModule(unlifted, unlifted.graph)  # one that has eval() and can be copied
@@ -62,6 +62,20 @@ def load(path: Path) -> Made:
     return Made(
         name=str(path), module=module, examples=examples, axes=axes, follows=follows, is_untrained=False, notes=notes
     )
+
+
+@contextlib.contextmanager
+def _weights_alone() -> Iterator[None]:
+    """torch.load runs no code from a pickle in the block, whatever it is asked for."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _require_plain(path: Path) -> None:

@@ -1,0 +1,16 @@
+"""Something of another library that is another while a block runs: no option of its own leads there."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """In the block the attribute ``name`` of ``owner``, a module or a class, is ``value``."""
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
