@@ -53,13 +53,14 @@ def bisect_named(
     """:func:`bisect` what a user named (see :func:`models.named`), on the inputs given."""
     repro.require_free(path)
     made = exporting.named(model, arguments, weights, progress)
-    example = models.example_of(made, input_specs, input_data)
     maker = None
     if sources.is_code(model) and weights is None:
         place, _, name = model.rpartition(":")
         if (file := loading.loaded(place).__file__) is not None:
             maker = Maker(file=Path(file), name=name, arguments=arguments)
-    return bisect(made.module, example, path, target=target, maker=maker, progress=progress)
+    with made.surroundings():
+        example = models.example_of(made, input_specs, input_data)
+        return bisect(made.module, example, path, target=target, maker=maker, progress=progress)
 
 
 def bisect(

@@ -38,17 +38,18 @@ def export_named(
 ) -> Proven:
     """Export what a user named (see :func:`models.named`) to ``dst``, proven on the inputs given."""
     made = named(model, arguments or {}, weights, progress)
-    example = models.example_of(made, input_specs, input_data)
-    with torch_weights.in_files(made.module):
-        return _proven(
-            made.module,
-            dst,
-            example,
-            output_names=output_names,
-            target=target or Target(),
-            facts={"factory": Path(model).name, **made.facts},
-            progress=progress,
-        )
+    with made.surroundings():
+        example = models.example_of(made, input_specs, input_data)
+        with torch_weights.in_files(made.module):
+            return _proven(
+                made.module,
+                dst,
+                example,
+                output_names=output_names,
+                target=target or Target(),
+                facts={"factory": Path(model).name, **made.facts},
+                progress=progress,
+            )
 
 
 def named(model: str, arguments: Mapping[str, Any], weights: Weights | None, progress: Progress) -> Made:

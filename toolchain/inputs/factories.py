@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ class Made:
     ``axes`` says which axes of the examples are dynamic where that is known, ``follows`` whose lengths follow from
     others' and how, ``proposed`` the inputs to take where the user names none, ``facts`` what the file should tell of
     it, ``is_untrained`` whether its weights may be those that it was initialized with, ``notes`` what is to be said of
-    it.
+    it. ``surroundings`` is what to run it in.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Made:
     facts: Mapping[str, str] = field(default_factory=dict)
     is_untrained: bool = True
     notes: tuple[str, ...] = ()
+    surroundings: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def made(name: str, arguments: Mapping[str, Any]) -> Made:

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
 from exporters.atomic_file import sha256_of
 from exporters.errors import in_words
+from exporters.replaced import replaced
 from toolchain import regular_file, strict_json
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.inputs import huggingface_inputs, huggingface_past, timm_models
@@ -43,7 +43,7 @@ def load(folder: Path, arguments: Mapping[str, Any]) -> Made:
     """
     written = _configuration(folder)
     _require_allowed(arguments)
-    with _offline():
+    with _silent():
         model_class, config = _classes(folder, written, arguments)
         weights = _weights_of(folder)
         module, notes = _loaded(folder, weights, model_class, config)
@@ -62,9 +62,12 @@ def load(folder: Path, arguments: Mapping[str, Any]) -> Made:
         module, examples, axes = step
         return Made(
             name=str(folder), module=module, examples=examples, axes=axes, facts=facts, is_untrained=False,
-            notes=tuple(notes),
+            notes=tuple(notes), surroundings=offline,
         )  # fmt: skip
-    return Made(name=str(folder), module=module, proposed=example, facts=facts, is_untrained=False, notes=tuple(notes))
+    return Made(
+        name=str(folder), module=module, proposed=example, facts=facts, is_untrained=False, notes=tuple(notes),
+        surroundings=offline,
+    )  # fmt: skip
 
 
 def _step(module: torch.nn.Module, example: Kept | None) -> huggingface_past.Step:
@@ -221,10 +224,18 @@ def _loaded(folder: Path, weights: str, model_class: Any, config: Any) -> tuple[
 
 
 @contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """transformers with the network shut, and silent: what it has to say it raises, or tells when it is asked."""
+def offline() -> Iterator[None]:
+    """Nothing is fetched in the block: all that transformers takes from the network comes by huggingface_hub."""
+    import huggingface_hub.constants
+
+    with replaced(huggingface_hub.constants, "HF_HUB_OFFLINE", True):
+        yield
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """:func:`offline`, and transformers silent: what it has to say it raises, or tells when it is asked."""
     try:
-        import huggingface_hub.constants
         import transformers
     except ImportError as error:
         raise NotAvailable(
@@ -237,7 +248,7 @@ def _offline() -> Iterator[None]:
     heard = io.StringIO()
     try:
         with (
-            mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
+            offline(),
             contextlib.redirect_stdout(heard),
             contextlib.redirect_stderr(heard),
             warnings.catch_warnings(),

@@ -17,6 +17,7 @@ transformers = pytest.importorskip("transformers", reason="the extra hf is not i
 from exporters import provenance  # noqa: E402
 from runtimes.base import run  # noqa: E402
 from runtimes.ort import OrtRuntime  # noqa: E402
+from toolchain.bisection import bisecting  # noqa: E402
 from toolchain.conversion import exporting  # noqa: E402
 from toolchain.conversion.target import Target  # noqa: E402
 from toolchain.errors import BadUsage  # noqa: E402
@@ -228,6 +229,29 @@ def test_the_network_is_shut_while_a_folder_is_read(saved: Path, monkeypatch: py
     monkeypatch.setattr(huggingface_inputs, "proposed", watched)
     huggingface.load(saved, {})
     assert seen == [True]
+
+
+def test_the_network_is_shut_while_a_folders_model_runs(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the export is proven, and in a bisection."""
+    seen = []
+    pooled = transformers.models.bert.modeling_bert.BertPooler.forward
+
+    def watched(module: Any, hidden: torch.Tensor) -> Any:
+        seen.append(transformers.utils.hub.is_offline_mode())
+        return pooled(module, hidden)
+
+    monkeypatch.setattr(transformers.models.bert.modeling_bert.BertPooler, "forward", watched)
+    exporting.export_named(str(saved), tmp_path / "m.onnx")
+    exported = len(seen)
+    bisecting.bisect_named(
+        str(saved), tmp_path / "m.repro.py", arguments={}, weights=None, input_specs=(), input_data=None,
+        target=Target(), progress=SILENT,
+    )  # fmt: skip
+    assert len(seen) > exported > 0
+    assert all(seen)
+    assert not transformers.utils.hub.is_offline_mode()
 
 
 def of_kind(kind: str, architecture: str, **fields: Any) -> Any:
