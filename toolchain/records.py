@@ -112,6 +112,8 @@ def _reader(hint: Any) -> _Reader:
 
 
 def _optional(hint: Any, others: list[Any]) -> _Reader:
+    if set(others) <= {int, str}:
+        return _as_it_is
     if len(others) > 1:
         raise TypeError(f"JSON does not tell which of {hint} a value is")
     read = _reader(others[0])

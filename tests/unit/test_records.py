@@ -302,7 +302,7 @@ def test_a_record_is_made_by_its_type_hints() -> None:
     assert records.made(Outer, {"inner": None}) == Outer(None)
 
 
-@pytest.mark.parametrize("hint", [Path, int | str, Union[int, str], Callable[[], int]])  # noqa: UP007 - both spellings
+@pytest.mark.parametrize("hint", [Path, str | Path, Union[str, Path], Callable[[], int]])  # noqa: UP007 - both spellings
 def test_a_type_that_json_does_not_have_is_refused(hint: Any) -> None:
     @dataclass
     class Odd:
@@ -311,3 +311,11 @@ def test_a_type_that_json_does_not_have_is_refused(hint: Any) -> None:
     Odd.__annotations__["field"] = hint
     with pytest.raises(TypeError, match="JSON"):
         records.made(Odd, {"field": 1})
+
+
+def test_numbers_and_names_in_one_list_are_told_apart() -> None:
+    @dataclass
+    class Shaped:
+        shape: tuple[int | str, ...]
+
+    assert records.made(Shaped, {"shape": ["N", 3]}) == Shaped(("N", 3))
