@@ -37,7 +37,7 @@ class Wine:
         )
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
-        """Nothing: the scale is all there is."""
+        """Nothing: no picture and no sentence is a wine."""
         return []
 
 

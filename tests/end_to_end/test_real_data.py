@@ -23,7 +23,7 @@ def test_sst2_beats_its_source(sst2_folder: Path, tmp_path: Path) -> None:
         row = rows[f"ort {precision}"]
         assert abs(row["accuracy"]["estimate"] - original) <= 0.005
         assert row["candidate"]["size_bytes"] / 2**20 == pytest.approx(mebibytes, rel=0.05)
-    assert json.loads((folder / "tfidf.json").read_text())["token_pattern"]
+    assert json.loads((folder / "preprocessing.json").read_text())["kind"] == "tfidf"
 
 
 @pytest.mark.data

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from toolchain.datasets import cifar10_batches, image_tree
+from toolchain.datasets import cifar10_batches, image_tree, preparation
 from toolchain.datasets.dataset import Dataset, Scale, Split, digest_of_files, shuffled_parts
 from toolchain.errors import BadUsage
 
@@ -11,6 +11,7 @@ _TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 _SHAPE = (3, 32, 32)
 _VALIDATION_SHARE = 0.04
 _SEED = 42
+_MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class Cifar10:
@@ -55,12 +56,12 @@ class Cifar10:
             validation=Split(train.inputs[validation], train.targets[validation]),
             test=test,
             classes=CLASSES,
-            scale=Scale(divisor=255.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+            scale=Scale(divisor=255.0, mean=_MEAN, std=_STD),
         )
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
-        """Nothing: the scale is all there is."""
-        return []
+        """The scale, and the size of the images."""
+        return [preparation.save(folder, preparation.of_image(_SHAPE, mean=_MEAN, std=_STD))]
 
     def _files(self) -> list[Path]:
         if self._is_batches:

@@ -135,7 +135,8 @@ class Scale:
 class Dataset:
     """Validation chooses the checkpoint, train feeds calibration, test is for reporting alone.
 
-    ``scale`` is that of the only input, or each input's by its name; one that has none is taken as it is.
+    ``scale`` is that of the only input, or each input's by its name; one that has none is taken as it is. ``texts`` are
+    the sentences of which the test inputs were made, where they were made of any.
     """
 
     train: Split
@@ -143,6 +144,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...] = ()
     scale: Scale | Mapping[str, Scale] = Scale()
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def shuffled(
@@ -187,7 +189,7 @@ class DataSource(Protocol):
         """Read it whole; raise BadUsage when files are missing or unfit."""
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
-        """Write beside the model what a device needs to make its inputs beyond the scale; return the files."""
+        """Write beside the model what a device needs to make its inputs (:mod:`.preparation`); return the files."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Made:
         return self.name
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
-        """Nothing: the scale is all there is."""
+        """Nothing: what a picture or a sentence would have to become is not known."""
         return []
 
 

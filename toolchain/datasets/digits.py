@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from toolchain import machine
+from toolchain.datasets import preparation
 from toolchain.datasets.dataset import Dataset, Scale, Split, shuffled_parts
 
 _SEED = 42
+_MEAN, _STD = (0.305,), (0.376,)
 
 
 class Digits:
@@ -29,9 +31,9 @@ class Digits:
             validation=Split(inputs[validation], labels[validation]),
             test=Split(inputs[test], labels[test]),
             classes=tuple("0123456789"),
-            scale=Scale(divisor=16.0, mean=(0.305,), std=(0.376,)),
+            scale=Scale(divisor=16.0, mean=_MEAN, std=_STD),
         )
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
-        """Nothing: the scale is all there is."""
-        return []
+        """A picture's white is the 16 of these images."""
+        return [preparation.save(folder, preparation.of_image((1, 8, 8), mean=_MEAN, std=_STD))]

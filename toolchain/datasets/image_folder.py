@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from toolchain.datasets import arrays, image_file
+from toolchain.datasets import arrays, image_file, preparation
 from toolchain.datasets.image_tree import images_in
 from toolchain.errors import BadUsage
 from toolchain.machine import usable_cores
@@ -31,7 +32,7 @@ def load(folder: Path, shape: Sequence[int | str], count: int | None) -> tuple[I
             f"{folder} is a folder of images, and the model takes {list(shape)}.",
             "Images fit models that take N x 3 x H x W; give an .npz file, or file.py:factory.",
         )
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and images_in(path))
+    classes = classes_in(folder)
     labelled = [(path, label) for label, name in enumerate(classes) for path in images_in(name)]
     paths = [path for path, _ in labelled] or images_in(folder)
     if not paths:
@@ -45,6 +46,17 @@ def load(folder: Path, shape: Sequence[int | str], count: int | None) -> tuple[I
             images[index] = pixels
     labels = np.array([label for _, label in labelled], np.int64)[chosen] if labelled else None
     return images, labels
+
+
+def classes_in(folder: Path) -> list[Path]:
+    """The folders of images, whose order is that of the class numbers."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and images_in(path))
+
+
+def prepared_as(shape: Sequence[int | str]) -> dict[str, Any]:
+    """What :func:`load` does to an image, for a device; ``shape`` is the model's input."""
+    height, width = (int(side) for side in shape[2:])
+    return preparation.of_image((3, height, width), mean=_MEAN, std=_DEVIATION, crop=1 / _RESIZE)
 
 
 def _decode(path: Path, height: int, width: int) -> Images:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from toolchain.datasets import preparation
 from toolchain.datasets.dataset import Dataset, Split, digest_of_files
 from toolchain.datasets.tfidf import Tfidf
 from toolchain.errors import BadUsage
@@ -48,13 +49,12 @@ class Sst2:
             validation=Split(vectorizer.transform(validation), validation_labels),
             test=Split(vectorizer.transform(dev + test), np.concatenate([dev_labels, test_labels])),
             classes=("negative", "positive"),
+            texts=tuple(dev + test),
         )
 
     def save_preprocessing(self, folder: Path) -> list[Path]:
-        """Write ``tfidf.json``: the vocabulary and the weights that turn a sentence into the model's input."""
-        path = folder / "tfidf.json"
-        Tfidf.fit(self._split()[0], features=_FEATURES).save(path)
-        return [path]
+        """The vocabulary and the weights that turn a sentence into the model's input."""
+        return [preparation.save(folder, Tfidf.fit(self._split()[0], features=_FEATURES).as_data())]
 
     def _split(self) -> tuple[list[str], Labels, list[str], Labels]:
         sentences, labels = _read(self._folder / "train.tsv")

@@ -1,18 +1,15 @@
 """Sentences -> TF-IDF vectors, fitted by scikit-learn, applied and stored without it."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporters.atomic_file import write_text
-
-_TOKEN = r"(?u)\S+"  # the sentences come tokenized, and "!" or "n't" say much about a sentiment
+_TOKEN = r"\S+"  # the sentences come tokenized, and "!" or "n't" say much about a sentiment
 
 
 @dataclass(frozen=True)
@@ -47,17 +44,18 @@ class Tfidf:
                 row /= length
         return rows
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        content = {
-            "token_pattern": _TOKEN,
+    def as_data(self) -> dict[str, Any]:
+        """All that it takes to do the same elsewhere, as JSON holds it."""
+        return {
+            "kind": "tfidf",
+            "tokenizer": {"pattern": _TOKEN, "lowercase": True, "ngrams": [1, 1]},
             "vocabulary": self.vocabulary,
             "idf": [float(value) for value in self.idf],
+            "sublinear": False,
+            "norm": "l2",
         }
-        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> "Tfidf":
-        """Read what :meth:`save` wrote."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(content["vocabulary"], np.array(content["idf"], np.float32))
+    def of_data(cls, content: Mapping[str, Any]) -> "Tfidf":
+        """What :meth:`as_data` gave."""
+        return cls(dict(content["vocabulary"]), np.array(content["idf"], np.float32))
