@@ -20,6 +20,12 @@ LEVELS: dict[GraphLevel, str] = {
     "disabled": "ORT_DISABLE_ALL",
 }
 """The names of onnxruntime's ``GraphOptimizationLevel``."""
+_ENTRY_OF_LEVEL: dict[GraphLevel, str] = {
+    "all": "enable_all",
+    "extended": "enable_extended",
+    "basic": "enable_basic",
+    "disabled": "disable_all",
+}
 ExecutionMode = Literal["sequential", "parallel"]
 MODES: dict[ExecutionMode, str] = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
 """The names of onnxruntime's ``ExecutionMode``."""
@@ -90,6 +96,19 @@ class SessionSettings:
         if self.spinning:
             return ()
         return SPINNING if self.execution_mode == "parallel" else SPINNING[:1]
+
+    def config_entries(self) -> dict[str, str]:
+        """What differs from the defaults as ONNX Runtime's configuration entries: what a model package holds."""
+        found = {}
+        if self.graph_level != "all":
+            found["session.graph_optimization_level"] = _ENTRY_OF_LEVEL[self.graph_level]
+        if self.disabled_optimizers:
+            found["optimization.disable_specified_optimizers"] = ";".join(self.disabled_optimizers)
+        if not self.memory_pattern:
+            found["session.enable_mem_pattern"] = "0"
+        if self.execution_mode != "sequential":
+            found["session.execution_mode"] = self.execution_mode
+        return found | dict.fromkeys(self.entries_against_spinning(), "0")
 
     @classmethod
     def from_json(cls, text: str) -> "SessionSettings":

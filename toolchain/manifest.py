@@ -43,6 +43,11 @@ class Manifest:
         value: str | None = self._content.get(name)
         return value
 
+    def inputs(self, step: str) -> dict[str, Any]:
+        """What ``step`` was made from, as far as it is recorded."""
+        found = self._content["steps"].get(step, {}).get("inputs")
+        return found if isinstance(found, dict) else {}
+
     def done(self, step: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """The facts recorded for ``step`` if it was done with the same inputs and its files are unchanged."""
         entry = self._content["steps"].get(step)

@@ -18,7 +18,14 @@ PAGES = (
     README,
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("how-to/export", "how-to/quantize", "how-to/half", "how-to/inspect", "how-to/measure")
+        for name in (
+            "how-to/export",
+            "how-to/quantize",
+            "how-to/half",
+            "how-to/inspect",
+            "how-to/measure",
+            "how-to/ship",
+        )
     ),
 )
 WRITTEN = (README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
@@ -48,6 +55,7 @@ def test_the_command_blocks_run(tmp_path: Path) -> None:
         run_blocks(page, tmp_path)
     made = {path.name for path in tmp_path.iterdir()}
     assert made >= {"artifacts", "digits.onnx", "digits.fp16.onnx", "digits.int8-static.onnx", "before.json"}
+    assert made >= {"digits.ortpackage", "net.ortpackage"}
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from exporters.atomic_file import write_text
 from exporters.model_file import ModelFile
@@ -20,9 +19,6 @@ from toolchain.errors import BadUsage
 from toolchain.inputs import made_up, samples, sources
 from toolchain.inputs.samples import Samples
 from toolchain.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from toolchain.recipes.recipe import Recipe
 
 DEFAULT_BATCHES = (1, 32)
 Target = Path | ModelFile
@@ -43,7 +39,7 @@ def metric_of(targets: Sequence[Target], recipes: Sequence[str] = ()) -> Metric:
     """
     for target in targets:
         if isinstance(target, Path):
-            return _trusted(manifest.of_existing(target).fact("recipe") or "", target, recipes).judged_by()
+            return sources.trusted(manifest.of_existing(target).fact("recipe") or "", target, recipes).judged_by()
     return TOP1
 
 
@@ -81,7 +77,7 @@ def bench(
             continue
         known = manifest.of_existing(target)
         name = known.fact("recipe") or ""
-        recipe = _trusted(name, target, recipes)
+        recipe = sources.trusted(name, target, recipes)
         named.append((target, candidates.of_folder(target, name, recipe)))
         if given is None:
             folder = data_folder or (Path(known.fact("data") or "") if known.fact("data") else None)
@@ -108,16 +104,6 @@ def bench(
         progress=progress,
         keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
     )
-
-
-def _trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
-    """The recipe that a folder's manifest names; BadUsage for code that nobody but the folder asks to run."""
-    if name not in sources.RECIPES and name not in map(sources.absolute, recipes):
-        raise BadUsage(
-            f"{folder} is made by code of its own, {name or 'which it does not name'}; a folder is not obeyed in that.",
-            f"If you trust that file, add --recipe {name or 'file.py:recipe'}.",
-        )
-    return sources.recipe_named(name)
 
 
 def batches(targets: Sequence[Target]) -> tuple[int, ...]:

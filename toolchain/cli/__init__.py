@@ -25,6 +25,7 @@ COMMANDS = {
     "bench": ("toolchain.cli.bench", "Measure models side by side."),
     "tune": ("toolchain.cli.tune", "Find the session settings that run a model fastest."),
     "compare": ("toolchain.cli.compare", "Compare two benchmarks, row by row."),
+    "pack": ("toolchain.cli.pack", "Make a package of models that tests itself on a device."),
     "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
 }

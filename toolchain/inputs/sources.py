@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,16 @@ def recipe_named(name: str) -> "Recipe":
             "Copy one of toolchain/recipes/ to start from.",
         )
     return found
+
+
+def trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
+    """The recipe that a folder's manifest names; BadUsage for code that nobody but the folder asks to run."""
+    if name not in RECIPES and name not in map(absolute, recipes):
+        raise BadUsage(
+            f"{folder} is made by code of its own, {name or 'which it does not name'}; a folder is not obeyed in that.",
+            f"If you trust that file, add --recipe {name or 'file.py:recipe'}.",
+        )
+    return recipe_named(name)
 
 
 def is_recipe(name: str) -> bool:

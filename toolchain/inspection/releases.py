@@ -82,6 +82,11 @@ def release(name: str) -> Release:
     return Release(minor, known[minor]["ir"], known[minor]["opset"])
 
 
+def known_releases() -> tuple[Release, ...]:
+    """All that something is known of, the oldest first."""
+    return tuple(release(name) for name in _table()["releases"])
+
+
 @cache
 def _table() -> Any:
     return json.loads((resources.files("toolchain.inspection") / "releases.json").read_text(encoding="utf-8"))

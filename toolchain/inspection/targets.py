@@ -15,7 +15,7 @@ from runtimes.errors import NotLoadable
 from runtimes.ort import OrtRuntime
 from toolchain.inspection.nodes import ONNX_DOMAINS, Placed, name_of
 from toolchain.inspection.record import Target
-from toolchain.inspection.releases import INSTALLED, Computes, Release, Types
+from toolchain.inspection.releases import INSTALLED, Computes, Release, Types, known_releases
 from toolchain.inspection.tensor_types import tensor_types
 
 _MOST_IN_WASM = 2**32
@@ -59,6 +59,16 @@ def lacking(model: onnx.ModelProto, release: Release) -> Iterator[str]:
     if opset > release.opset:
         yield f"opset {opset}: {release.label} knows up to {release.opset}"
     yield from dict.fromkeys(found.why for found in absent(model, release))
+
+
+def lowest_release(model: onnx.ModelProto) -> str:
+    """The oldest release from which on all have what ``model`` wants; the installed one where no table says so."""
+    found = str(onnxruntime.__version__)
+    for release in reversed(known_releases()):
+        if next(lacking(model, release), None) is not None:
+            break
+        found = release.name
+    return found
 
 
 def _alike(version: str, here: str, runs: bool, size_bytes: int) -> Iterator[Target]:

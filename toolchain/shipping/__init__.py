@@ -1,0 +1,7 @@
+"""What leaves for a device: ``packing`` makes a package, and never one that fails its own test.
+
+``contents`` finds what goes in (models, samples, preprocessing, labels, measured rows), ``golden`` what a device must
+answer and how far it may be off (``tolerance``), ``model_package`` writes ONNX Runtime's part, ``package`` describes
+ours; ``card``, ``sbom`` and ``checksums`` are for those who receive it. ``self_test`` runs what lies in ``runners/``,
+which is data: packages carry it, and nothing here imports it.
+"""

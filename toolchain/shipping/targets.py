@@ -1,0 +1,34 @@
+"""Where a package goes, and what it carries for that: ``nnx pack --target``."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from toolchain.bench.record import Benchmark
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of device: the ``runner`` that a package carries for it, the ``architecture`` if it has only one."""
+
+    name: str
+    runner: str | None
+    architecture: str | None = None
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("linux-x64", "python", "x86_64"),
+        Target("linux-arm64", "python", "aarch64"),
+    )
+}
+
+
+def cautions(targets: Sequence[Target], benchmark: Benchmark | None) -> list[str]:
+    """What a benchmark of this machine does not tell about another kind of processor."""
+    measured = platform.machine() if benchmark is None else str(benchmark.machine.get("architecture"))
+    others = [target.name for target in targets if target.architecture not in (None, measured)]
+    if benchmark is None or not others:
+        return []
+    return [f"The order was measured on {measured}, not on {', '.join(others)}: bench it there, and pack again."]
