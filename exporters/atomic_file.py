@@ -14,6 +14,7 @@ from exporters import file_lock
 
 _CHUNK_BYTES = 1 << 20
 _LEFTOVER = re.compile(r"\..*\.nnx-\d+-[0-9a-f]{16}\.partial", re.DOTALL)
+_IN_TEXT = re.compile(r"\.([^\s/\\]+)\.nnx-\d+-[0-9a-f]{16}\.partial")
 _SHOWN_OF_NAME = 40  # a name that just fits the file system leaves no room for more
 _locks: dict[Path, int] = {}
 """Our temporary files, and the descriptors by whose locks others see that their writer lives."""
@@ -149,3 +150,8 @@ def sha256_of(path: Path) -> str:
         while chunk := handle.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def with_final_names(text: str) -> str:
+    """``text`` that speaks of files by the names that they were to get."""
+    return _IN_TEXT.sub(r"\1", text)

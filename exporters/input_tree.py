@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from exporters.errors import BadOption
@@ -38,7 +39,9 @@ def leaves(tree: Tree) -> Iterator[str]:
 
 
 def planted(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
-    """``tree`` of tensors as one of names, ``name`` and below; the tensors go to ``tensors``."""
+    """``tree`` of tensors, or arrays, as one of names, ``name`` and below; the tensors go to ``tensors``."""
+    if isinstance(tree, np.ndarray) and tree.dtype.kind in "biuf":
+        tree = torch.from_numpy(tree)
     if isinstance(tree, torch.Tensor):
         if name in tensors:
             raise BadOption(f"Two of the inputs would be called '{name}'.", "Give their keys other names.")

@@ -1,7 +1,7 @@
 """Something of another library that is another while a block runs: no option of its own leads there."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -14,3 +14,18 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def entries_replaced(table: dict[Any, Any], entries: Mapping[Any, Any]) -> Iterator[None]:
+    """In the block ``table`` has these ``entries``."""
+    before = {key: table[key] for key in entries if key in table}
+    table.update(entries)
+    try:
+        yield
+    finally:
+        for key in entries:
+            if key in before:
+                table[key] = before[key]
+            else:
+                table.pop(key, None)

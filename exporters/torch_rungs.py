@@ -5,6 +5,7 @@ import enum
 import io
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from torch.jit._trace import TracerWarning
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters import torch_origin, torch_weights, transformers_rung
+from exporters import recurrent_shapes, torch_origin, torch_weights, transformers_rung
 from exporters.errors import ExporterError, NotExportable, Origin, causes
 from exporters.library_output import silent
 from exporters.onnx_file import one_line, some
@@ -28,6 +29,8 @@ from exporters.torch_module import Flat
 
 _OLDEST_NEWEST = 20
 """The highest opset that the older exporter writes."""
+_NO_TRANSLATION = "torch.onnx has no translation of"
+_LAYERS = r"torch\.nn\."
 _DECIDING = ("aten._local_scalar_dense", "aten.equal", "aten.allclose", "aten.is_nonzero", "aten.item")
 
 
@@ -91,6 +94,7 @@ def captured(capture: Capture, rung: Rung) -> Translated:
         # torch runs through attention twice, and where the kernels that it chooses lay their results out in two ways,
         # a view of the first is none of the second; the file says attention, not by which kernel
         sdpa_kernel(SDPBackend.MATH),
+        recurrent_shapes.at_any_length(),
     ):
         try:
             if rung is Rung.OLDER:
@@ -106,9 +110,12 @@ def captured(capture: Capture, rung: Rung) -> Translated:
             if isinstance(cause, ExporterError):
                 raise cause from error
             origin = _origin(error, capture)
+            said = _said(error)
             raise NotExportable(
-                f"{capture.name} could not be exported: {_said(error)}{origin or ''}.",
-                "Check that its forward() runs on these inputs and does not branch on tensor values.",
+                f"{capture.name} could not be exported: {said}{origin or ''}.",
+                "Write that part with operators that have one."
+                if _NO_TRANSLATION in said
+                else "Check that its forward() runs on these inputs and does not branch on tensor values.",
                 origin,
             ) from error
         if made is None or made.exported_program is None:
@@ -166,16 +173,26 @@ def _program(capture: Capture, rung: Rung) -> torch.export.ExportedProgram | Non
 
 
 class _Decisions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the operators by which Python learns a tensor's values."""
+    """Keeps the operators by which Python learns a tensor's values, but in torch's own layers, made to be traced."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if str(function).removesuffix(".default") in _DECIDING:
+        if str(function).removesuffix(".default") in _DECIDING and not _in_a_layer_of_torch():
             self.seen.append(str(function).removesuffix(".default"))
         return function(*args, **(kwargs or {}))
+
+
+def _in_a_layer_of_torch() -> bool:
+    """Whether the innermost code that is not torch's machinery is a layer of torch's, not the user's."""
+    frame = sys._getframe(1)
+    while (name := frame.f_globals.get("__name__", "")).startswith(("torch.", __name__)) and frame.f_back:
+        if re.match(_LAYERS, name):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _by_older(capture: Capture) -> onnx.ModelProto:
@@ -191,6 +208,7 @@ def _by_older(capture: Capture) -> onnx.ModelProto:
     written = io.BytesIO()
     with _descriptors_silent(), warnings.catch_warnings():
         warnings.simplefilter("error", TracerWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning, module=_LAYERS)
         torch.onnx.export(
             capture.flat,
             capture.shown,
@@ -209,11 +227,11 @@ def _said(error: BaseException) -> str:
     chain = [error, *causes(error)]
     last = one_line(chain[-1])
     if missing := re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)', overload='(\w+)'", last):
-        return f"torch.onnx has no translation of {missing[1]}.{missing[2]}"
+        return f"{_NO_TRANSLATION} {missing[1]}.{missing[2]}"
     said = last if len(chain) > 1 else one_line(error)
     if isinstance(chain[-1], TracerWarning):
         return said.partition(".")[0]
-    return said.partition(" (unhinted")[0]
+    return re.split(r" \(unhinted| \[Caused by| Please feel free| Please file an issue", said)[0]
 
 
 def _shown(value: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:

@@ -11,6 +11,7 @@ import errno
 from enum import IntEnum
 
 from exporters import errors as exporting
+from exporters.atomic_file import with_final_names
 from exporters.errors import Origin, causes
 from runtimes import errors as running
 
@@ -111,7 +112,7 @@ def explain(error: BaseException) -> tuple[str, str, ExitCode] | None:
     if isinstance(error, (NnxError, exporting.ExporterError, running.RuntimesError)):
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
         wants_memory = code is not ExitCode.NOT_AVAILABLE and any(_wants_memory(each) for each in causes(error))
-        return _NOT_ENOUGH if wants_memory else (error.what, error.do, code)
+        return _NOT_ENOUGH if wants_memory else (with_final_names(error.what), with_final_names(error.do), code)
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         install = f"pip install 'nnx-toolchain[{_EXTRAS[error.name]}]'"
         return f"This needs {error.name}, which is not installed.", f"{install}.", ExitCode.NOT_AVAILABLE

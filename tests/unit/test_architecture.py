@@ -62,6 +62,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tensors",),
         ("atomic_file", "temporary_folder", "processors", "norms", "operators", "symbolic_shapes"),
         ("input_tree",),
+        ("recurrent_shapes",),
         ("errors", "control_groups", "file_lock", "transformers_rung", "whose_file", "replaced"),
     ),
 }

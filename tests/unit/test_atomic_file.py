@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporters import file_lock
-from exporters.atomic_file import remove_leftovers, sha256_of, staged, write_text
+from exporters.atomic_file import remove_leftovers, sha256_of, staged, with_final_names, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -176,3 +176,8 @@ def test_nothing_but_a_file_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(OSError):
             write_text(tmp_path / name, "x")
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "pipe", "link", "loop"}
+
+
+def test_a_text_names_the_file_that_was_to_be(tmp_path: Path) -> None:
+    with staged(tmp_path / "my.model.onnx") as temporary:
+        assert with_final_names(f"It refuses {temporary}: no.") == f"It refuses {tmp_path}/my.model.onnx: no."

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from exporters import onnx_file, torch_onnx
+from exporters.atomic_file import with_final_names
 from exporters.errors import AnotherRoad, ExporterError, NotExportable, UnlikeLengths, WrongResult
 from exporters.model_file import ModelFile
 from exporters.torch_guards import Guard
@@ -30,7 +31,7 @@ class Failed:
     error: NnxError | ExporterError | RuntimesError
 
     def __str__(self) -> str:
-        what = self.error.what
+        what = with_final_names(self.error.what)
         return f"{self.rung.value}: {what.partition(' could not be exported: ')[2] or what}"
 
 

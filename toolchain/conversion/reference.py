@@ -1,6 +1,8 @@
 """The PyTorch module that an export is compared with: run on copies, so that no run changes it or its inputs."""
 
+import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +94,11 @@ class Reference:
         if list(first) == list(second) and all(_close(value, second[name]) for name, value in first.items()):
             if changed:
                 yield f"forward() changes {named}; the file keeps no state, and its answers do not depend on it."
+            if self._fast_path_differs(arrays, first):
+                yield (
+                    "PyTorch's fast path for encoder layers writes zeros where the padding mask masks; the file "
+                    "computes there too, as PyTorch does under torch.backends.mha.set_fastpath_enabled(False)."
+                )
             return
         if changed:
             raise BadUsage(
@@ -106,6 +113,17 @@ class Reference:
             f"numbers, or keeps something between calls{f', first in {where}' if where else ''}.",
             "Let it depend on its inputs alone.",
         )
+
+    def _fast_path_differs(self, arrays: Mapping[str, npt.NDArray[Any]], slow: Arrays) -> bool:
+        if not any(isinstance(layer, torch.nn.TransformerEncoder) for layer in self.module.modules()):
+            return False
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that nested tensors are a prototype
+                fast = called(self.flat(), arrays, fast_path=True)
+        except (DoesNotRun, NotAvailable):
+            return False
+        return not all(_close(slow[name], value) for name, value in fast.items() if name in slow)
 
     def coupling(
         self, arrays: Arrays, axes: Mapping[str, Mapping[int, str]], outputs: Mapping[str, Mapping[int, str]]
@@ -137,10 +155,13 @@ class Reference:
         return watched.results
 
 
-def called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0) -> Arrays:
+def called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0, fast_path: bool = False) -> Arrays:
+    """What ``flat`` returns, by name; with ``fast_path`` as PyTorch's encoder layers run where nothing traces them."""
     tensors = [torch.from_numpy(np.array(array)) for array in arrays.values()]  # forward() may change them in place
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(), torch_weights.passing():
+        with (
+            torch.random.fork_rng(devices=[]), torch.inference_mode(), torch_weights.passing(), _fast_path(fast_path)
+        ):  # fmt: skip
             torch.manual_seed(seed)
             values = flat(*tensors)
     except (ExporterError, KeyboardInterrupt):
@@ -158,6 +179,16 @@ def called(flat: Flat, arrays: Mapping[str, npt.NDArray[Any]], *, seed: int = 0)
         raise BadUsage("forward() returns no tensor.", "Return at least one.")
     found = zip(flat.outputs, values, strict=True)
     return {name: _array(name, value.detach()) for name, value in found}
+
+
+@contextlib.contextmanager
+def _fast_path(allowed: bool) -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(allowed)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _array(name: str, value: torch.Tensor) -> npt.NDArray[Any]:

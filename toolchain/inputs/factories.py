@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from exporters.errors import in_words
+from exporters.torch_module import unwrapped
 from toolchain.errors import BadUsage
 from toolchain.inputs import sources
+from toolchain.inputs.calls import keywords
 from toolchain.inputs.examples import Example
 from toolchain.inputs.json_values import value_of
 
@@ -43,7 +45,8 @@ class Made:
 def made(name: str, arguments: Mapping[str, Any]) -> Made:
     """What ``name`` stands for, called with ``arguments`` where it can be; weights that it draws are seeded.
 
-    It is, or returns, a module, or (module, {input: example}).
+    It is, or returns, a module, or (module, examples): a dict by the names of forward(), a tuple by its places,
+    ``(tuple, dict)`` of both, or one tensor.
     """
     found, shown = sources.attribute_named(name), name
     if isinstance(found, (torch.nn.Module, tuple)) or not callable(found):
@@ -61,9 +64,7 @@ def made(name: str, arguments: Mapping[str, Any]) -> Made:
             "Name a torch.nn.Module, a class of them, or a function that returns one.",
         )
     if examples is not None and not isinstance(examples, Mapping):
-        raise BadUsage(
-            f"The examples of {shown} are a {type(examples).__name__}.", "Let it be (module, {name: tensor})."
-        )
+        examples = keywords(examples, unwrapped(module), f"What {shown} gives as examples")
     facts = {"arguments": json.dumps(arguments, sort_keys=True)} if arguments else {}
     return Made(name=name, module=module, examples=examples, facts=facts)
 

@@ -40,6 +40,25 @@ class Windows(nn.Module):
         return seen.transpose(1, 2).reshape((*x.shape[:-1], -1))
 
 
+class Recurrent(nn.Module):
+    def __init__(self, kind: Any, **settings: Any) -> None:
+        super().__init__()
+        self.layer = kind(4, 3, **settings)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor | None = None) -> Any:
+        return self.layer(x, state)
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.layer(packed)[0], batch_first=True)[0]
+
+
 class Told(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -111,6 +130,56 @@ def test_how_torch_lays_out_what_attention_gives_is_in_no_way(tmp_path: Path) ->
     path = tmp_path / "m.onnx"
     exporting._proven(Windows(), path, example, output_names=(), target=Target(), facts={}, progress=told)
     assert told.notes == []
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("settings", [{}, {"batch_first": True}, {"bidirectional": True, "num_layers": 2}], ids=str)
+def test_recurrent_layers_are_of_any_length(kind: type[nn.Module], settings: Any, tmp_path: Path) -> None:
+    told, path = Told(), tmp_path / "m.onnx"
+    specs = ["x=float32[batch,time,4]" if "batch_first" in settings else "x=float32[time,batch,4]"]
+    if kind is nn.GRU:
+        layers = settings.get("num_layers", 1) * (2 if "bidirectional" in settings else 1)
+        specs.append(f"state=float32[{layers},batch,3]")
+    module, example = Recurrent(kind, **settings), examples.of_specs(specs)
+    exporting._proven(module, path, example, output_names=(), target=Target(), facts={}, progress=told)
+    assert told.notes == []
+    dims = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
+    assert {dims[0].dim_param, dims[1].dim_param} == {"batch", "time"}
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (Recurrent(nn.RNN), {"x": np.ones((5, 3, 4), np.float32)}),
+        (Packed(), {"x": np.ones((3, 5, 4), np.float32), "lengths": np.array([5, 3, 2])}),
+    ],
+    ids=["RNN", "packed"],
+)
+def test_the_older_exporter_follows_torchs_own_layers(
+    module: nn.Module, given: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    told, path = Told(), tmp_path / "m.onnx"
+    example = examples.of_arrays(given, "given")
+    done = exporting._proven(module, path, example, output_names=(), target=Target(), facts={}, progress=told)
+    assert "It was captured by the older exporter." in done.artifact.notes
+
+
+def test_an_encoder_with_a_padding_mask_is_compared_off_pytorchs_fast_path(tmp_path: Path) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> Any:
+            return self.layers(x, src_key_padding_mask=mask)
+
+    mask = np.array([[False] * 5, [False, False, False, True, True]])
+    x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    example = examples.of_arrays({"x": x, "mask": mask}, "given")
+    told, path = Told(), tmp_path / "m.onnx"
+    done = exporting._proven(Masked(), path, example, output_names=(), target=Target(), facts={}, progress=told)
+    assert told.notes == []
+    assert any("set_fastpath_enabled(False)" in note for note in done.artifact.notes)
 
 
 @pytest.mark.parametrize("broken", [1, 2, 3])
