@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toolchain.shipping.contents import Contents
     from toolchain.shipping.packing import Packed
 
-_TARGETS = ("linux-x64", "linux-arm64")
+_TARGETS = ("linux-x64", "linux-arm64", "android", "ios")
 """Those of :mod:`toolchain.shipping.targets`, which takes a second to load."""
 
 
@@ -29,8 +29,13 @@ _TARGETS = ("linux-x64", "linux-arm64")
 @options.data
 @click.option("--bench", "benchmark", type=types.FILE, help="What `nnx bench` wrote.  [default: ARTIFACTS/bench.json]")
 @click.option(
-    "--target", "devices", multiple=True, type=click.Choice(_TARGETS), help="Carry that runner; may be repeated."
-)
+    "--target", "devices", multiple=True, type=click.Choice(_TARGETS),
+    help="What it goes to: carries that runner, for android and ios --ort; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--ort", "ort_files", is_flag=True,
+    help="Also ONNX Runtime's own format, and the operators that a minimal build needs for it.",
+)  # fmt: skip
 @click.option("--licence", metavar="SPDX", help="The model's licence, such as Apache-2.0.")
 @click.option("--package-version", default="1.0.0", show_default=True, metavar="VERSION", help="The package's own.")
 @click.option(
@@ -44,6 +49,7 @@ def command(
     data: Path | None,
     benchmark: Path | None,
     devices: tuple[str, ...],
+    ort_files: bool,
     licence: str | None,
     package_version: str,
     recipes: tuple[str, ...],
@@ -74,7 +80,7 @@ def command(
     chosen = [TARGETS[name] for name in devices]
     for caution in cautions(chosen, found.benchmark):
         progress.warn(caution)
-    packed = packing.pack(found, place, title, targets=chosen, progress=progress)
+    packed = packing.pack(found, place, title, targets=chosen, ort_files=ort_files, progress=progress)
     if as_json:
         print_json(_facts(packed))
     else:

@@ -12,7 +12,7 @@ from toolchain import manifest, regular_file, strict_json
 from toolchain.artifacts_folder import BENCH, MODELS
 from toolchain.bench.record import Benchmark, Row
 from toolchain.datasets import image_folder, preparation
-from toolchain.errors import BadUsage
+from toolchain.errors import BadUsage, CheckFailed
 from toolchain.inputs import made_up, samples, sources
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
@@ -173,14 +173,18 @@ def _ordered(given: Contents, path: Path | None, progress: Progress) -> Contents
         return given
     benchmark = Benchmark.from_json(regular_file.read_bytes(path))
     hashes = {each.name: each.file.sha256 for each in given.models}
-    rows = recommending.rows_of(benchmark, hashes, progress)
+    bad = recommending.refused(benchmark, hashes)
+    for name, reason in bad.items():
+        progress.warn(f"{name}: left out. {reason}")
+    by_name = {each.name: each for each in given.models if each.name not in bad}
+    if not by_name:
+        raise CheckFailed(f"{path} says of every model that it is not to be trusted.", "Make them again.")
+    rows = recommending.rows_of(benchmark, hashes)
     if not rows:
         progress.warn(f"{path} has no row of these files: the variants keep their order.")
-        return given
-    bad = recommending.refused(benchmark, hashes)
-    by_name = {each.name: each for each in given.models}
+        return replace(given, models=list(by_name.values()))
     measured = [replace(by_name[name], row=row) for name, row in rows.items()]
-    others = [each for each in given.models if each.name not in rows and each.name not in bad]
+    others = [each for name, each in by_name.items() if name not in rows]
     return replace(given, models=[*measured, *others], benchmark=benchmark)
 
 

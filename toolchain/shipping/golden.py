@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters import feeds
-from runtimes.base import FEEDABLE
-from toolchain.errors import BadUsage
 from toolchain.inputs.samples import Samples
-from toolchain.shipping.tolerance import Answers
+from toolchain.shipping.tolerance import Answers, require_numbers
 
 Array = npt.NDArray[Any]
 _SINGLES = 7
@@ -85,16 +83,11 @@ def written(cases: Cases, answers: Mapping[str, Answers]) -> tuple[str, bytes]:
     return json.dumps(described, ensure_ascii=False, allow_nan=False) + "\n", bytes(content)
 
 
-def _added(content: bytearray, name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, np.ndarray) or value.dtype.name not in FEEDABLE:
-        kind = value.dtype.name if isinstance(value, np.ndarray) else type(value).__name__
-        raise BadUsage(
-            f"'{name}' is {kind}, and golden values are arrays of numbers.",
-            "Cut the model there with `nnx convert --to`, or cast it to float32.",
-        )
+def _added(content: bytearray, name: str, value: Array) -> dict[str, Any]:
+    require_numbers(name, value)
     content += bytes(-len(content) % _ALIGNMENT)
     little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-    entry = {"name": name, "dtype": value.dtype.name, "shape": list(value.shape)}
+    entry: dict[str, Any] = {"name": name, "dtype": value.dtype.name, "shape": list(value.shape)}
     entry |= {"offset": len(content), "bytes": little.nbytes}
     content += little.tobytes()
     return entry

@@ -6,6 +6,7 @@ variant names no ``device``: ONNX Runtime 1.31 finds none for its own CPU provid
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from toolchain.errors import BadUsage
 from toolchain.shipping.package import FORMAT, PACKAGE
 
 _ASSETS = "shared_assets"
-_MODEL = "model.onnx"
+_MODEL, _ORT = "model.onnx", "model.ort"
+_PORTABLE = re.compile(r"[^\x00-\x1f\x7f\\:*?\"<>|]+")
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -51,8 +53,6 @@ def write(folder: Path, name: str, version: str, description: str, files: Mappin
         inside = Path(_folder_of(asset)) if asset else place
         _copy(file.path, folder / place / _MODEL)
         for relative in own:
-            if not shared and Path(relative) == Path(_MODEL):
-                raise BadUsage(f"{file} keeps weights in a file called {relative}.", "Rename it with `nnx convert`.")
             _copy(file.path.parent / relative, folder / inside / relative)
         settings = stored_in(file.path)
         placed[variant] = Placed(
@@ -89,8 +89,19 @@ def _component(name: str, placed: Mapping[str, Placed]) -> dict[str, Any]:
 
 
 def _weights(file: ModelFile) -> dict[str, str]:
-    """The files that hold its weights, as it calls them, with their SHA-256."""
-    return {path.relative_to(file.path.parent).as_posix(): sha256_of(path) for path in file.external_files}
+    """The files that hold its weights, as it calls them, with their SHA-256.
+
+    Raises BadUsage for a name that some file system, or a list of files, does not take as it is.
+    """
+    found = {path.relative_to(file.path.parent).as_posix(): path for path in file.external_files}
+    for name in found:
+        alike = sum(other.casefold() == name.casefold() for other in (*found, _MODEL, _ORT))
+        if not _PORTABLE.fullmatch(name) or alike > 1:
+            raise BadUsage(
+                f"{file} keeps weights in a file called {name!r}, which not every device can have beside {_MODEL}.",
+                "Write it anew with `nnx convert --external-data always`.",
+            )
+    return {name: sha256_of(path) for name, path in found.items()}
 
 
 def _uri(weights: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ GOLDEN_ARRAYS = f"{FOLDER}/golden.bin"
 PREPROCESSING = f"{FOLDER}/preprocessing.json"
 LABELS = f"{FOLDER}/labels.json"
 ROWS = f"{FOLDER}/rows.json"
+OPERATORS = f"{FOLDER}/required_operators.config"
 BILL = f"{FOLDER}/sbom.cdx.json"
 CARD = "README.md"
 CHECKSUMS = "SHA256SUMS"
@@ -54,7 +55,8 @@ class Measured:
 class Variant:
     """One model file: where it lies, what opens it and how.
 
-    ``onnxruntime`` is the lowest release with all its kernels. ``external_data`` maps what the model calls a file of
+    ``onnxruntime`` is the lowest release with all its kernels. ``ort_file`` is the same in ONNX Runtime's own format,
+    where that was asked for; it keeps its weights inside. ``external_data`` maps what the model calls a file of
     weights to where it lies; where several variants share them, ``shared_weights`` is the folder that a session must be
     told. ``session_options`` are ONNX Runtime's configuration entries. ``provenance`` is what the file says of its
     making.
@@ -68,6 +70,7 @@ class Variant:
     ir_version: int
     precision: str
     onnxruntime: str
+    ort_file: str | None
     external_data: Mapping[str, str]
     shared_weights: str | None
     session_options: Mapping[str, str]
@@ -81,7 +84,8 @@ class Variant:
 class Package:
     """The variants in the order of recommendation; paths are relative to the package, None for what it does not have.
 
-    ``licence`` is an SPDX expression, ``provenance`` tells recipe, data and tools, as far as they are known.
+    ``required_operators`` is what a minimal build of ONNX Runtime for the ``.ort`` files is made by. ``licence`` is an
+    SPDX expression, ``provenance`` tells recipe, data and tools, as far as they are known.
     """
 
     format: int
@@ -96,6 +100,7 @@ class Package:
     preprocessing: str | None
     labels: str | None
     rows: str | None
+    required_operators: str | None
     licence: str | None
     provenance: Mapping[str, str]
     runners: tuple[str, ...]

@@ -1,6 +1,7 @@
 """``nnx pack``: contents become a package, which its own runner has tested before it gets its name."""
 
 import json
+import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,17 @@ from toolchain.bench.record import Benchmark, Row
 from toolchain.errors import BadUsage
 from toolchain.inspection.targets import lowest_release
 from toolchain.progress import SILENT, Progress
-from toolchain.shipping import card, checksums, golden, model_package, sbom, self_test, staged_folder, tolerance
+from toolchain.shipping import (
+    card,
+    checksums,
+    golden,
+    model_package,
+    ort_format,
+    sbom,
+    self_test,
+    staged_folder,
+    tolerance,
+)
 from toolchain.shipping import package as packages
 from toolchain.shipping.contents import Contents, Model
 from toolchain.shipping.model_package import Placed
@@ -59,9 +70,17 @@ class Title:
 
 
 def pack(
-    contents: Contents, output: Path, title: Title, *, targets: Sequence[Target] = (), progress: Progress = SILENT
+    contents: Contents,
+    output: Path,
+    title: Title,
+    *,
+    targets: Sequence[Target] = (),
+    ort_files: bool = False,
+    progress: Progress = SILENT,
 ) -> Packed:
-    """Leave the package ``output``, in the place of one that is there.
+    """Leave the package ``output``, in the place of one that is there, with what each of ``targets`` wants.
+
+    ``ort_files`` adds ONNX Runtime's own format for all; these files alone are not the same at every packing.
 
     Raises CheckFailed, and leaves all as it was, when the package does not answer in a fresh process as its models do
     here; BadUsage for what cannot be packed, and for an ``output`` that is something else.
@@ -73,7 +92,7 @@ def pack(
             answers[model.name] = tolerance.measured(model.file, contents.inputs.cases.calls)
             bar.advance(row=model.name)
     with staged_folder.staged(output) as folder:
-        package = _write(folder, contents, title, answers, targets)
+        package = _write(folder, contents, title, answers, targets, ort_files or any(each.ort for each in targets))
         progress.note("self-test ...")
         receipt = self_test.run(folder)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -96,7 +115,12 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _write(
-    folder: Path, contents: Contents, title: Title, answers: Mapping[str, Answers], targets: Sequence[Target]
+    folder: Path,
+    contents: Contents,
+    title: Title,
+    answers: Mapping[str, Answers],
+    targets: Sequence[Target],
+    ort_files: bool,
 ) -> Package:
     files = {model.name: model.file for model in contents.models}
     (folder / packages.FOLDER).mkdir()
@@ -114,7 +138,13 @@ def _write(
         _copy_runner(str(runner), folder / "runners" / str(runner))
     task = _task(contents)
     placed = model_package.write(folder, title.name, title.version, _description(title, task), files)
-    package = _describe(contents, title, task, placed, tuple(map(str, runners)))
+    package = _describe(contents, title, task, placed, tuple(map(str, runners)), ort_files)
+    if ort_files:
+        places = {each.name: folder / str(each.ort_file) for each in package.variants}
+        ort_format.add(
+            places, folder / packages.OPERATORS, files, contents.inputs.cases.calls, answers,
+            platform=_platform(targets),
+        )  # fmt: skip
     _save(folder / packages.PACKAGE, _json(asdict(package)))
     tolerances = {name: each.tolerances for name, each in answers.items()}
     _save(folder / packages.CARD, card.text(package, tolerances, contents.inputs.source))
@@ -125,10 +155,15 @@ def _write(
 
 
 def _describe(
-    contents: Contents, title: Title, task: str | None, placed: Mapping[str, Placed], runners: tuple[str, ...]
+    contents: Contents,
+    title: Title,
+    task: str | None,
+    placed: Mapping[str, Placed],
+    runners: tuple[str, ...],
+    ort_files: bool,
 ) -> Package:
     first = contents.models[0].file
-    variants = tuple(_variant(model, placed[model.name], contents.benchmark) for model in contents.models)
+    variants = tuple(_variant(model, placed[model.name], contents.benchmark, ort_files) for model in contents.models)
     return Package(
         format=packages.FORMAT,
         name=title.name,
@@ -144,13 +179,14 @@ def _describe(
         preprocessing=None if contents.inputs.preprocessing is None else packages.PREPROCESSING,
         labels=packages.LABELS if contents.inputs.labels else None,
         rows=None if contents.benchmark is None else packages.ROWS,
+        required_operators=packages.OPERATORS if ort_files else None,
         licence=title.licence,
         provenance={**contents.inputs.provenance, "packed_with": provenance.tool_versions()},
         runners=runners,
     )
 
 
-def _variant(model: Model, placed: Placed, benchmark: Benchmark | None) -> Variant:
+def _variant(model: Model, placed: Placed, benchmark: Benchmark | None, ort_files: bool) -> Variant:
     file, row = model.file, model.row
     facts = {name: fact for name, fact in sorted(file.facts.items()) if name != KEY.removeprefix("nnx.")}
     return Variant(
@@ -162,6 +198,7 @@ def _variant(model: Model, placed: Placed, benchmark: Benchmark | None) -> Varia
         ir_version=file.ir_version,
         precision=file.precision,
         onnxruntime=lowest_release(file.graph),
+        ort_file=placed.model.removesuffix(".onnx") + ".ort" if ort_files else None,
         external_data=placed.external_data,
         shared_weights=placed.shared_weights,
         session_options=placed.session_options,
@@ -170,6 +207,12 @@ def _variant(model: Model, placed: Placed, benchmark: Benchmark | None) -> Varia
         accuracy=None if row is None or row.accuracy is None or row.metric is not None else row.accuracy.estimate,
         provenance=facts,
     )
+
+
+def _platform(targets: Sequence[Target]) -> str:
+    """The kind of processor that ``.ort`` files are optimized for: the targets', else this one's."""
+    named = [target.architecture for target in targets if target.architecture]
+    return ort_format.PLATFORMS.get(named[0] if named else platform.machine(), "arm")
 
 
 def _measured(row: Row, benchmark: Benchmark) -> Measured:

@@ -1,28 +1,25 @@
 """Which variant comes first: the one that a benchmark recommends; ONNX Runtime takes the first of its provider."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from toolchain.accuracy.status import Status
 from toolchain.bench import leader
 from toolchain.bench.figures import is_proven
 from toolchain.bench.record import Benchmark, Row
-from toolchain.progress import Progress
 
 _REFUSED = (Status.UNPROVEN, Status.FAILED)
 
 
-def rows_of(benchmark: Benchmark, hashes: Mapping[str, str], progress: Progress) -> dict[str, Row]:
+def rows_of(benchmark: Benchmark, hashes: Mapping[str, str]) -> dict[str, Row]:
     """Each variant's row, the recommended first, then by speed; ``hashes`` by variant.
 
-    All in the same circumstances, those of the smallest batch and one stream. A variant that the benchmark refused is
-    left out and said; one that it does not know, or whose row was not to be had, keeps its place behind the others.
+    All in the same circumstances, those of the smallest batch and one stream. A variant that the benchmark refused or
+    does not know, or whose row was not to be had, has none.
     """
     names = {sha256: name for name, sha256 in hashes.items()}
-    rows = [row for row in benchmark.rows if row.candidate.sha256 in names and _is_plain(row)]
-    for row in rows:
-        if row.status in _REFUSED and names.pop(row.candidate.sha256, ""):
-            progress.warn(f"{row.candidate.label}: left out. {row.reason}")
-    able = [row for row in rows if row.candidate.sha256 in names and is_proven(row)]
+    bad = refused(benchmark, hashes)
+    rows = [row for row in benchmark.rows if names.get(row.candidate.sha256, "") not in ("", *bad) and _is_plain(row)]
+    able = [row for row in rows if is_proven(row)]
     if not able:
         return {}
     chosen = min((row.setting.circumstances for row in able), key=lambda each: (each.batch, each.concurrency))
@@ -33,10 +30,10 @@ def rows_of(benchmark: Benchmark, hashes: Mapping[str, str], progress: Progress)
     return {names[row.candidate.sha256]: row for row in ordered}
 
 
-def refused(benchmark: Benchmark, hashes: Mapping[str, str]) -> Sequence[str]:
-    """The variants whose rows say that their outputs are not to be trusted."""
-    bad = {row.candidate.sha256 for row in benchmark.rows if _is_plain(row) and row.status in _REFUSED}
-    return [name for name, sha256 in hashes.items() if sha256 in bad]
+def refused(benchmark: Benchmark, hashes: Mapping[str, str]) -> dict[str, str]:
+    """The variants whose rows say that their outputs are not to be trusted, and why."""
+    bad = {row.candidate.sha256: row.reason for row in benchmark.rows if _is_plain(row) and row.status in _REFUSED}
+    return {name: bad[sha256] for name, sha256 in hashes.items() if sha256 in bad}
 
 
 def _is_plain(row: Row) -> bool:

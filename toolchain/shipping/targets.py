@@ -9,11 +9,15 @@ from toolchain.bench.record import Benchmark
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device: the ``runner`` that a package carries for it, the ``architecture`` if it has only one."""
+    """A kind of device: the ``runner`` that a package carries for it, the ``architecture`` if it has only one.
+
+    ``ort`` says that apps there are built with the operators that they need alone, which takes ``.ort`` files.
+    """
 
     name: str
     runner: str | None
     architecture: str | None = None
+    ort: bool = False
 
 
 TARGETS = {
@@ -21,6 +25,8 @@ TARGETS = {
     for target in (
         Target("linux-x64", "python", "x86_64"),
         Target("linux-arm64", "python", "aarch64"),
+        Target("android", None, "aarch64", ort=True),
+        Target("ios", None, "aarch64", ort=True),
     )
 }
 

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from exporters.model_file import ModelFile
 from exporters.tensors import all_tensors
-from runtimes.base import run
+from runtimes.base import FEEDABLE, run
 from runtimes.errors import NotLoadable, RunFailed
 from runtimes.ort import OrtRuntime
 from runtimes.session_settings import SessionSettings, stored_in
+from toolchain.errors import BadUsage
 
 Array = npt.NDArray[Any]
 Call = Mapping[str, Array]
@@ -46,10 +47,13 @@ class Answers:
 def measured(model: ModelFile, calls: Sequence[Call]) -> Answers:
     """The answers of ``model`` as it is opened by default in one thread, and what other ways of opening it change.
 
-    Raises NotLoadable and RunFailed where that way does not work; a way that this ONNX Runtime cannot go is left out.
+    Raises NotLoadable and RunFailed where that way does not work, BadUsage for outputs that are no numbers; a way that
+    this ONNX Runtime cannot go is left out.
     """
     settings = stored_in(model.path) or SessionSettings()
     expected = _answers(model, calls, settings)
+    for name, value in expected[0].items():
+        require_numbers(name, value)
     off = dict.fromkeys(expected[0], 0.0)
     ways = 1
     for other, threads, precise, given in _ways(settings, calls):
@@ -69,6 +73,16 @@ def measured(model: ModelFile, calls: Sequence[Call]) -> Answers:
             for name in off
         },
     )
+
+
+def require_numbers(name: str, value: object) -> None:
+    """BadUsage for a golden value that is no array of numbers."""
+    if not isinstance(value, np.ndarray) or value.dtype.name not in FEEDABLE:
+        kind = value.dtype.name if isinstance(value, np.ndarray) else type(value).__name__
+        raise BadUsage(
+            f"'{name}' is {kind}, and golden values are arrays of numbers.",
+            "Cut the model there with `nnx convert --to`, or cast it to float32.",
+        )
 
 
 def _ways(

@@ -7,16 +7,24 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
+from exporters.model_file import ModelFile
 from runtimes.session_settings import KEY, SessionSettings
 from tests.contract.shipping.conftest import Pack, runner_of, write_net
+from tests.contract.tiny_models import MODELS
+from toolchain.conversion import fitting
+from toolchain.conversion.given import Given
+from toolchain.conversion.precisions import Fp16
 from toolchain.errors import BadUsage, CheckFailed
-from toolchain.shipping import contents, golden, package, packing, self_test, tolerance
+from toolchain.inputs import made_up
+from toolchain.shipping import contents, golden, ort_format, package, packing, self_test, tolerance
 from toolchain.shipping.packing import Title
 
 
@@ -303,3 +311,60 @@ def test_a_slowdown_fails_only_where_somebody_asks(packed: Path) -> None:
     receipt = runner.self_test(runner.chosen(None), None, 100.0)
     assert [each["name"] for each in receipt["checks"] if not each["ok"]] == ["files", "latency fp32"]
     assert "times that of a fast one" in receipt["checks"][-1]["detail"]
+
+
+def test_ort_files_are_proven_and_their_operators_told(pack: Pack, tmp_path: Path) -> None:
+    packed = pack(write_net(tmp_path / "net.onnx", external=True), ort_files=True)
+    (variant,) = packed.package.variants
+    assert (variant.ort_file, packed.package.required_operators) == ("net/fp32/model.ort", package.OPERATORS)
+    assert variant.ort_file is not None
+    session = onnxruntime.InferenceSession(str(packed.path / variant.ort_file))
+    assert session.run(None, {"x": np.zeros((1, 4), np.float32)})[0].tolist() == [[0.0, 1.0, 2.0]]
+    told = (packed.path / package.OPERATORS).read_text().splitlines()
+    assert told
+    assert all(line.startswith("ai.onnx;") for line in told)
+
+
+def test_an_ort_file_that_answers_otherwise_is_not_packed(tmp_path: Path) -> None:
+    net = ModelFile(write_net(tmp_path / "net.onnx"))
+    calls = [{"x": np.ones((1, 4), np.float32)}]
+    wanted = tolerance.measured(ModelFile(write_net(tmp_path / "other.onnx", shift=0.1)), calls)
+    places = {"fp32": tmp_path / "model.ort"}
+    with pytest.raises(CheckFailed, match="fp32 gives other values"):
+        ort_format.add(places, tmp_path / "config", {"fp32": net}, calls, {"fp32": wanted}, platform="arm")
+    assert not places["fp32"].exists()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_tiny_model_is_packed_in_two_precisions(
+    name: str, exported: Callable[[str], Path], pack: Pack, tmp_path: Path
+) -> None:
+    fp32 = exported(name)
+    fp16 = tmp_path / "half.onnx"
+    given = Given(calibration=None, judged_on=made_up.samples_for(ModelFile(fp32), 4))
+    fitting.convert(ModelFile(fp32), fp16, Fp16(), given=lambda *_: given)
+    packed = pack(fp32, fp16)
+    assert [variant.name for variant in packed.package.variants] == ["fp32", "fp16"]
+    assert packed.receipt["ok"]
+
+
+@pytest.mark.parametrize("name", ["weights\n.bin", "Model.ONNX", "model.ort", "a\\b", "con:x"])
+def test_names_that_a_device_cannot_have_are_refused(name: str, pack: Pack, tmp_path: Path) -> None:
+    net = write_net(tmp_path / "net.onnx", external=True)
+    model = onnx.load(net, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = name if entry.key == "location" else entry.value
+    net.write_bytes(model.SerializeToString())
+    (tmp_path / "weights.bin").rename(tmp_path / name)
+    with pytest.raises(BadUsage, match="which not every device can have"):
+        pack(net)
+    assert not list(tmp_path.glob("net*/*"))
+
+
+def test_outputs_that_are_no_numbers_are_refused(pack: Pack, tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["": 18]>
+    parts (float[N, 4] x) => (seq(float[N, 2]) y) { y = SplitToSequence<axis = 1>(x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "parts.onnx")
+    with pytest.raises(BadUsage, match="'y' is list, and golden values are arrays of numbers"):
+        pack(tmp_path / "parts.onnx")
