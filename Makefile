@@ -16,7 +16,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -29,6 +29,9 @@ slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
 
 hard: $(INSTALLED)  ## hard models, files and faults: right, refused, wrong, broken. CASES=folder of scripts, HARD_SHARE=0.1
 	$(BIN)/python -m benchmarks.hard --share $(HARD_SHARE) $(if $(CASES),--cases $(CASES))
+
+hostile-packages: $(INSTALLED)  ## that part of hard alone: 1,000 broken packages through nnx verify. HARD_SHARE=0.1
+	$(BIN)/python -m benchmarks.hard --part "hostile packages" --share $(HARD_SHARE)
 
 big-model: $(INSTALLED)  ## memory and seconds of each command on a model of 2.5 GB; an hour, 25 GB of disk. QUICK=1
 	$(BIN)/python -m benchmarks.big_model $(if $(QUICK),--quick)

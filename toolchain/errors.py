@@ -73,7 +73,10 @@ _CODES: dict[type[Exception], ExitCode] = {
     running.RuntimesError: ExitCode.BAD_USAGE,
 }
 
-_EXTRAS = {"onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes", "altair": "report", "vl_convert": "report"}
+_EXTRAS = {
+    "onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes", "altair": "report", "vl_convert": "report",
+    "cryptography": "sign", "model_signing": "sign", "OpenSSL": "sign",
+}  # fmt: skip
 _SPACE, _FOLDER = "Free some space, then run it again", "Choose another folder, or mend its permissions"
 _SYSTEM_ERRORS = {
     errno.ENOSPC: ("The disk is full", _SPACE, ExitCode.NOT_AVAILABLE),

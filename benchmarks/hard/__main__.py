@@ -12,7 +12,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hard import cases, exports, faults, hostile_files, mutated_models, operator_tests, report, runs
+from benchmarks.hard import (
+    cases,
+    exports,
+    faults,
+    hostile_files,
+    hostile_packages,
+    mutated_models,
+    operator_tests,
+    report,
+    runs,
+)
 from benchmarks.hard.verdicts import Verdict
 
 _SEED = 9
@@ -29,6 +39,7 @@ def _parts(
     parts["operators"] = lambda: (operator_tests.of_name, operator_tests.names())
     parts[mutated_models.PART] = lambda: (mutated_models.of_seed, range(mutated_models.COUNT))
     parts[hostile_files.PART] = lambda: (hostile_files.of_seed, range(hostile_files.COUNT))
+    parts[hostile_packages.PART] = lambda: (hostile_packages.of_seed, range(hostile_packages.COUNT))
     parts[faults.PART] = lambda: (faults.of_number, range(faults.COUNT))
     return parts
 

@@ -86,7 +86,7 @@ def _json(folder: Path, draw: random.Random) -> tuple[str, tuple[str, ...]]:
     text, command = documents[name]
     path = folder / name
     path.parent.mkdir(exist_ok=True)
-    change, content = _broken_json(text, draw)
+    change, content = broken_json(text, draw)
     path.write_bytes(content)
     return f"{name} {change}", command
 
@@ -98,7 +98,8 @@ _BENCH: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _broken_json(text: str, draw: random.Random) -> tuple[str, bytes]:
+def broken_json(text: str, draw: random.Random) -> tuple[str, bytes]:
+    """What was done to a document, and what came of it."""
     how = draw.choice(["value", "value", "value", "key", "drop", "deep", "bytes", "cut", "twice", "encoding"])
     document = json.loads(text)
     places = list(_places(document))

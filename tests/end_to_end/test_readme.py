@@ -16,17 +16,7 @@ README = ROOT / "README.md"
 # in this order, in one folder: a page's lines take what those before have left
 PAGES = (
     README,
-    *(
-        ROOT / "docs" / f"{name}.md"
-        for name in (
-            "how-to/export",
-            "how-to/quantize",
-            "how-to/half",
-            "how-to/inspect",
-            "how-to/measure",
-            "how-to/ship",
-        )
-    ),
+    *(ROOT / "docs" / "how-to" / f"{name}.md" for name in ("export", "quantize", "half", "inspect", "measure", "ship")),
 )
 WRITTEN = (README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "compare": ("toolchain.cli.compare", "Compare two benchmarks, row by row."),
     "pack": ("toolchain.cli.pack", "Make a package of models that tests itself on a device."),
     "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
+    "keys": ("toolchain.cli.keys", "Make the keys that packages are signed with."),
+    "verify": ("toolchain.cli.verify", "Say whether a package is whole, and signed by whom you trust."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
 }
 

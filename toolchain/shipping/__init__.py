@@ -4,4 +4,8 @@
 answer and how far it may be off (``tolerance``), ``model_package`` writes ONNX Runtime's part, ``package`` describes
 ours; ``card``, ``sbom`` and ``checksums`` are for those who receive it. ``self_test`` runs what lies in ``runners/``,
 which is data: packages carry it, and nothing here imports it.
+
+What others sent is read by ``names``, ``folder`` and ``archive``, which follow nothing and unpack nothing that does
+harm, and held against its ``checksums``, its ``package_form`` and its ``signature`` by one of the ``keys``:
+``verification`` gives the verdict.
 """
