@@ -77,6 +77,9 @@ def sign(folder: Path, key: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="nnx-signature-") as place:
         config.sign(folder, Path(place) / NAME)
         signed = (Path(place) / NAME).read_bytes()
+    listed = _signed(signed, owner.public_key())  # by the library, which has read the files again
+    for fault in differences(listed, _without_own(digests), by="the signature"):
+        raise CheckFailed(f"{fault.file} was {fault.kind} while {folder} was signed.", "Sign it again when it is done.")
     with atomic_file.staged(folder / NAME) as made:
         made.write_bytes(signed)
     return keys.fingerprint(owner.public_key())
@@ -94,8 +97,11 @@ def faults(files: Collection[File], digests: Mapping[str, str], trust: "Elliptic
         listed = _signed(read(own, most_bytes=_MOST_BYTES), trust)
     except ValueError as error:
         return [Fault(kind=Kind.WRONGLY_SIGNED, file=NAME, why=str(error))]
-    found = {name: digest for name, digest in digests.items() if name != NAME}
-    return list(differences(listed, found, by="the signature"))
+    return list(differences(listed, _without_own(digests), by="the signature"))
+
+
+def _without_own(digests: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in digests.items() if name != NAME}
 
 
 def _signed(content: bytes, trust: "EllipticCurvePublicKey") -> dict[str, str]:

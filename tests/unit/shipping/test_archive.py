@@ -5,12 +5,16 @@ import os
 import shutil
 import stat
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toolchain.shipping import archive
 from toolchain.shipping.bad_package import BadPackage
@@ -178,3 +182,27 @@ def test_gnu_tar_s_own_archive_is_read(package: Path, tmp_path: Path) -> None:
 def test_a_folder_is_itself(package: Path) -> None:
     with archive.opened(package) as folder:
         assert folder == package
+
+
+@given(
+    kind=st.sampled_from(["tar", "zip", "deflated"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4),
+    cut=st.none() | st.floats(0, 1),
+)
+def test_whatever_bytes_change_it_is_unpacked_or_refused(
+    kind: str, changes: list[tuple[float, bytes]], cut: float | None
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        honest = tar(("p/a", {}), ("p/b/c", {})) if kind == "tar" else zipped(("p/a", 0), ("p/b/c", 0))
+        (zipped(("p/a", 0), method=zipfile.ZIP_DEFLATED) if kind == "deflated" else honest)(place / "sent")
+        content = bytearray((place / "sent").read_bytes())
+        end = 2560 if kind == "tar" else len(content)  # what follows is padding
+        for where, change in changes:
+            at = int(where * (end - 1))
+            content[at : at + len(change)] = change
+        (place / "sent").write_bytes(content if cut is None else content[: int(cut * end)])
+        (place / "in").mkdir()
+        with suppress(BadPackage):
+            archive.unpack(place / "sent", place / "in")
+        assert {path.name for path in place.iterdir()} == {"sent", "in"}

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.hard import base_package
 from toolchain.errors import BadUsage, CheckFailed
-from toolchain.shipping import keys, signature, verification
+from toolchain.shipping import digest_list, keys, signature, verification
 
 
 @pytest.fixture(scope="session")
@@ -208,6 +208,19 @@ def test_what_is_no_signature_is_refused(content: bytes, signed: Path, pair: key
 def test_a_package_that_is_not_whole_is_not_signed(package: Path, pair: keys.Pair) -> None:
     (package / "README.md").write_text("changed")
     with pytest.raises(CheckFailed, match=r"README\.md is changed"):
+        signature.sign(package, pair.private)
+    assert not (package / signature.NAME).exists()
+
+
+def test_what_changes_while_it_is_signed_is_not_signed(
+    package: Path, pair: keys.Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faults(*given: object, **named: object) -> list[object]:
+        (package / "README.md").write_text("another hand")
+        return []
+
+    monkeypatch.setattr(digest_list, "faults", faults)
+    with pytest.raises(CheckFailed, match=r"README\.md was changed while"):
         signature.sign(package, pair.private)
     assert not (package / signature.NAME).exists()
 
