@@ -31,7 +31,7 @@ from toolchain.shipping import keys, signature
 PART = "hostile packages"
 COUNT = 1000
 _OUTSIDE = "outside"
-_IMPOSSIBLE = (OSError, ValueError, IndexError, DecodeError, EncodeError)
+_IMPOSSIBLE = (OSError, ValueError, LookupError, TypeError, RecursionError, DecodeError, EncodeError)
 """Where what was to be changed is gone or broken already, or no file system takes the name."""
 _METHODS = (*[zipfile.ZIP_STORED] * 4, *[zipfile.ZIP_DEFLATED] * 4, zipfile.ZIP_LZMA)
 _ODD_NAMES = (
