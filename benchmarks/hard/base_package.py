@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from toolchain.shipping import digest_list
+from toolchain.shipping import checksums
+from toolchain.shipping.package import CHECKSUMS, SIGNATURE
 
-_NOT_LISTED = (digest_list.NAME, "model.sig")
+_NOT_LISTED = (CHECKSUMS, SIGNATURE)
 
 
 def write(folder: Path) -> Path:
@@ -38,7 +39,16 @@ def write(folder: Path) -> Path:
                 "fp32": _variant(), "shared": _variant(external_data=f"sha256:{digest}"),
             },
         },
-        "nnx/package.json": {"name": "small", "version": "1", "variants": [{"name": "fp32"}, {"name": "shared"}]},
+        "nnx/package.json": {
+            "format": 1, "name": "small", "version": "1", "task": None, "onnxruntime": "1.18", "licence": None,
+            "variants": [
+                _described("fp32", "small/fp32", None), _described("shared", assets, assets),
+            ],
+            "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 16]}],
+            "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 16]}],
+            "golden": "nnx/golden.json", "preprocessing": None, "labels": None, "rows": None, "provenance": {},
+            "runners": ["runners/python/run.py"],
+        },
         "nnx/golden.json": {"format": 1, "cases": [{"inputs": [1.5], "outputs": {}}], "tolerances": {}},
     }  # fmt: skip
     for name, document in documents.items():
@@ -57,7 +67,7 @@ def write_checksums(folder: Path) -> None:
     digests = {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items() if name not in _NOT_LISTED
     }
-    (folder / digest_list.NAME).write_text(digest_list.text(digests), encoding="utf-8", errors="surrogateescape")
+    (folder / CHECKSUMS).write_text(checksums.text(digests), encoding="utf-8", errors="surrogateescape")
 
 
 def _variant(**more: str) -> dict[str, Any]:
@@ -66,6 +76,15 @@ def _variant(**more: str) -> dict[str, Any]:
         "device": "cpu",
         "executor_info": {"ort": {"model_file": "model.onnx", **more}},
     }
+
+
+def _described(name: str, weights: str, shared: str | None) -> dict[str, Any]:
+    return {
+        "name": name, "model": f"small/{name}/model.onnx", "sha256": "0" * 64, "size_bytes": 1, "opset": 20,
+        "ir_version": 10, "precision": "fp32", "onnxruntime": "1.18", "session_options": {}, "row": None,
+        "external_data": {f"{name}.data": f"{weights}/{name}.data"}, "shared_weights": shared,
+        "peak_memory_bytes": None, "accuracy": None, "provenance": {},
+    }  # fmt: skip
 
 
 def _model(weight: Any, location: str) -> onnx.ModelProto:

@@ -27,6 +27,7 @@ from benchmarks.hard.mutated_models import FIELDS, cut_bytes, flip_bytes
 from benchmarks.hard.runs import Place, watched
 from benchmarks.hard.verdicts import Verdict
 from toolchain.shipping import keys, signature
+from toolchain.shipping.package import SIGNATURE
 
 PART = "hostile packages"
 COUNT = 1000
@@ -68,7 +69,7 @@ def _wrong(place: Place, trusted: str, whole: str) -> str:
 def _accepted_by_model_signing(folder: Path, key: Path) -> bool:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, folder / signature.NAME)
+            verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, folder / SIGNATURE)
     except Exception:  # noqa: BLE001 - it raises whatever comes up in it
         return False
     return True
@@ -200,7 +201,7 @@ def _signed(folder: Path, draw: random.Random) -> None:
     """The signature's JSON, or that of what it signs, changes."""
     import base64
 
-    path = folder / signature.NAME
+    path = folder / SIGNATURE
     if not path.exists():
         return
     bundle = json.loads(path.read_bytes())

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.hard import base_package
 from toolchain.shipping import signature
+from toolchain.shipping.package import SIGNATURE
 
 Nnx = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ def test_without_the_extra_it_is_said_what_to_install(missing: str, place: Path)
 
     install = "pip install 'nnx-toolchain[sign]'."
     assert run(SIGN).stdout == f"This needs {missing}, which is not installed. {install} 3\n"
-    assert not (place / "p" / signature.NAME).exists()
+    assert not (place / "p" / SIGNATURE).exists()
     (place / "k.pub").write_text("key")
     for arguments, code in ((["verify", "p"], 0), (["verify", "p", "--trust", "k.pub"], 3), (["keys", "new", "k"], 3)):
         if code == 0 or missing == "cryptography":  # signing alone takes the others

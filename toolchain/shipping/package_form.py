@@ -14,6 +14,7 @@ from toolchain import strict_json
 from toolchain.shipping import names
 from toolchain.shipping.faults import Fault, Kind
 from toolchain.shipping.folder import File, read
+from toolchain.shipping.package import FORM, PACKAGE
 
 MANIFEST = "manifest.json"
 _MOST_JSON_BYTES = 16 * 2**20
@@ -64,6 +65,8 @@ def _of_json(name: str, file: File, files: Mapping[str, File]) -> Iterator[Fault
             yield from _of_manifest(document, files)
         elif is_component:
             yield from _of_component(name, document, files)
+        elif name == PACKAGE:
+            yield from _of_package(document, files)
 
 
 def _of_manifest(manifest: Any, files: Mapping[str, File]) -> Iterator[Fault]:
@@ -91,6 +94,24 @@ def _of_component(name: str, component: Any, files: Mapping[str, File]) -> Itera
             yield _unfit(name, wrong)
         elif model is not None and f"{PurePosixPath(name).parent}/{folder}/{model}" not in files:
             yield _unfit(name, f"there is no model {names.shown(model)} for its variant '{names.shown(variant)}'")
+
+
+def _of_package(package: Any, files: Mapping[str, File]) -> Iterator[Fault]:
+    """Our own description: its form, and that every file which it names is one of the package."""
+    try:
+        strict_json.check(package, json.loads(FORM.schema_text()))
+    except ValueError as error:
+        yield _unfit(PACKAGE, str(error))
+        return
+    named = [package[key] for key in ("golden", "preprocessing", "labels", "rows")]
+    named += package["runners"]
+    for variant in package["variants"]:
+        named += [variant["model"], *variant["external_data"].values()]
+    for place in sorted({place for place in named if place is not None}):
+        if (why := _leads_out(place)) is not None:
+            yield _unfit(PACKAGE, why)
+        elif place not in files:
+            yield _unfit(PACKAGE, f"there is no {names.shown(place)}")
 
 
 def _leads_out(place: str) -> str | None:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from exporters import atomic_file
 from toolchain import strict_json
 from toolchain.errors import BadUsage, CheckFailed
-from toolchain.shipping import digest_list, keys
+from toolchain.shipping import checksums, keys
 from toolchain.shipping.faults import Fault, Kind, differences
 from toolchain.shipping.folder import File, files_in, read, sha256_of
+from toolchain.shipping.package import SIGNATURE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
-NAME = "model.sig"
 _MOST_BYTES = 8 * 2**20  # 10,000 files with long names take 4 MB
 _TYPE = "application/vnd.in-toto+json"
 _HEX = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -68,19 +68,19 @@ def sign(folder: Path, key: Path) -> str:
     atomic_file.remove_leftovers(folder)
     files = files_in(folder)
     digests = {file.name: sha256_of(file) for file in files}
-    for fault in digest_list.faults(files, digests, beside=(NAME,)):
+    for fault in checksums.faults(files, digests):
         raise CheckFailed(f"{folder} is not signed: {fault.file} is {fault.kind}, {fault.why}.", "Pack it again.")
     from model_signing import hashing, signing
 
     config = signing.Config().use_elliptic_key_signer(private_key=key)
-    config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[NAME], ignore_git_paths=False))
+    config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False))
     with tempfile.TemporaryDirectory(prefix="nnx-signature-") as place:
-        config.sign(folder, Path(place) / NAME)
-        signed = (Path(place) / NAME).read_bytes()
+        config.sign(folder, Path(place) / SIGNATURE)
+        signed = (Path(place) / SIGNATURE).read_bytes()
     listed = _signed(signed, owner.public_key())  # by the library, which has read the files again
     for fault in differences(listed, _without_own(digests), by="the signature"):
         raise CheckFailed(f"{fault.file} was {fault.kind} while {folder} was signed.", "Sign it again when it is done.")
-    with atomic_file.staged(folder / NAME) as made:
+    with atomic_file.staged(folder / SIGNATURE) as made:
         made.write_bytes(signed)
     return keys.fingerprint(owner.public_key())
 
@@ -90,18 +90,18 @@ def faults(files: Collection[File], digests: Mapping[str, str], trust: "Elliptic
 
     Every file but the signature itself must be signed, whatever the signature says to ignore.
     """
-    own = next((file for file in files if file.name == NAME), None)
+    own = next((file for file in files if file.name == SIGNATURE), None)
     if own is None:
-        return [Fault(kind=Kind.UNSIGNED, file=NAME, why="it is not there")]
+        return [Fault(kind=Kind.UNSIGNED, file=SIGNATURE, why="it is not there")]
     try:
         listed = _signed(read(own, most_bytes=_MOST_BYTES), trust)
     except ValueError as error:
-        return [Fault(kind=Kind.WRONGLY_SIGNED, file=NAME, why=str(error))]
+        return [Fault(kind=Kind.WRONGLY_SIGNED, file=SIGNATURE, why=str(error))]
     return list(differences(listed, _without_own(digests), by="the signature"))
 
 
 def _without_own(digests: Mapping[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in digests.items() if name != NAME}
+    return {name: digest for name, digest in digests.items() if name != SIGNATURE}
 
 
 def _signed(content: bytes, trust: "EllipticCurvePublicKey") -> dict[str, str]:

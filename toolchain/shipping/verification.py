@@ -6,10 +6,11 @@ from pathlib import Path
 
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.legible import legible
-from toolchain.shipping import archive, digest_list, keys, package_form, signature
+from toolchain.shipping import archive, checksums, keys, package_form, signature
 from toolchain.shipping.bad_package import BadPackage
 from toolchain.shipping.faults import Fault
 from toolchain.shipping.folder import files_in, sha256_of
+from toolchain.shipping.package import CHECKSUMS, SIGNATURE
 
 SCHEMA_VERSION = 1
 
@@ -49,10 +50,10 @@ def verify(package: Path, trust: Path | None = None) -> Verdict:
         raise BadUsage(f"There is no package {package}.", "Look at its name.")
     with archive.opened(package) as folder:
         files = {file.name: file for file in files_in(folder)}
-        if not {package_form.MANIFEST, digest_list.NAME} & files.keys():
-            raise BadPackage(package, f"is no package: it has no {digest_list.NAME} and no {package_form.MANIFEST}")
+        if not {package_form.MANIFEST, CHECKSUMS} & files.keys():
+            raise BadPackage(package, f"is no package: it has no {CHECKSUMS} and no {package_form.MANIFEST}")
         digests = {name: sha256_of(file) for name, file in files.items()}
-        faults = digest_list.faults(files.values(), digests, beside=(signature.NAME,))
+        faults = checksums.faults(files.values(), digests)
         if key is not None:
             named = {(fault.kind, fault.file) for fault in faults}
             signed = signature.faults(files.values(), digests, key)
@@ -63,9 +64,9 @@ def verify(package: Path, trust: Path | None = None) -> Verdict:
         package=str(package),
         files=len(files),
         size_bytes=sum(file.size_bytes for file in files.values()),
-        sha256=digests.get(digest_list.NAME),
+        sha256=digests.get(CHECKSUMS),
         signed_by=None if key is None or faults else keys.fingerprint(key),
-        has_signature=signature.NAME in files,
+        has_signature=SIGNATURE in files,
         faults=tuple(faults),
     )
 
@@ -74,7 +75,7 @@ def lines(verdict: Verdict) -> list[str]:
     """For a person: a line a fault, or what was found right."""
     if verdict.faults:
         return [legible(f"{fault.kind}: {fault.file}: {fault.why}") for fault in verdict.faults]
-    counted = f"{verdict.package}: {verdict.files} files, {verdict.size_bytes / 1e6:.3f} MB, as {digest_list.NAME} says"
+    counted = f"{verdict.package}: {verdict.files} files, {verdict.size_bytes / 1e6:.3f} MB, as {CHECKSUMS} says"
     if verdict.signed_by is not None:
         return [counted, f"signed by {verdict.signed_by}"]
     if verdict.has_signature:

@@ -54,6 +54,13 @@ UNFIT: dict[str, tuple[str, Change, str]] = {
     "a model elsewhere": ("small/component.json", _ort(model_file="../../../m.onnx"), "leads out"),
     "a model that is not there": ("small/component.json", _ort(model_file="m.onnx"), "no model m.onnx"),
     "settings that are no text": ("small/component.json", _ort(session_options={"a": 1}), "session_options"),
+    "our unknown key": ("nnx/package.json", lambda told: told.update(run_me="x"), "run_me is not known"),
+    "another format": ("nnx/package.json", lambda told: told.update(format=2), "format is 2"),
+    "golden values elsewhere": ("nnx/package.json", lambda told: told.update(golden="../golden.json"), "leads out"),
+    "a runner that is not there": ("nnx/package.json", lambda told: told.update(runners=["run.sh"]), "no run.sh"),
+    "weights elsewhere": (
+        "nnx/package.json", lambda told: told["variants"][0].update(external_data={"a": "/etc/passwd"}), "absolute",
+    ),
     "ONNX Runtime's unknown key": ("small/component.json", _ort(library="evil.so"), "library is not known"),
 }  # fmt: skip
 

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.hard import base_package
 from toolchain.errors import BadUsage, CheckFailed
-from toolchain.shipping import digest_list, keys, signature, verification
+from toolchain.shipping import checksums, keys, signature, verification
+from toolchain.shipping.package import SIGNATURE
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +43,7 @@ def found(package: Path, pair: keys.Pair) -> list[tuple[str, str]]:
 
 
 def test_model_signing_accepts_ours_and_refuses_it_changed(signed: Path, pair: keys.Pair, other: keys.Pair) -> None:
-    check = ("verify", "key", signed, "--signature", signed / signature.NAME, "--public_key")
+    check = ("verify", "key", signed, "--signature", signed / SIGNATURE, "--public_key")
     ended = model_signing(*check, pair.public)
     assert ended.returncode == 0, ended.stderr
     assert model_signing(*check, other.public).returncode != 0
@@ -58,7 +59,7 @@ def test_what_model_signing_signs_is_accepted(curve: str, package: Path, tmp_pat
     ):
         subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
     key = tmp_path / "k.key"
-    ended = model_signing("sign", "key", package, "--signature", package / signature.NAME, "--private_key", key)
+    ended = model_signing("sign", "key", package, "--signature", package / SIGNATURE, "--private_key", key)
     assert ended.returncode == 0, ended.stderr
     verdict = verification.verify(package, tmp_path / "k.pub")
     assert verdict.sound, verdict.faults
@@ -67,9 +68,9 @@ def test_what_model_signing_signs_is_accepted(curve: str, package: Path, tmp_pat
 
 def test_what_is_signed_is_whole_and_signed_again_it_stays_so(signed: Path, pair: keys.Pair) -> None:
     assert found(signed, pair) == []
-    before = (signed / signature.NAME).read_bytes()
+    before = (signed / SIGNATURE).read_bytes()
     signature.sign(signed, pair.private)
-    assert (signed / signature.NAME).read_bytes() != before  # each ECDSA signature is another one
+    assert (signed / SIGNATURE).read_bytes() != before  # each ECDSA signature is another one
     assert found(signed, pair) == []
     assert not list(signed.glob(".*"))
 
@@ -122,7 +123,7 @@ def test_another_s_signature_is_no_signature(signed: Path, pair: keys.Pair, othe
 
 
 def bundle_of(folder: Path) -> Any:
-    return json.loads((folder / signature.NAME).read_bytes())
+    return json.loads((folder / SIGNATURE).read_bytes())
 
 
 def resign(folder: Path, key: Path, change: Callable[[Any], object]) -> None:
@@ -138,7 +139,7 @@ def resign(folder: Path, key: Path, change: Callable[[Any], object]) -> None:
         "payload": base64.b64encode(payload).decode(),
         "signatures": [{"sig": base64.b64encode(sig).decode()}],
     }
-    (folder / signature.NAME).write_text(json.dumps(bundle))
+    (folder / SIGNATURE).write_text(json.dumps(bundle))
 
 
 STATEMENTS: dict[str, Callable[[Any], object]] = {
@@ -193,7 +194,7 @@ BUNDLES: dict[str, Callable[[Any], object]] = {
 def test_a_bundle_of_another_form_is_refused(name: str, signed: Path, pair: keys.Pair) -> None:
     bundle = bundle_of(signed)
     BUNDLES[name](bundle)
-    (signed / signature.NAME).write_text(json.dumps(bundle))
+    (signed / SIGNATURE).write_text(json.dumps(bundle))
     assert found(signed, pair) == [("wrongly signed", "model.sig")]
 
 
@@ -201,7 +202,7 @@ def test_a_bundle_of_another_form_is_refused(name: str, signed: Path, pair: keys
     "content", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"mediaType": NaN}', b" " * (9 << 20)]
 )
 def test_what_is_no_signature_is_refused(content: bytes, signed: Path, pair: keys.Pair) -> None:
-    (signed / signature.NAME).write_bytes(content)
+    (signed / SIGNATURE).write_bytes(content)
     assert found(signed, pair) == [("wrongly signed", "model.sig")]
 
 
@@ -209,7 +210,7 @@ def test_a_package_that_is_not_whole_is_not_signed(package: Path, pair: keys.Pai
     (package / "README.md").write_text("changed")
     with pytest.raises(CheckFailed, match=r"README\.md is changed"):
         signature.sign(package, pair.private)
-    assert not (package / signature.NAME).exists()
+    assert not (package / SIGNATURE).exists()
 
 
 def test_what_changes_while_it_is_signed_is_not_signed(
@@ -219,10 +220,10 @@ def test_what_changes_while_it_is_signed_is_not_signed(
         (package / "README.md").write_text("another hand")
         return []
 
-    monkeypatch.setattr(digest_list, "faults", faults)
+    monkeypatch.setattr(checksums, "faults", faults)
     with pytest.raises(CheckFailed, match=r"README\.md was changed while"):
         signature.sign(package, pair.private)
-    assert not (package / signature.NAME).exists()
+    assert not (package / SIGNATURE).exists()
 
 
 def test_a_key_in_the_package_signs_nothing(package: Path) -> None:

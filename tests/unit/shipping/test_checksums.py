@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolchain.shipping import digest_list
+from toolchain.shipping import checksums
 from toolchain.shipping.faults import Kind, differences
 from toolchain.shipping.folder import files_in, sha256_of
 from toolchain.shipping.names import why_not
+from toolchain.shipping.package import CHECKSUMS
 
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 NAMES = st.text(min_size=1, max_size=20).filter(lambda name: why_not(name) is None)
@@ -18,24 +19,24 @@ SUM = "0" * 64
 
 
 def test_sha256sum_reads_what_is_written_and_the_other_way(package: Path) -> None:
-    digests = {file.name: sha256_of(file) for file in files_in(package) if file.name != digest_list.NAME}
-    (package / digest_list.NAME).write_text(digest_list.text(digests))
-    done = subprocess.run(["sha256sum", "-c", "--strict", digest_list.NAME], cwd=package, check=False)
+    digests = {file.name: sha256_of(file) for file in files_in(package) if file.name != CHECKSUMS}
+    (package / CHECKSUMS).write_text(checksums.text(digests))
+    done = subprocess.run(["sha256sum", "-c", "--strict", CHECKSUMS], cwd=package, check=False)
     assert done.returncode == 0
     for mode in ("--text", "--binary"):
         told = subprocess.run(["sha256sum", mode, *digests], cwd=package, capture_output=True, check=True).stdout
-        assert digest_list.parsed(told) == digests
+        assert checksums.parsed(told) == digests
 
 
 @given(st.dictionaries(NAMES, DIGESTS, max_size=5))
 def test_it_reads_what_it_writes(digests: dict[str, str]) -> None:
-    assert digest_list.parsed(digest_list.text(digests).encode()) == digests
+    assert checksums.parsed(checksums.text(digests).encode()) == digests
 
 
 @given(st.binary(max_size=200) | st.builds(lambda rest: SUM.encode() + b"  " + rest + b"\n", st.binary(max_size=40)))
 def test_whatever_is_read_is_a_name_below_the_folder_or_refused(content: bytes) -> None:
     try:
-        listed = digest_list.parsed(content)
+        listed = checksums.parsed(content)
     except ValueError:
         return
     assert all(why_not(name) is None for name in listed)
@@ -59,7 +60,7 @@ def test_whatever_is_read_is_a_name_below_the_folder_or_refused(content: bytes) 
 )
 def test_what_sha256sum_would_read_otherwise_is_refused(content: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        digest_list.parsed(content.encode(errors="surrogateescape"))
+        checksums.parsed(content.encode(errors="surrogateescape"))
 
 
 def test_each_difference_is_named() -> None:
