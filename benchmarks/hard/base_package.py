@@ -47,7 +47,7 @@ def write(folder: Path) -> Path:
             "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 16]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 16]}],
             "golden": "nnx/golden.json", "preprocessing": None, "labels": None, "rows": None, "provenance": {},
-            "runners": ["runners/python/run.py"],
+            "runners": ["python"],
         },
         "nnx/golden.json": {"format": 1, "cases": [{"inputs": [1.5], "outputs": {}}], "tolerances": {}},
     }  # fmt: skip

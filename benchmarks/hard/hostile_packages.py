@@ -19,18 +19,20 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
-from model_signing import verifying  # and all that signs, so that what is forked has it already
+from model_signing import verifying
 
 from benchmarks.hard import base_package, verdicts
 from benchmarks.hard.hostile_files import broken_json
 from benchmarks.hard.mutated_models import FIELDS, cut_bytes, flip_bytes
-from benchmarks.hard.runs import Place, watched
+from benchmarks.hard.runs import SECONDS, Place, watched
 from benchmarks.hard.verdicts import Verdict
-from toolchain.shipping import keys, signature
+from exporters import external_data
+from toolchain.shipping import keys, signature, verification
 from toolchain.shipping.package import SIGNATURE
 
 PART = "hostile packages"
 COUNT = 1000
+_LOADED = external_data, verification, verifying  # by whom forks, so that no command need load them again
 _OUTSIDE = "outside"
 _IMPOSSIBLE = (OSError, ValueError, LookupError, TypeError, RecursionError, DecodeError, EncodeError)
 """Where what was to be changed is gone or broken already, or no file system takes the name."""
@@ -43,14 +45,14 @@ _ODD_NAMES = (
 )  # fmt: skip
 
 
-def of_seed(seed: int) -> list[Verdict]:
-    """One broken package, verified with or without a trusted key."""
+def of_seed(seed: int, *, seconds: float = SECONDS) -> list[Verdict]:
+    """One broken package, verified with or without a trusted key; longer than ``seconds`` is a hang."""
     draw = random.Random(seed)
     with Place.new() as place:
-        done = watched(lambda: _write(place, draw), place)
+        done = watched(lambda: _write(place, draw), place, seconds=seconds)
         assert done[0] == 0, (place.folder / "err").read_text(encoding="utf-8")
         told, package, trusted, whole = (place.folder / "out").read_text(encoding="utf-8").splitlines()
-        run = place.nnx("verify", package, *(("--trust", "../one.pub") if trusted == "True" else ()))
+        run = place.nnx("verify", package, *(("--trust", "../one.pub") if trusted == "True" else ()), seconds=seconds)
         return [verdicts.of(run, part=PART, name=f"{seed} {told}", judge=lambda: _wrong(place, trusted, whole))]
 
 

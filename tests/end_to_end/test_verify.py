@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.hard import base_package
+from tests.end_to_end import small_model
 from toolchain.shipping import signature
 from toolchain.shipping.package import SIGNATURE
 
@@ -64,6 +65,18 @@ def test_a_package_is_signed_and_verified(place: Path, nnx: Nnx) -> None:
         ("changed", "README.md"),
         ("extra", "more"),
     ]
+
+
+def test_what_nnx_packs_is_signed_and_still_passes_its_own_test(place: Path, nnx: Nnx) -> None:
+    small_model.write(place / "m.onnx")
+    assert nnx("pack", "m.onnx", "-o", "m.ortpackage")[0] == 0
+    assert nnx("keys", "new", "mine")[0] == 0
+    signature.sign(place / "m.ortpackage", place / "mine.key")
+    code, out, err = nnx("verify", "m.ortpackage", "--trust", "mine.pub")
+    assert code == 0, out + err
+    runner = [sys.executable, "m.ortpackage/runners/python/run.py", "--self-test"]
+    assert subprocess.run(runner, capture_output=True, check=False).returncode == 0
+    assert nnx("verify", "m.ortpackage", "--trust", "mine.pub")[0] == 0  # the runner left nothing in it
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,6 @@ def _of_package(package: Any, files: Mapping[str, File]) -> Iterator[Fault]:
         yield _unfit(PACKAGE, str(error))
         return
     named = [package[key] for key in ("golden", "preprocessing", "labels", "rows")]
-    named += package["runners"]
     for variant in package["variants"]:
         named += [variant["model"], *variant["external_data"].values()]
     for place in sorted({place for place in named if place is not None}):

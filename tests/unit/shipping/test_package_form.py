@@ -57,7 +57,7 @@ UNFIT: dict[str, tuple[str, Change, str]] = {
     "our unknown key": ("nnx/package.json", lambda told: told.update(run_me="x"), "run_me is not known"),
     "another format": ("nnx/package.json", lambda told: told.update(format=2), "format is 2"),
     "golden values elsewhere": ("nnx/package.json", lambda told: told.update(golden="../golden.json"), "leads out"),
-    "a runner that is not there": ("nnx/package.json", lambda told: told.update(runners=["run.sh"]), "no run.sh"),
+    "labels that are not there": ("nnx/package.json", lambda told: told.update(labels="a.json"), "no a.json"),
     "weights elsewhere": (
         "nnx/package.json", lambda told: told["variants"][0].update(external_data={"a": "/etc/passwd"}), "absolute",
     ),
