@@ -271,7 +271,7 @@ def test_the_runner_serves_a_benchmark_line_by_line(packed: Path, tmp_path: Path
     assert sum(started["result"]["nodes"].values()) >= 1
     assert (len(turned["result"]["runs_ms"]), turned["result"]["runs"]) == (10, 30)
     assert memory["result"]["peak_memory_bytes"] is None or memory["result"]["peak_memory_bytes"] > 10**6
-    assert unknown["error"]["kind"] == "bug"
+    assert unknown["error"]["what"] == "There is no operation 'nothing' now."
     assert refused["error"]["what"] == "There is no variant 'int4'."
     calls = calls_file.read(tmp_path / "out.npz")
     assert [call["scores"].shape for call in calls] == [(2, 3), (2, 3), (1, 3)]

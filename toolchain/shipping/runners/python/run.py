@@ -26,24 +26,11 @@ try:
     import numpy as np
     import onnxruntime
 except ImportError as error:
-    sys.stdout.write(
-        json.dumps(
-            {
-                "ok": False,
-                "error": {"kind": "ProviderUnavailable", "what": f"{error}.", "do": "pip install onnxruntime numpy."},
-            }
-        )
-        + "\n"
-    )
+    missing = {"kind": "ProviderUnavailable", "what": f"{error}.", "do": "pip install onnxruntime numpy."}
+    sys.stdout.write(json.dumps({"ok": False, "error": missing}) + "\n")
     sys.exit(3)
 ROOT = Path(__file__).resolve().parents[2]
 CPU = "CPUExecutionProvider"
-LEVELS = {
-    "disable_all": "DISABLE_ALL",
-    "enable_basic": "ENABLE_BASIC",
-    "enable_extended": "ENABLE_EXTENDED",
-    "enable_all": "ENABLE_ALL",
-}
 
 
 class Refused(Exception):
@@ -65,9 +52,8 @@ def chosen(name):
     """The variants called so; all without a name, the recommended one first."""
     found = [each for each in PACKAGE["variants"] if name in (None, each["name"])]
     if not found:
-        raise Refused(
-            f"There is no variant '{name}'.", f"Choose from {', '.join(each['name'] for each in PACKAGE['variants'])}."
-        )
+        names = ", ".join(each["name"] for each in PACKAGE["variants"])
+        raise Refused(f"There is no variant '{name}'.", f"Choose from {names}.")
     return found
 
 
@@ -80,7 +66,7 @@ class Session:
         options.intra_op_num_threads, options.log_severity_level = self.threads, 4
         for key, value in variant["session_options"].items():
             if key == "session.graph_optimization_level":
-                options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, "ORT_" + LEVELS[value])
+                options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, "ORT_" + value.upper())
             elif key == "session.execution_mode":
                 options.execution_mode = getattr(onnxruntime.ExecutionMode, "ORT_" + value.upper())
                 options.inter_op_num_threads = self.threads
@@ -89,19 +75,15 @@ class Session:
             else:
                 options.add_session_config_entry(key, value)
         if variant["shared_weights"]:
-            options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", str(ROOT / variant["shared_weights"])
-            )
+            key = "session.model_external_initializers_file_folder_path"
+            options.add_session_config_entry(key, str(ROOT / variant["shared_weights"]))
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             self.session = onnxruntime.InferenceSession(str(ROOT / variant["model"]), options, providers=[CPU])
         except Exception as error:
-            why = (str(error).splitlines() or [type(error).__name__])[0][:300]
-            raise Refused(
-                f"onnxruntime {onnxruntime.__version__} refuses {variant['model']}: {why}",
-                f"It wants onnxruntime {variant['onnxruntime']} or later.",
-                1,
-            ) from error
+            why = (str(error).splitlines() or [type(error).__name__])[0][-200:]  # places in its source stand before
+            what = f"onnxruntime {onnxruntime.__version__} refuses {variant['model']}: {why}"
+            raise Refused(what, f"It wants onnxruntime {variant['onnxruntime']} or later.", 1) from error
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     def run(self, feeds):
@@ -124,12 +106,12 @@ class Session:
 
 def arrays(described, content):
     """Golden arrays by name."""
-    return {
-        each["name"]: np.frombuffer(content, each["dtype"], math.prod(each["shape"]), each["offset"]).reshape(
-            each["shape"]
-        )
-        for each in described
-    }
+    found = {}
+    for each in described:
+        kind = np.dtype(each["dtype"]).newbyteorder("<")
+        flat = np.frombuffer(content, kind, math.prod(each["shape"]), each["offset"])
+        found[each["name"]] = flat.reshape(each["shape"]).astype(each["dtype"], copy=False)
+    return found
 
 
 def compared(got, want, tolerance, classes):
@@ -146,10 +128,8 @@ def compared(got, want, tolerance, classes):
         near = (got == want) | (np.isnan(got) & np.isnan(want)) | (np.isfinite(off) & (off <= limit))
         largest = float(off[np.isfinite(off)].max(initial=0))
         if not near.all():
-            return (
-                largest,
-                f"is off by {largest:.3g} in {int((~near).sum())} values, {tolerance['absolute']:.3g} is allowed",
-            )
+            many = int((~near).sum())
+            return largest, f"is off by {largest:.3g} in {many} values, {tolerance['absolute']:.3g} is allowed"
         if want.ndim and want.shape[-1] == classes > 1:
             best = np.sort(want, axis=-1)
             clear = best[..., -1] - best[..., -2] > 2 * limit.max(axis=-1)
@@ -169,9 +149,8 @@ def sha256_of(path):
 def files_wrong():
     """Each file that is not as SHA256SUMS says."""
     listed = {line[66:]: line[:64] for line in (ROOT / "SHA256SUMS").read_text(encoding="utf-8").splitlines()}
-    there = {
-        each.relative_to(ROOT).as_posix(): each for each in ROOT.rglob("*") if each.is_symlink() or not each.is_dir()
-    }
+    paths = [path for path in ROOT.rglob("*") if path.is_symlink() or not path.is_dir()]
+    there = {path.relative_to(ROOT).as_posix(): path for path in paths}
     for name in sorted({*listed, *there} - {"SHA256SUMS", "model.sig"}):
         if name not in there:
             yield f"{name} is missing"
@@ -181,18 +160,15 @@ def files_wrong():
             yield f"{name} is changed"
 
 
+def told_by(path):
+    """What Linux says in one of its own files; nothing elsewhere."""
+    return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).exists() else ""
+
+
 def machine():
-    names = (
-        re.findall(r"^(?:model name|Model)\s*: (.*)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.M)
-        if Path("/proc/cpuinfo").exists()
-        else []
-    )
-    return {
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "processor": (names or [platform.processor()])[0],
-        "cores": os.cpu_count(),
-    }
+    names = re.findall(r"^(?:model name|Model)\s*: (.*)$", told_by("/proc/cpuinfo"), re.M) or [platform.processor()]
+    facts = {"system": platform.system(), "architecture": platform.machine(), "processor": names[0]}
+    return {**facts, "cores": os.cpu_count()}
 
 
 def self_test(variants, threads, max_slowdown):
@@ -209,15 +185,13 @@ def self_test(variants, threads, max_slowdown):
         if case["text"] is not None:
             made, wants = prepared(case["text"]), arrays(case["inputs"], content)
             off = max(float(np.abs(made[name] - want).max()) for name, want in wants.items())
-            check(
-                f"preprocessing {number}", f"the input is off by {off:.3g}" if off > 1e-6 else "", f"off by {off:.3g}"
-            )
+            said = f"the input is off by {off:.3g}"
+            check(f"preprocessing {number}", said if off > 1e-6 else "", said)
     for variant in variants:
         name, row, version, least = variant["name"], variant["row"], onnxruntime.__version__, variant["onnxruntime"]
         older = [int(part) for part in version.split(".")[:2]] < [int(part) for part in least.split(".")[:2]]
-        check(
-            f"onnxruntime {name}", f"{version} is older than {least}" if older else "", f"{version}, at least {least}"
-        )
+        said = f"{version}, at least {least} is wanted"
+        check(f"onnxruntime {name}", said if older else "", said)
         try:
             session = Session(variant, threads)
             wrong, largest = [], {}
@@ -235,36 +209,33 @@ def self_test(variants, threads, max_slowdown):
             continue
         check(f"golden {name}", "; ".join(wrong), f"{len(golden['cases'])} cases")
         nodes = session.nodes()
-        check(
-            f"placement {name}",
-            f"nodes on {', '.join(nodes)}" if {*nodes} - {CPU} else "",
-            f"{nodes.get(CPU, 'all')} nodes on the CPU",
-        )
+        said = ", ".join(f"{count} nodes on {provider}" for provider, count in nodes.items()) or "not told"
+        check(f"placement {name}", said if {*nodes} - {CPU} else "", said)
         latency = {"p50": runs[len(runs) // 2], "p99": runs[len(runs) * 99 // 100]}
         slower = latency["p50"] / row["latency_ms"]["p50"] if row else None
         said = f"{latency['p50']:.3g} ms" + (f", {slower:.2g} times that of {row['machine']}" if row else "")
         check(f"latency {name}", said if max_slowdown and slower and slower > max_slowdown else "", said)
-        told[name] = {
-            "latency_ms": latency,
-            "load_ms": session.load_ms,
-            "slower": slower,
-            "nodes": nodes,
-            "largest_difference": largest,
-        }
+        told[name] = {"latency_ms": latency, "load_ms": session.load_ms, "slower": slower, "nodes": nodes}
+        told[name]["largest_difference"] = largest
     return {
-        "ok": all(each["ok"] for each in checks), "package": PACKAGE["name"], "version": PACKAGE["version"], "digest": sha256_of(ROOT / "SHA256SUMS"),
-        "checks": checks, "onnxruntime": onnxruntime.__version__, "python": platform.python_version(), "machine": machine(),
-        "latency_ms": next((each["latency_ms"] for each in told.values()), None), "variants": told,
-    }  # fmt: skip
+        "ok": all(each["ok"] for each in checks),
+        "package": PACKAGE["name"],
+        "version": PACKAGE["version"],
+        "digest": sha256_of(ROOT / "SHA256SUMS"),
+        "checks": checks,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "machine": machine(),
+        "latency_ms": next((each["latency_ms"] for each in told.values()), None),
+        "variants": told,
+    }
 
 
 def prepared(given):
     """The model's inputs, of a sentence, a picture, or an array as the model takes it."""
-    how = (
-        read(PACKAGE["preprocessing"])
-        if PACKAGE["preprocessing"]
-        else {"kind": "array", "input": PACKAGE["inputs"][0]["name"]}
-    )
+    how = {"kind": "array", "input": PACKAGE["inputs"][0]["name"]}
+    if PACKAGE["preprocessing"]:
+        how = read(PACKAGE["preprocessing"])
     if how["kind"] == "tfidf":
         row, idf = np.zeros(len(how["idf"]), np.float32), np.asarray(how["idf"], np.float32)
         for token, count in Counter(re.findall(how["tokenizer"]["pattern"], given.lower())).items():
@@ -277,13 +248,9 @@ def prepared(given):
         if how["kind"] == "image":
             return {how["input"]: picture(given, how)}
     except ImportError as error:
-        raise Refused(
-            "Pictures are read by Pillow, which is not here.", "pip install pillow, or give a .npy.", 3
-        ) from error
+        raise Refused("Pictures are read by Pillow, which is not here.", "pip install pillow.", 3) from error
     except (OSError, ValueError) as error:
-        raise Refused(
-            f"{given} cannot be read: {error}.", "Give a picture, or an array that numpy.save wrote."
-        ) from error
+        raise Refused(f"{given} cannot be read: {error}.", "Give a picture, or what numpy.save wrote.") from error
     raise Refused("How to make an input of that is not in the package.", "Give a .npy of what the model takes.")
 
 
@@ -298,10 +265,9 @@ def picture(given, how):
             size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
         pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32).reshape(size[1], size[0], -1)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    scaled = (pixels[top : top + height, left : left + width] * how["scale"] - np.float32(how["mean"])) / np.float32(
-        how["std"]
-    )
-    return np.ascontiguousarray(scaled.astype(np.float32).transpose(2, 0, 1)[None])
+    scaled = pixels[top : top + height, left : left + width] * np.float32(how["scale"])
+    scaled = (scaled - np.float32(how["mean"])) / np.float32(how["std"])
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
 def answer(given, variant, threads):
@@ -310,19 +276,14 @@ def answer(given, variant, threads):
     try:
         outputs = session.run(feeds)
     except Exception as error:
-        raise Refused(
-            f"onnxruntime refuses that input: {str(error).splitlines()[0][:300]}",
-            "Give what nnx/package.json says under inputs.",
-        ) from error
+        why = str(error).splitlines()[0][-200:]
+        raise Refused(f"onnxruntime refuses that input: {why}", "Give what nnx/package.json says of it.") from error
     told = {"variant": variant["name"], "latency_ms": (time.perf_counter() - started) * 1e3}
     labels, scores = read(PACKAGE["labels"]) if PACKAGE["labels"] else [], next(iter(outputs.values()))
     if labels and scores.shape[-1] == len(labels) and scores.size == len(labels):
         order = np.argsort(-scores.ravel())[:5]
-        return {
-            "answer": labels[order[0]],
-            "scores": {labels[place]: float(scores.ravel()[place]) for place in order},
-            **told,
-        }
+        best = {labels[place]: float(scores.ravel()[place]) for place in order}
+        return {"answer": labels[order[0]], "scores": best, **told}
     return {"outputs": {name: value.tolist() for name, value in outputs.items()}, **told}
 
 
@@ -330,11 +291,8 @@ class Row:
     """What nnx's benchmark asks of a row; without ``inputs`` of its own it runs on the golden ones."""
 
     def __init__(self, variant=None, threads=1, batch=1, inputs=None, axes=None, **_):
-        self.session, self.batch, self.axes = (
-            Session(chosen(variant)[0], threads),
-            batch,
-            (axes or {}).get("inputs", {}),
-        )
+        self.session, self.batch = Session(chosen(variant)[0], threads), batch
+        self.axes = (axes or {}).get("inputs", {})
         if inputs is None:
             golden, content = read("nnx/golden.json"), (ROOT / "nnx/golden.bin").read_bytes()
             cases = [arrays(case["inputs"], content) for case in golden["cases"][: golden["singles"]]]
@@ -348,23 +306,19 @@ class Row:
         rows, made = [(start + step) % self.count for step in range(self.batch)], {}
         for name, samples in self.samples.items():
             axis = self.axes.get(name, 0)
-            made[name] = np.ascontiguousarray(samples[start] if axis is None else np.moveaxis(samples[rows], 0, axis))
+            made[name] = np.array(samples[start] if axis is None else np.moveaxis(samples[rows], 0, axis), order="C")
         return made
 
     def start(self):
         self.first, before = self.feeds(0), time.perf_counter()
         self.session.run(self.first)
         first_run_ms = (time.perf_counter() - before) * 1e3
-        facts, shapes = (
-            {"onnxruntime": onnxruntime.__version__, "runner": "python"},
-            {name: list(each.shape) for name, each in self.first.items()},
-        )
         return {
             "load_ms": self.session.load_ms,
             "first_run_ms": first_run_ms,
             "nodes": self.session.nodes(),
-            "facts": facts,
-            "shapes": shapes,
+            "facts": {"onnxruntime": onnxruntime.__version__, "runner": "python"},
+            "shapes": {name: list(each.shape) for name, each in self.first.items()},
         }
 
     def turn(self, min_runs, most_kept, seconds, warm_up_s):
@@ -375,8 +329,7 @@ class Row:
         return {"runs_ms": runs[:: max(1, -(-len(runs) // most_kept))], "runs": len(runs), "seconds": spent}
 
     def memory(self):
-        status = Path("/proc/self/status").read_text() if Path("/proc/self/status").exists() else ""
-        peak = re.search(r"VmHWM:\s*(\d+)", status)
+        peak = re.search(r"VmHWM:\s*(\d+)", told_by("/proc/self/status"))
         return {"peak_memory_bytes": int(peak[1]) * 1024 if peak else None, "device_memory_bytes": None}
 
     def outputs(self, path):
@@ -406,14 +359,13 @@ def serve():
             request = json.loads(line)
             operation = request.pop("op")
             if operation == "open":
-                row, result = Row(**request), None
+                row, said = Row(**request), {"result": None}
+            elif operation in ("start", "turn", "memory", "outputs") and row:
+                said = {"result": getattr(row, operation)(**request)}
             else:
-                result = {"start": row.start, "turn": row.turn, "memory": row.memory, "outputs": row.outputs}[
-                    operation
-                ](**request)
-            said = {"result": result}
+                raise Refused(f"There is no operation '{operation}' now.", "Send open, start, turn, memory, outputs.")
         except Refused as refused:
-            said = {"error": {"kind": "NotLoadable", "what": refused.what, "do": refused.do}}
+            said = {"error": {"kind": "BadUsage", "what": refused.what, "do": refused.do}}
         except Exception as error:
             said = {"error": {"kind": "bug", "what": f"{type(error).__name__}: {error}", "do": "Look at the request."}}
         sys.stdout.write(json.dumps(said) + "\n")
@@ -432,11 +384,10 @@ def main():
         variants = chosen(asked.variant)
         if not asked.self_test and asked.given is None:
             return serve()
-        told = (
-            self_test(variants, asked.threads, asked.max_slowdown)
-            if asked.self_test
-            else answer(asked.given, variants[0], asked.threads)
-        )
+        if asked.self_test:
+            told = self_test(variants, asked.threads, asked.max_slowdown)
+        else:
+            told = answer(asked.given, variants[0], asked.threads)
     except Refused as refused:
         sys.stderr.write(f"{refused.what} {refused.do}\n")
         return refused.code
