@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.shipping import checksums
-from toolchain.shipping.package import CHECKSUMS, SIGNATURE
+from toolchain.shipping.package import CHECKSUMS, FORMAT, GOLDEN, PACKAGE, SIGNATURE, Package, Tensor, Variant
 
 _NOT_LISTED = (CHECKSUMS, SIGNATURE)
 
@@ -39,16 +40,7 @@ def write(folder: Path) -> Path:
                 "fp32": _variant(), "shared": _variant(external_data=f"sha256:{digest}"),
             },
         },
-        "nnx/package.json": {
-            "format": 1, "name": "small", "version": "1", "task": None, "onnxruntime": "1.18", "licence": None,
-            "variants": [
-                _described("fp32", "small/fp32", None), _described("shared", assets, assets),
-            ],
-            "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 16]}],
-            "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 16]}],
-            "golden": "nnx/golden.json", "preprocessing": None, "labels": None, "rows": None, "provenance": {},
-            "runners": ["python"],
-        },
+        PACKAGE: asdict(_package([_described("fp32", "small/fp32", None), _described("shared", assets, assets)])),
         "nnx/golden.json": {"format": 1, "cases": [{"inputs": [1.5], "outputs": {}}], "tolerances": {}},
     }  # fmt: skip
     for name, document in documents.items():
@@ -78,13 +70,23 @@ def _variant(**more: str) -> dict[str, Any]:
     }
 
 
-def _described(name: str, weights: str, shared: str | None) -> dict[str, Any]:
-    return {
-        "name": name, "model": f"small/{name}/model.onnx", "sha256": "0" * 64, "size_bytes": 1, "opset": 20,
-        "ir_version": 10, "precision": "fp32", "onnxruntime": "1.18", "session_options": {}, "row": None,
-        "external_data": {f"{name}.data": f"{weights}/{name}.data"}, "shared_weights": shared,
-        "peak_memory_bytes": None, "accuracy": None, "provenance": {},
-    }  # fmt: skip
+def _package(variants: list[Variant]) -> Package:
+    return Package(
+        format=FORMAT, name="small", version="1", task=None, variants=tuple(variants), onnxruntime="1.18",
+        inputs=(Tensor(name="x", dtype="float32", shape=("batch", 16)),),
+        outputs=(Tensor(name="y", dtype="float32", shape=("batch", 16)),),
+        golden=GOLDEN, preprocessing=None, labels=None, rows=None, licence=None, provenance={}, runners=("python",),
+        required_operators=None,
+    )  # fmt: skip
+
+
+def _described(name: str, weights: str, shared: str | None) -> Variant:
+    return Variant(
+        name=name, model=f"small/{name}/model.onnx", sha256="0" * 64, size_bytes=1, opset=20, ir_version=10,
+        precision="fp32", onnxruntime="1.18", external_data={f"{name}.data": f"{weights}/{name}.data"},
+        shared_weights=shared, session_options={}, row=None, peak_memory_bytes=None, accuracy=None, provenance={},
+        ort_file=None,
+    )  # fmt: skip
 
 
 def _model(weight: Any, location: str) -> onnx.ModelProto:

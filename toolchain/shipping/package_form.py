@@ -103,9 +103,9 @@ def _of_package(package: Any, files: Mapping[str, File]) -> Iterator[Fault]:
     except ValueError as error:
         yield _unfit(PACKAGE, str(error))
         return
-    named = [package[key] for key in ("golden", "preprocessing", "labels", "rows")]
+    named = [package[key] for key in ("golden", "preprocessing", "labels", "rows", "required_operators")]
     for variant in package["variants"]:
-        named += [variant["model"], *variant["external_data"].values()]
+        named += [variant["model"], variant["ort_file"], *variant["external_data"].values()]
     for place in sorted({place for place in named if place is not None}):
         if (why := _leads_out(place)) is not None:
             yield _unfit(PACKAGE, why)
