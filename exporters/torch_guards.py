@@ -18,11 +18,15 @@ _LENGTHS = (*range(1, 130), 192, 224, 255, 256, 257, 384, 512, 1000, 1023, 1024,
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """``text`` is an assumption about the axis ``axis``; it does not hold at the length ``broken_at``, the least."""
+    """``text`` is an assumption about the axis ``axis``; it does not hold at the length ``broken_at``, the least.
+
+    ``is_limit`` where it says how long the axis may be, and nothing else.
+    """
 
     axis: str
     text: str
     broken_at: int
+    is_limit: bool = False
 
 
 Fixed = Mapping[tuple[str, int], Origin]
@@ -79,7 +83,9 @@ def _guards(lengths: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Gu
     for name in hints:
         upper = environment.var_to_range[name].upper
         if (limit := _number(upper)) is not None and limit < max(_LENGTHS):
-            yield Guard(axis=names[str(name)], text=f"{names[str(name)]} <= {limit}", broken_at=limit + 1)
+            yield Guard(
+                axis=names[str(name)], text=f"{names[str(name)]} <= {limit}", broken_at=limit + 1, is_limit=True
+            )
     asserted: Iterable[Any] = chain.from_iterable(environment.deferred_runtime_asserts.values())
     for expression in (item.expr for item in asserted):
         free = expression.free_symbols

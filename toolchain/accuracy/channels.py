@@ -15,7 +15,8 @@ hides nothing. What hardly varies against its own noise floor has a scale all th
                             of so many some vary little by chance
     made-up values          the same of any number: a mean over an image of noise hardly moves, and how much a channel
                             varies on noise says little of what it does on real data
-    a constant              1/10 of its magnitude; one of zeros, 1/100 of the output's
+    a constant              1/10 of its magnitude, where errors are rounding no less than what holds for all; one of
+                            zeros, 1/100 of the output's
 
 Besides, a channel that varies in the reference and not in the other is lost, whatever its noise.
 """
@@ -217,7 +218,7 @@ class _Sums:
         whole = float(np.sqrt(np.mean(np.square(level)))) if len(level) else 0.0
         scale = np.maximum(scale, np.maximum(common, whole * rounding))
         still = self.extent <= _HARDLY_VARIES * level
-        constant = np.where(level > 0, level * _OF_LEVEL, whole * _OF_ZEROS)
+        constant = np.where(level > 0, np.maximum(level * _OF_LEVEL, whole * rounding), whole * _OF_ZEROS)
         return np.where(still, np.maximum(constant, common), scale)
 
     def _groups(self, *, all_alike: bool) -> npt.NDArray[np.int64]:

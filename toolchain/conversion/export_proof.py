@@ -55,9 +55,10 @@ def proven(
     kinds = output_kinds.of(ModelFile(path).graph)
     try:
         with OrtRuntime(path) as runtime:
+            longest = dict(found.example.limits)
             for guard in guards:
-                notes += _tried(guard, runtime, reference, found, kinds)
-            for lengths, arrays in _calls(found):
+                notes += _tried(guard, runtime, reference, found, kinds, longest)
+            for lengths, arrays in _calls(found, longest):
                 try:
                     wanted = reference.run(feeds := reference.fed(arrays()))
                 except (DoesNotRun, NotAvailable):  # at lengths that nobody asked for
@@ -81,11 +82,12 @@ def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.N
     return proven(path, *settle(module, example))[0]
 
 
-def _calls(found: Settled) -> Iterator[tuple[dict[str, int], Callable[[], Arrays]]]:
-    """What makes the inputs of one run each, with the lengths of their dynamic axes."""
+def _calls(found: Settled, longest: Mapping[str, int]) -> Iterator[tuple[dict[str, int], Callable[[], Arrays]]]:
+    """What makes the inputs of one run each, with the lengths of their dynamic axes, none above ``longest``."""
     example = found.example
     for lengths in sizes(found):
-        yield lengths, partial(example.at, lengths)
+        cut = {axis: min(length, longest.get(axis, length)) for axis, length in lengths.items()}
+        yield cut, partial(example.at, cut)
     if isinstance(example, Kept):
         for arrays in example.others:
             yield example.lengths_of(arrays), partial(dict, arrays)
@@ -106,12 +108,20 @@ def sizes(found: Settled) -> Iterator[dict[str, int]]:
 
 
 def _tried(
-    guard: Guard, runtime: OrtRuntime, reference: Reference, found: Settled, kinds: Mapping[str, Kind]
+    guard: Guard,
+    runtime: OrtRuntime,
+    reference: Reference,
+    found: Settled,
+    kinds: Mapping[str, Kind],
+    longest: dict[str, int],
 ) -> list[str]:
-    """What to say about a guard, after both were run where it does not hold."""
+    """What to say about a guard, after both were run where it does not hold.
+
+    ``longest`` gets the length of its axis beyond which the file, unlike PyTorch, does not run.
+    """
     lengths = {**found.lengths, guard.axis: guard.broken_at}
-    if guard.broken_at > (longest := found.example.limits.get(guard.axis, guard.broken_at)):
-        return [f"The model is made for a {guard.axis} of at most {longest}: beyond, nothing is proven."]
+    if guard.broken_at > (most := found.example.limits.get(guard.axis, guard.broken_at)):
+        return [f"The model is made for a {guard.axis} of at most {most}: beyond, nothing is proven."]
     follows = guard.axis not in found.lengths  # from other axes: it cannot be given a length of its own
     bytes_given = sum(array.nbytes for array in found.example.at(found.lengths).values())
     if follows or bytes_given * guard.broken_at > _MOST_BYTES:
@@ -123,6 +133,9 @@ def _tried(
     try:
         agrees = _compared(wanted, feeds, runtime, reference, kinds).passed
     except RunFailed:
+        if guard.is_limit and (places := guard.broken_at - 1) > found.lengths[guard.axis]:  # a table that grows there
+            longest[guard.axis] = places
+            return [f"The file takes a {guard.axis} of at most {places}: beyond, it does not run."]
         agrees = False
     if agrees:
         return []

@@ -140,6 +140,15 @@ def _without(value: Any, names: set[str]) -> Any:
     return [_without(inner, names) for inner in value] if isinstance(value, list) else value
 
 
+def _with_floats(value: Any) -> Any:
+    """Infinity and NaN, which JSON lacks and transformers writes as ``{"__float__": "Infinity"}``."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+            return float(value["__float__"])
+        return {name: _with_floats(inner) for name, inner in value.items()}
+    return [_with_floats(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _is_tokenizer(path: Path) -> bool:
     return path.name.startswith(_TOKENIZERS)
 
@@ -154,7 +163,7 @@ def _classes(folder: Path, written: Mapping[str, Any], arguments: Mapping[str, A
             f"transformers {transformers.__version__} knows no model_type '{kind}'.",
             "Update transformers, or export the model as file.py:NAME.",
         )
-    given = _without(written, _KERNELS)
+    given = _with_floats(_without(written, _KERNELS))
     try:
         config = transformers.CONFIG_MAPPING[kind].from_dict(given)
     except Exception as error:  # whatever a configuration's own checks raise

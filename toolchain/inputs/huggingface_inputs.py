@@ -77,8 +77,14 @@ def _limits(model: _Model) -> dict[str, int]:
     """For how many tokens the model has places: some make more for themselves, which a file cannot."""
     places = getattr(model.text, "max_position_embeddings", None)
     answer = model.find("max_target_positions") or places
-    found = {"sequence": places, "decoder_sequence": answer}
+    found = {"sequence": places, "decoder_sequence": answer, "frames": _most_frames(model)}
     return {word: limit for word, limit in found.items() if isinstance(limit, int) and limit > 0}
+
+
+def _most_frames(model: _Model) -> int | None:
+    """How many frames of a spectrogram fill the places that an encoder has after its convolutions of stride 2."""
+    places, convolutions = model.find("max_source_positions"), model.find("num_conv_layers")
+    return int(places) * 2 ** int(convolutions) if places and convolutions else None
 
 
 def _chosen(module: Any, taken: Mapping[str, inspect.Parameter]) -> list[str]:
@@ -188,7 +194,8 @@ def _features(model: _Model, made: Mapping[str, Array]) -> _Made:
     if width is None and places and bins:
         return model.random.standard_normal((_ROWS, int(bins), 2 * int(places)), np.float32), (BATCH,)
     width = width or bins or model.find("num_mel_bins", within=("encoder_config", "audio_config")) or 80
-    return model.random.standard_normal((_ROWS, _FRAMES, int(width)), np.float32), (BATCH, "frames")
+    frames = min(_FRAMES, (_most_frames(model) or 2 * _FRAMES) // 2)
+    return model.random.standard_normal((_ROWS, frames, int(width)), np.float32), (BATCH, "frames")
 
 
 def _wave(model: _Model, made: Mapping[str, Array]) -> _Made:
