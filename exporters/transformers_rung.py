@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from exporters import transformers_recurrences
+
 
 def concerns(module: torch.nn.Module) -> bool:
     """Whether a layer of ``module`` comes from a transformers that has exporters."""
@@ -27,7 +29,10 @@ def translated(
     from transformers.exporters import exporter_dynamo, exporter_onnx, utils
 
     with utils.apply_patches("onnx"):
-        with torch.no_grad(), utils.apply_patches("dynamo"), exporter_dynamo.reset_model_state(module):
+        with (
+            torch.no_grad(), utils.apply_patches("dynamo"), exporter_dynamo.reset_model_state(module),
+            transformers_recurrences.as_scans(module),
+        ):  # fmt: skip
             program = export()
         utils.apply_fx_node_fixes("onnx", program.graph_module)
         made = to_onnx(program, custom_translation_table=exporter_onnx._ONNX_TRANSLATION_TABLE)

@@ -62,8 +62,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tensors",),
         ("atomic_file", "temporary_folder", "processors", "norms", "operators", "symbolic_shapes"),
         ("input_tree",),
-        ("recurrent_shapes",),
-        ("errors", "control_groups", "file_lock", "transformers_rung", "whose_file", "replaced"),
+        ("transformers_rung",),
+        ("recurrent_shapes", "transformers_recurrences"),
+        ("errors", "control_groups", "file_lock", "whose_file", "replaced"),
     ),
 }
 OTHER_PACKAGES = {"toolchain": {"exporters", "runtimes"}, "exporters": set[str](), "runtimes": set[str]()}
