@@ -54,6 +54,16 @@ def test_digits_become_a_package_that_answers(place: Path, nnx: Nnx) -> None:
     assert right >= 8
 
 
+def test_a_package_is_signed_as_it_is_packed(place: Path, nnx: Nnx) -> None:
+    pytest.importorskip("model_signing", reason="the extra sign is not installed")
+    assert nnx("keys", "new", "release")[0] == 0
+    code, out, err = nnx("pack", "artifacts/digits", "--sign", "release.key", "--json")
+    assert code == 0, err
+    code, told, err = nnx("verify", "digits.ortpackage", "--trust", "release.pub", "--json")
+    assert code == 0, err
+    assert json.loads(told)["signed_by"] == json.loads(out)["signed_by"]
+
+
 def test_model_files_are_packed_on_seeded_or_given_samples(place: Path, nnx: Nnx) -> None:
     shutil.copy("artifacts/digits/model.onnx", "net.onnx")
     code, out, err = nnx("pack", "net.onnx")
@@ -88,6 +98,7 @@ def test_model_files_are_packed_on_seeded_or_given_samples(place: Path, nnx: Nnx
         (["artifacts/digits", "--licence", "do what you like!"], 2, "is no SPDX expression"),
         (["artifacts/digits", "--package-version", "one two"], 2, "is no version"),
         (["artifacts/digits", "--target", "toaster"], 2, "toaster"),
+        (["artifacts/digits", "--sign", "text.json"], 2, "text.json"),
         (["artifacts/digits", "--bench", "text.json"], 2, "The file is not a benchmark of nnx"),
         (["artifacts/digits/model.onnx", "--samples", "nothing.npz"], 2, "nothing.npz"),
         (["artifacts/digits/model.onnx", "--recipe", "digits"], 2, "--recipe would do nothing"),
