@@ -133,12 +133,12 @@ def _write(
         _save(folder / packages.LABELS, _json(list(contents.inputs.labels)))
     if contents.benchmark is not None:
         _save(folder / packages.ROWS, _json(_rows(contents.benchmark, contents.models)))
-    runners = ("python", *dict.fromkeys(target.runner for target in targets if target.runner not in (None, "python")))
+    runners = tuple(dict.fromkeys(["python", *(runner for target in targets for runner in target.runners)]))
     for runner in runners:
-        _copy_runner(str(runner), folder / "runners" / str(runner))
+        _copy_runner(runner, folder / "runners" / runner)
     task = _task(contents)
     placed = model_package.write(folder, title.name, title.version, _description(title, task), files)
-    package = _describe(contents, title, task, placed, tuple(map(str, runners)), ort_files)
+    package = _describe(contents, title, task, placed, runners, ort_files)
     if ort_files:
         places = {each.name: folder / str(each.ort_file) for each in package.variants}
         ort_format.add(

@@ -9,13 +9,13 @@ from toolchain.bench.record import Benchmark
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device: the ``runner`` that a package carries for it, the ``architecture`` if it has only one.
+    """A kind of device: the ``runners`` that a package carries for it, the ``architecture`` if it has only one.
 
     ``ort`` says that apps there are built with the operators that they need alone, which takes ``.ort`` files.
     """
 
     name: str
-    runner: str | None
+    runners: tuple[str, ...] = ()
     architecture: str | None = None
     ort: bool = False
 
@@ -23,10 +23,11 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("linux-x64", "python", "x86_64"),
-        Target("linux-arm64", "python", "aarch64"),
-        Target("android", None, "aarch64", ort=True),
-        Target("ios", None, "aarch64", ort=True),
+        Target("linux-x64", ("python",), "x86_64"),
+        Target("linux-arm64", ("python",), "aarch64"),
+        Target("node", ("node",)),
+        Target("android", (), "aarch64", ort=True),
+        Target("ios", (), "aarch64", ort=True),
     )
 }
 
