@@ -70,9 +70,9 @@ def climbed(
                 guards = made.guards or guards
                 target.require(ModelFile(candidate).graph)
                 compared, notes = _proven(candidate, made.program, reference, found, guards)
-        except (AnotherRoad, UnlikeLengths):
-            raise
         except (NotExportable, WrongResult, CheckFailed, RuntimesError) as error:
+            if first is None and isinstance(error, (AnotherRoad, UnlikeLengths)):
+                raise  # it is about forward() itself; further down, about the way that failed there
             fault = Failed(rung, error)
             first = first or fault
             failed(fault)
