@@ -2,26 +2,23 @@
 
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.end_to_end.chromium import browser, in_a_browser
 from tests.end_to_end.command import run_nnx
 from tests.unit.html_report.report_data import folder_with
 
 pytest.importorskip("altair", reason="altair, of the extra 'report', is not installed")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.common.by import By  # noqa: E402 - only where it can load
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
+__all__ = ["browser"]  # a fixture
 Nnx = Callable[..., tuple[int, str, str]]
-BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-in_a_browser = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="no chromium with chromedriver: apt-get install chromium chromium-driver"
-)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "report": str(place / "report.html"), "bytes": (place / "report.html").stat().st_size
     }  # fmt: skip
     return place
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

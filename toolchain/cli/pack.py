@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from toolchain.shipping.contents import Contents
     from toolchain.shipping.packing import Packed
 
-_TARGETS = ("linux-x64", "linux-arm64", "node", "android", "ios")
+_TARGETS = ("linux-x64", "linux-arm64", "web", "node", "cpp", "android", "ios")
 """Those of :mod:`toolchain.shipping.targets`, which takes a second to load."""
 
 

@@ -25,7 +25,9 @@ TARGETS = {
     for target in (
         Target("linux-x64", ("python",), "x86_64"),
         Target("linux-arm64", ("python",), "aarch64"),
+        Target("web", ("web", "node")),  # the page takes its rules from beside Node's runner
         Target("node", ("node",)),
+        Target("cpp", ("cpp",)),
         Target("android", (), "aarch64", ort=True),
         Target("ios", (), "aarch64", ort=True),
     )

@@ -74,7 +74,7 @@ export function weighed(text, how) {
   return heavy.map((value) => value / Math.max(length, 1e-30));
 }
 
-/** RGBA pixels -> (1, C, H, W), resized as Pillow does: each output pixel is a triangle's mean, whole numbers between. */
+/** RGBA pixels -> (1, C, H, W), resized as Pillow does: each output pixel is a triangle's mean, in 22 bits, whole numbers between. */
 export function pictured(pixels, width, height, how) {
   const channels = how.channels, planes = new Uint8Array(width * height * channels);
   for (let place = 0; place < width * height; place++) {
@@ -87,6 +87,7 @@ export function pictured(pixels, width, height, how) {
     const scale = Math.max(how.width / width, how.height / height) / how.crop;
     size = [Math.max(how.width, even(width * scale)), Math.max(how.height, even(height * scale))];
   }
+  // across first; Pillow 13 begins downwards in tall pictures, which makes a pixel differ by one of its 256 levels at most
   const wide = resized(planes, height, width, size[0], channels), done = resized(wide, 1, height, size[1], size[0] * channels);
   const left = Math.floor((size[0] - how.width) / 2), top = Math.floor((size[1] - how.height) / 2);
   const made = new Float32Array(channels * how.height * how.width);
@@ -110,12 +111,12 @@ function resized(values, outer, from, to, inner) {
     const middle = (target + 0.5) * scale;
     const first = Math.max(0, Math.floor(middle - support + 0.5)), last = Math.min(from, Math.floor(middle + support + 0.5));
     const weights = Array.from({ length: last - first }, (_, step) => Math.max(0, 1 - Math.abs((first + step - middle + 0.5) / support)));
-    const whole = weights.reduce((sum, weight) => sum + weight, 0);
+    const whole = weights.reduce((sum, weight) => sum + weight, 0), shares = weights.map((weight) => Math.round((weight / whole) * 2 ** 22));
     for (let row = 0; row < outer; row++) {
       for (let each = 0; each < inner; each++) {
-        let sum = 0;
-        for (let step = 0; step < weights.length; step++) sum += weights[step] * values[(row * from + first + step) * inner + each];
-        made[(row * to + target) * inner + each] = Math.floor(sum / whole + 0.5);
+        let sum = 2 ** 21;
+        for (let step = 0; step < shares.length; step++) sum += shares[step] * values[(row * from + first + step) * inner + each];
+        made[(row * to + target) * inner + each] = Math.floor(sum / 2 ** 22);
       }
     }
   }
@@ -150,7 +151,8 @@ export class Package {
     const started = performance.now();
     try {
       const session = await this.host.session(variant, options);
-      return { run: (feeds) => session.run(feeds), loadMs: performance.now() - started };
+      const loadMs = performance.now() - started;
+      return { run: (feeds) => session.run(feeds), release: () => session.release(), loadMs };
     } catch (error) {
       const what = `onnxruntime ${this.host.version} refuses ${variant.model}: ${String(error.message ?? error).split('\n')[0].slice(-200)}`;
       throw new Refused(what, `It wants onnxruntime ${variant.onnxruntime} or later.`, 1);
@@ -224,12 +226,13 @@ export class Package {
     const runs = (await timed(session, first, 10, 300)).sort((one, other) => one - other);
     const at = (share) => runs[Math.floor((runs.length * share) / 100)], latency = { p50: at(50), p99: at(99) };
     const slower = variant.row ? latency.p50 / variant.row.latency_ms.p50 : null;
+    await session.release();
     return { wrong, result: { latency_ms: latency, load_ms: session.loadMs, slower, nodes: {}, largest_difference: largest } };
   }
 
   /** What the outputs say, with the milliseconds of one run. */
-  async answer(feeds, variant, threads) {
-    const session = await this.session(variant, threads), started = performance.now();
+  async answer(feeds, variant, session) {
+    const started = performance.now();
     let outputs;
     try {
       outputs = await session.run(feeds);

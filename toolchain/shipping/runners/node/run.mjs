@@ -119,7 +119,7 @@ async function main() {
   const [first] = opened.chosen(variant);
   const told = selfTest
     ? await opened.selfTest({ variant, threads, maxSlowdown })
-    : await opened.answer(await prepared(given, opened), first, threads);
+    : await opened.answer(await prepared(given, opened), first, await opened.session(first, threads));
   process.stdout.write(`${JSON.stringify(told)}\n`);
   process.exitCode = told.ok ?? true ? 0 : 1;
 }
