@@ -29,6 +29,7 @@ COMMANDS = {
     "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
     "keys": ("toolchain.cli.keys", "Make the keys that packages are signed with."),
     "verify": ("toolchain.cli.verify", "Say whether a package is whole, and signed by whom you trust."),
+    "push": ("toolchain.cli.push", "Bring a package to devices, where it is tested before it is live."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
 }
 

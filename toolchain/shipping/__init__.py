@@ -8,4 +8,7 @@ which is data: packages carry it, and nothing here imports it.
 What others sent is read by ``names``, ``folder`` and ``archive``, which follow nothing and unpack nothing that does
 harm, and held against its ``checksums``, its ``package_form`` and its ``signature`` by one of the ``keys``:
 ``verification`` gives the verdict.
+
+``pushing`` brings a package to ``devices``, each a ``device`` over ssh whose shell obeys ``receive.sh``, in ``blocks``
+of which none is sent that is there already.
 """

@@ -1,0 +1,208 @@
+"""`nnx push` to a real sshd on this machine, with keys of its own, and what it says of bad input."""
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end import small_model
+from tests.end_to_end.command import run_nnx, start_nnx
+
+Nnx = Callable[..., tuple[int, str, str]]
+SERVER = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+"""
+CLIENT = """
+Host device
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {folder}/user
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known_hosts
+  StrictHostKeyChecking yes
+"""
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `bin/ssh`, the system's with a configuration that knows the host `device`: a real sshd."""
+    server = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    client = shutil.which("ssh")
+    if server is None or client is None:
+        pytest.skip("no sshd or no ssh here: openssh-server and openssh-client have them")
+    folder = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder))
+    (folder / "config").write_text(CLIENT.format(port=port, folder=folder, user=getpass.getuser()))
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {client} -F {folder}/config "$@"\n')
+    (folder / "bin" / "ssh").chmod(0o755)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # it insists
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+    for _ in range(100):
+        with socket.socket() as trial:
+            if process.poll() is not None or trial.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    if process.poll() is not None:
+        pytest.skip(f"sshd does not start here: {(folder / 'log').read_text()[-200:]}")
+    yield folder
+    process.terminate()
+    process.wait()
+    log.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, sshd: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two packages, and `ssh` that knows the device."""
+    monkeypatch.setenv("PATH", f"{sshd / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two good packages and one whose golden outputs are of another model, as a wrong kernel's would be."""
+    folder = tmp_path_factory.mktemp("packages")
+    small_model.write(folder / "small.onnx")
+    for name in ("one", "two", "worse"):
+        version = {"one": "1.0.0", "two": "2.0.0", "worse": "3.0.0"}[name]
+        ended = run_nnx(
+            "pack", "small.onnx", "-o", f"{name}/small.ortpackage", "--package-version", version, cwd=folder
+        )
+        assert ended.returncode == 0, ended.stderr
+    worse = folder / "worse" / "small.ortpackage"
+    model = worse / "small" / "fp32" / "model.onnx"
+    content = bytearray(model.read_bytes())
+    where = content.index(b"\x0a\x01w") if b"\x0a\x01w" in content else len(content) // 2
+    del where
+    at = len(content) // 2
+    content[at : at + 64] = bytes(64)  # weights
+    model.write_bytes(content)
+    from toolchain.shipping import checksums
+
+    checksums.write(worse)
+    return folder
+
+
+def live(folder: Path) -> str:
+    """The version that is live, which is whole."""
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder / "current", check=True)
+    told = json.loads((folder / "current" / "nnx" / "package.json").read_text())
+    return str(told["version"])
+
+
+def test_a_package_goes_to_a_device_and_a_worse_one_does_not(place: Path, packages: Path, nnx: Nnx) -> None:
+    target, at = f"ssh://device{place}/my%20device", place / "my device"
+    assert nnx("keys", "new", "release")[0] == 0
+    one, two, worse = (packages / name / "small.ortpackage" for name in ("one", "two", "worse"))
+    code, out, err = nnx("push", one, target, "--trust", "release.pub")
+    assert (code, out) == (1, "")
+    assert "model.sig is unsigned" in err
+    assert not at.exists()
+    code, out, err = nnx("push", one, target, "--python", sys.executable, "--json")
+    assert code == 0, err
+    (told,) = json.loads(out)["targets"]
+    assert told["receipt"]["ok"] and told["sent_bytes"] == told["package_bytes"]
+    assert live(at) == "1.0.0"
+    code, out, err = nnx("push", two, target, "--python", sys.executable)
+    assert code == 0, err
+    assert "tested there: onnxruntime" in out
+    assert live(at) == "2.0.0"
+    code, out, err = nnx("push", worse, target, "--python", sys.executable)
+    assert code == 1
+    assert "it fails its self-test, which ended with code 1: golden fp32: 'y' of case 0 is off by" in out
+    assert live(at) == "2.0.0"
+    code, out, err = nnx("push", "--rollback", target, "--python", sys.executable)
+    assert code == 0, err
+    assert live(at) == "1.0.0"
+
+
+def test_several_devices_have_a_line_each_and_one_that_fails_is_told(place: Path, packages: Path, nnx: Nnx) -> None:
+    one = packages / "one" / "small.ortpackage"
+    good = [f"ssh://device{place}/{number}" for number in range(3)]
+    code, out, err = nnx("push", one, *good, "ssh://device:1/tmp/nowhere", "ssh://nobody@device/tmp/nowhere")
+    assert code == 1
+    *lines, last = out.splitlines()
+    assert [line.startswith(f"{target}: live") for line, target in zip(lines, good, strict=False)] == [True] * 3
+    assert "failed: ssh did not get through: " in lines[3] and "Connection refused" in lines[3]
+    assert "failed: ssh did not get through: " in lines[4] and "Permission denied" in lines[4]
+    assert last == "3 of 5 targets: live"
+    assert "2 of 5 targets failed" in err
+
+
+def test_interrupted_nothing_goes_live(place: Path, packages: Path) -> None:
+    import signal
+
+    slow = place / "slow.ortpackage"
+    shutil.copytree(packages / "one" / "small.ortpackage", slow)
+    runner = slow / "runners" / "python" / "run.py"
+    runner.write_text("import time; time.sleep(3)\n")
+    from toolchain.shipping import checksums
+
+    checksums.write(slow)
+    process = start_nnx("push", slow, f"ssh://device{place}/device", "--python", sys.executable, cwd=place)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "tests itself there" in line:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    time.sleep(4)
+    assert not (place / "device" / "current").exists()
+    assert not list((place / "device" / "releases").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["p", "http://host/dir"], "'http://host/dir' is no place to push to"),
+        (["p", "ssh://host"], "'ssh://host' is no place to push to"),
+        (["p", "ssh://host/"], "'ssh://host/' is no place to push to"),
+        (["p", "ssh://-oProxyCommand=x/dir"], "'ssh://-oProxyCommand=x/dir' is no place to push to"),
+        (["p", "file:///a%0Ab"], "is no place to push to"),
+        (["p", "file:///a", "file:///a"], "A target is named twice"),
+        (["nothing", "file:///a"], "There is no package nothing"),
+        (["p"], "Name a target"),
+        (["p", "file:///a"], "is no package"),
+        (["--rollback", "file:///a", "--dry-run"], "--dry-run would do nothing with --rollback"),
+        (["p", "file:///a", "--check", "a\nb"], "--check takes one line"),
+        (["p", "file:///a", "--trust", "no.pub"], "no key no.pub"),
+        ([], "Missing argument"),
+    ],
+)
+def test_bad_input_gets_a_sentence(
+    arguments: list[str], said: str, tmp_path: Path, nnx: Nnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p").mkdir()
+    code, out, err = nnx("push", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err.replace("\n", " ")
+    assert "Traceback" not in err

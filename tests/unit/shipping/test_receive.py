@@ -1,0 +1,511 @@
+"""What a device does with a package, in a folder of this machine: every step, broken off anywhere, and its faults."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.hard import base_package
+from toolchain.errors import CheckFailed
+from toolchain.shipping import device, keys, pushing, signature
+from toolchain.shipping.devices import Outcome
+from toolchain.shipping.pushing import Manner
+
+TESTED = """import json, sys
+from pathlib import Path
+sys.path[:0] = [str(Path(__file__).parent)]
+ok = {ok}
+print(json.dumps({{"ok": ok, "checks": [{{"name": "golden fp32", "ok": ok, "detail": "is off by 3"}}]}}))
+sys.exit(0 if ok else 1)
+"""
+TOOLS = "cat cp dd find head ln mkdir mv readlink rm rmdir sha256sum sync tail tar timeout wc"
+PYTHON = """#!/bin/sh
+if [ "$1" = -c ]; then exit 0; fi
+exec {python} "$@"
+"""
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    """A device's Python that says that it has onnxruntime: the small packages' runners need none."""
+    path = tmp_path / "python-of-the-device"
+    found = shutil.which("python3", path=os.defpath) or shutil.which("python3")
+    return str(executable(path, PYTHON.format(python=found)))
+
+
+def executable(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Three packages that differ; weights of 3 MB of which the second has one block changed."""
+    return tuple(version(tmp_path / name, name) for name in "abc")  # type: ignore[return-value]
+
+
+def version(folder: Path, name: str, *, ok: bool = True) -> Path:
+    base_package.write(folder)
+    weights = bytearray(hashlib.shake_256(b"weights").digest(3 * 2**20 + 1000))
+    weights[2**20 : 2**20 + 1] = name.encode()
+    (folder / "small" / "weights.bin").write_bytes(weights)
+    (folder / "README.md").write_text(f"# {name}\n")
+    (folder / "runners/python/run.py").write_text(TESTED.format(ok=ok))
+    base_package.write_checksums(folder)
+    return folder
+
+
+def sha256(package: Path) -> str:
+    return hashlib.sha256((package / "SHA256SUMS").read_bytes()).hexdigest()
+
+
+def push(package: Path, folder: Path, **more: object) -> Outcome:
+    (outcome,) = pushing.push(package, [device.target(f"file://{folder}")], Manner(**more))  # type: ignore[arg-type]
+    return outcome
+
+
+def back(folder: Path, **more: object) -> Outcome:
+    (outcome,) = pushing.roll_back([device.target(f"file://{folder}")], Manner(**more))  # type: ignore[arg-type]
+    return outcome
+
+
+def live(folder: Path) -> str | None:
+    """The package that is live, which must be whole and of the name that its folder has."""
+    if not (folder / "current").is_symlink():
+        return None
+    place = folder / "current"
+    subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=place, check=True, capture_output=True)
+    listed = {line[66:] for line in (place / "SHA256SUMS").read_text().splitlines()}
+    found = {path.relative_to(place.resolve()).as_posix() for path in place.resolve().rglob("*") if path.is_file()}
+    assert found - {"SHA256SUMS", "model.sig"} == listed
+    digest = sha256(place)
+    assert str(place.readlink()).rstrip("+") == f"releases/{digest}"
+    return digest
+
+
+def kept(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "releases").iterdir()}
+
+
+def test_a_package_goes_live_tested_and_what_is_there_is_not_sent_again(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    a, b, c = versions
+    at = tmp_path / "a device" / "models"
+    outcome = push(a, at, python=python)
+    assert (outcome.done, outcome.why, outcome.sha256) == (True, "", sha256(a))
+    assert outcome.receipt is not None and outcome.receipt["ok"]
+    assert outcome.sent_bytes <= outcome.package_bytes
+    assert live(at) == sha256(a)
+    assert push(a, at, python=python).sent_bytes == 0
+    outcome = push(b, at, python=python)  # a block of the weights, the card and the list
+    assert 2**20 < outcome.sent_bytes < 2**20 + 4_000
+    assert live(at) == sha256(b)
+    same = "small/fp32/model.onnx"
+    assert (at / "current" / same).stat().st_ino == (at / "releases" / sha256(a) / same).stat().st_ino
+    push(c, at, python=python)
+    assert (live(at), kept(at)) == (sha256(c), {sha256(b), sha256(c)})
+    assert sorted(path.name for path in (at / ".nnx").iterdir()) == ["before", "lock"]
+
+
+def test_the_version_before_comes_back_and_forth(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    a, b, c = versions
+    at = tmp_path / "device"
+    assert back(at).why == "nothing is live"
+    for package in (a, b):
+        push(package, at, python=python)
+    outcome = back(at, python=python)
+    assert (outcome.done, outcome.sha256, live(at)) == (True, sha256(a), sha256(a))
+    assert outcome.receipt is not None
+    assert back(at).why == "there is no version before the one that is live"
+    assert live(at) == sha256(a)
+    outcome = push(b, at, python=python)
+    assert (outcome.sent_bytes, live(at)) == (0, sha256(b))
+    back(at, python=python)
+    push(c, at, python=python)
+    assert kept(at) == {sha256(a), sha256(c)}
+    (at / "releases" / sha256(a) / "README.md").write_text("damaged")
+    assert back(at).why == "the version before the live one is gone or damaged"
+    assert live(at) == sha256(c)
+
+
+def test_a_worse_version_is_refused_by_its_self_test(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    at = tmp_path / "device"
+    push(versions[0], at, python=python)
+    outcome = push(version(tmp_path / "worse", "w", ok=False), at, python=python)
+    assert not outcome.done
+    assert outcome.why.startswith("it fails its self-test, which ended with code 1")
+    assert outcome.why.endswith("golden fp32: is off by 3")
+    assert outcome.receipt is not None
+    assert (live(at), kept(at)) == (sha256(versions[0]), {sha256(versions[0])})
+
+
+@pytest.mark.parametrize(
+    ("runner", "why"),
+    [
+        ("import time; time.sleep(60)", "its self-test took longer than 1 s"),
+        ("import os; os.kill(os.getpid(), 11)", "it fails its self-test, which ended with code 139"),
+        ("raise SystemExit('no kernel')", "it fails its self-test, which ended with code 1: no kernel"),
+    ],
+)
+def test_a_self_test_that_hangs_or_crashes_is_one_that_fails(
+    runner: str, why: str, versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    (versions[0] / "runners/python/run.py").write_text(runner)
+    base_package.write_checksums(versions[0])
+    assert push(versions[0], tmp_path / "device", python=python, within_s=1).why == why
+    assert live(tmp_path / "device") is None
+
+
+def test_without_a_python_it_is_not_tested_and_that_is_said(
+    versions: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tools(tmp_path / "bin")))
+    outcome = push(versions[0], tmp_path / "device")
+    assert (outcome.done, outcome.receipt) == (True, None)
+    assert outcome.untested == "no Python with numpy and onnxruntime"
+    outcome = push(versions[1], tmp_path / "device", python="/no/python")
+    assert outcome.why == "/no/python is not there, or has no numpy and onnxruntime"
+
+
+def test_a_check_that_fails_or_hangs_brings_back_what_was_live(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    a, b, _ = versions
+    at = tmp_path / "device"
+    outcome = push(a, at, python=python, check="echo it is down >&2; false")
+    assert outcome.why.endswith("what was live before is live: it is down")
+    assert live(at) is None
+    assert push(a, at, python=python, check="grep -q '# a' current/README.md").done
+    for check in ("false", "sleep 60"):
+        outcome = push(b, at, python=python, check=check, within_s=1)
+        assert "its check failed or took longer than 1 s" in outcome.why
+        assert live(at) == sha256(a)
+    assert push(b, at, python=python, check="readlink current >seen").done
+    assert sha256(b) in (at / "seen").read_text()
+    assert not back(at, python=python, check="false").done
+    assert live(at) == sha256(b)
+
+
+def tools(folder: Path, wrapper: str = "") -> Path:
+    """A folder with nothing but what a device needs, each through the wrapper where one is given."""
+    folder.mkdir()
+    for name in ("sh", "flock", *TOOLS.split()):
+        found = shutil.which(name)
+        if found is None:
+            continue
+        if wrapper and name != "sh":  # processes are killed here, not the system: what is flushed does not matter
+            executable(folder / name, wrapper.format(tool="true" if name == "sync" else found))
+        else:
+            (folder / name).symlink_to(found)
+    return folder
+
+
+KILLER = """#!/bin/sh
+# the shell that called this is killed before or after the command whose turn it is, as a power cut would
+echo >>{count}; count=$(/usr/bin/wc -l <{count})
+if [ "$count" = "$KILL_BEFORE" ]; then kill -s KILL -- $KILLED; exit 1; fi
+{{tool}} "$@"; code=$?
+if [ "$count" = "$KILL_AFTER" ]; then kill -s KILL -- $KILLED; fi
+exit $code
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Say at which command the device's shell, with all that it runs, is killed."""
+    count = tmp_path / "count"
+    folder = tools(tmp_path / "killing", KILLER.format(count=count))
+    # the group that Popen makes for it: what runs in a pipe is killed too
+    whole = subprocess.Popen
+
+    def in_its_own_group(command: list[str], **more: object) -> "subprocess.Popen[bytes]":
+        told = ["/bin/sh", "-c", 'KILLED=-$$; export KILLED; exec "$@"', "sh", *command]
+        return whole(told, start_new_session=True, **more)  # type: ignore[call-overload,no-any-return]
+
+    def at(when: str, number: int) -> None:
+        count.unlink(missing_ok=True)
+        monkeypatch.setattr(subprocess, "Popen", in_its_own_group if number else whole)
+        monkeypatch.setenv("PATH", str(folder))
+        monkeypatch.setenv("KILL_BEFORE", str(number) if when == "before" else "")
+        monkeypatch.setenv("KILL_AFTER", str(number) if when == "after" else "")
+
+    return at
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_step_a_whole_tested_version_is_live(
+    when: str,
+    versions: tuple[Path, Path, Path],
+    tmp_path: Path,
+    python: str,
+    killed: Callable[[str, int], None],
+) -> None:
+    a, b, _ = versions
+    at, number, seen, ended = tmp_path / "device", 0, set[str | None](), False
+    killed("never", 0)
+    push(a, tmp_path / "start", python=python)
+    while not ended:
+        number += 1
+        shutil.rmtree(at, ignore_errors=True)
+        shutil.copytree(tmp_path / "start", at, symlinks=True)
+        killed(when, number)
+        outcome = push(b, at, python=python)
+        ended = len((tmp_path / "count").read_text()) < number
+        killed("never", 0)
+        seen.add(live(at))
+        assert live(at) in {sha256(a), sha256(b)}
+        assert live(at) == sha256(b) or not outcome.done
+        assert sha256(a) in kept(at)
+        outcome = push(b, at, python=python)  # whatever was left is in nobody's way
+        assert outcome.done, outcome.why
+        assert (live(at), kept(at)) == (sha256(b), {sha256(a), sha256(b)})
+        assert str((at / ".nnx" / "before" / sha256(b)).readlink()) == f"releases/{sha256(a)}"
+    assert number > 40
+    assert seen == {sha256(a), sha256(b)}
+
+
+CUT = """#!{python}
+import os, subprocess, sys
+far = subprocess.Popen(["sh", "-c", sys.argv[-1]], stdin=subprocess.PIPE)
+left = {most}
+while left and (piece := os.read(0, min(left, 65536))):
+    far.stdin.write(piece)
+    far.stdin.flush()
+    left -= len(piece)
+far.stdin.close()
+sys.exit(far.wait())
+"""
+
+
+def cut(folder: Path, most: int) -> None:
+    """In place of ssh something that loses the connection after so many bytes."""
+    executable(folder / "ssh", CUT.format(python=sys.executable, most=most))
+
+
+def test_cut_at_any_byte_of_the_upload_nothing_is_live_and_the_rest_goes_on(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, _ = versions
+    at = tmp_path / "device"
+    push(a, at, python=python)
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    target = device.target(f"ssh://device{at}")
+    whole = 1_100_000
+    for most in [0, 1, 1_000, 6_000, *range(9_000, whole, whole // 12)]:
+        cut(tmp_path / "bin", most)
+        (outcome,) = pushing.push(b, [target], Manner(python=python))
+        assert not outcome.done
+        assert outcome.why.startswith(("it broke off with code", "what was sent was not received")), outcome.why
+        assert live(at) == sha256(a)
+    cut(tmp_path / "bin", 10**8)
+    (outcome,) = pushing.push(b, [target], Manner(python=python))
+    assert outcome.done, outcome.why
+    assert live(at) == sha256(b)
+
+
+def test_what_arrived_before_a_break_is_not_sent_again(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    cut(tmp_path / "bin", 2_500_000)
+    target = device.target(f"ssh://device{tmp_path / 'device'}")
+    (outcome,) = pushing.push(versions[0], [target], Manner(python=python))
+    assert not outcome.done
+    outcome = push(versions[0], tmp_path / "device", python=python)
+    assert outcome.done
+    assert outcome.sent_bytes < outcome.package_bytes - 2 * 2**20 + 1
+
+
+def test_of_two_pushers_one_waits_for_nobody(versions: tuple[Path, Path, Path], tmp_path: Path, python: str) -> None:
+    a, b, _ = versions
+    at = tmp_path / "device"
+    (a / "runners/python/run.py").write_text("import time; time.sleep(2); print('{}')")
+    base_package.write_checksums(a)
+    came = list[Outcome]()
+    first = threading.Thread(target=lambda: came.append(push(a, at, python=python)))
+    first.start()
+    while not (at / ".nnx" / "new" / "SHA256SUMS").exists():
+        time.sleep(0.01)
+    outcome = push(b, at, python=python)
+    assert outcome.why == f"another push is at work in {at}"
+    first.join()
+    assert came[0].done and live(at) == sha256(a)
+    assert push(b, at, python=python).done
+
+
+def test_without_flock_a_lock_of_an_earlier_boot_is_nobodys(
+    versions: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tools(tmp_path / "bin")
+    (folder / "flock").unlink()
+    monkeypatch.setenv("PATH", str(folder))
+    at = tmp_path / "device"
+    assert push(versions[0], at).done
+    (at / ".nnx" / "lock.of-another-boot").mkdir()
+    assert push(versions[1], at).done
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (at / ".nnx" / f"lock.{boot}").mkdir()
+    assert "another push is at work" in push(versions[0], at).why
+    assert live(at) == sha256(versions[1])
+
+
+def test_a_damaged_release_is_sent_anew_beside_it(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    a = versions[0]
+    at = tmp_path / "device"
+    push(a, at, python=python)
+    (at / "current" / "README.md").write_text("damaged")
+    outcome = push(a, at, python=python)
+    assert outcome.done, outcome.why
+    assert outcome.sent_bytes == (a / "README.md").stat().st_size
+    assert live(at) == sha256(a)
+    assert str((at / "current").readlink()) == f"releases/{sha256(a)}+"
+    assert push(versions[1], at, python=python).done
+    assert back(at, python=python).sha256 == sha256(a)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here, for want of rights")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", ["4500k", "8m"])
+def test_a_full_disk_leaves_what_is_live_and_no_rest(
+    size: str, versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    """Full while the blocks arrive, and while the package is made of them."""
+    a = versions[0]
+    with small_disk(tmp_path / "disk", size) as disk:
+        (disk / "reserve").write_bytes(bytes(3_300_000 if size == "8m" else 0))
+        tiny = base_package.write(tmp_path / "tiny")
+        (tiny / "runners/python/run.py").write_text(TESTED.format(ok=True))
+        base_package.write_checksums(tiny)
+        assert push(tiny, disk, python=python).done
+        used = shutil.disk_usage(disk).used
+        (a / "small" / "more.bin").write_bytes(hashlib.shake_256(b"more").digest(2 * 2**20))
+        base_package.write_checksums(a)
+        outcome = push(a, disk, python=python)
+        assert "No space left on device" in outcome.why or "the disk is full" in outcome.why
+        assert live(disk) == sha256(tiny)
+        assert shutil.disk_usage(disk).used - used < 20_000
+        (disk / "reserve").unlink()
+        assert push(tiny, disk, python=python).done
+
+
+def test_what_cannot_be_written_is_said(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in push(versions[0], tmp_path / "file" / "device").why
+    (tmp_path / "device" / "current").mkdir(parents=True)
+    assert push(versions[0], tmp_path / "device").why.endswith("current is no link, so no push has made it")
+
+
+def test_other_files_of_the_folder_are_left_alone(
+    versions: tuple[Path, Path, Path], tmp_path: Path, python: str
+) -> None:
+    at = tmp_path / "device"
+    (at / "releases" / "mine").mkdir(parents=True)
+    for package in versions:
+        assert push(package, at, python=python).done
+    assert (at / "releases" / "mine").is_dir()
+    assert len(kept(at)) == 3
+
+
+def test_a_device_with_busybox_alone_will_do(
+    versions: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("no busybox here")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", *TOOLS.split()):
+        (folder / name).symlink_to(busybox)
+    monkeypatch.setenv("PATH", str(folder))
+    at = tmp_path / "device"
+    for package in versions:
+        outcome = push(package, at)
+        assert outcome.done, outcome.why
+        assert live_without_path(at) == sha256(package)
+    assert back(at).sha256 == sha256(versions[1])
+
+
+def live_without_path(folder: Path) -> str:
+    return sha256(folder / "current")
+
+
+def test_nothing_is_sent_of_a_package_that_is_not_signed_by_whom_one_trusts(
+    versions: tuple[Path, Path, Path], tmp_path: Path, pair: keys.Pair, other: keys.Pair, python: str
+) -> None:
+    a = versions[0]
+    target = [device.target(f"file://{tmp_path / 'device'}")]
+    for trust, why in ((pair.public, r"model\.sig is unsigned"), (other.public, r"model\.sig is wrongly signed")):
+        with pytest.raises(CheckFailed, match=why):
+            pushing.push(a, target, trust=trust)
+        assert not (tmp_path / "device").exists()
+        if trust == pair.public:
+            signature.sign(a, pair.private)
+    (outcome,) = pushing.push(a, target, Manner(python=python), trust=pair.public)
+    assert outcome.done
+    assert (tmp_path / "device" / "current" / "model.sig").read_bytes() == (a / "model.sig").read_bytes()
+    (a / "README.md").write_text("changed")
+    with pytest.raises(CheckFailed, match=r"README\.md is changed"):
+        pushing.push(a, target)
+
+
+def test_looking_changes_nothing(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    target = [device.target(f"file://{tmp_path / 'device'}")]
+    (outcome,) = pushing.push(versions[0], target, dry_run=True)
+    assert outcome.done
+    assert not (tmp_path / "device").exists()
+    push(versions[0], tmp_path / "device")
+    before = sorted((path, path.lstat().st_mtime_ns) for path in (tmp_path / "device").rglob("*"))
+    (outcome,) = pushing.push(versions[1], target, dry_run=True)
+    assert (outcome.sha256, outcome.sent_bytes > 2**20) == (sha256(versions[0]), True)
+    assert sorted((path, path.lstat().st_mtime_ns) for path in (tmp_path / "device").rglob("*")) == before
+
+
+def test_an_archive_goes_to_several_at_once(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    sent = Path(shutil.make_archive(str(tmp_path / "sent"), "tar", tmp_path, "a"))
+    places = [tmp_path / f"device {number}" for number in range(5)]
+    (tmp_path / "file").write_text("")
+    addresses = [f"file://{place}" for place in (*places, tmp_path / "file" / "x")]
+    *good, bad = pushing.push(sent, [device.target(address) for address in addresses])
+    assert [outcome.target for outcome in good] == addresses[:-1]
+    assert all(outcome.done for outcome in good) and not bad.done
+    assert {live(place) for place in places} == {sha256(versions[0])}
+
+
+def test_a_limit_ends_a_device_that_hangs(versions: tuple[Path, Path, Path], tmp_path: Path, python: str) -> None:
+    (versions[0] / "runners/python/run.py").write_text("import time; time.sleep(3)")
+    base_package.write_checksums(versions[0])
+    outcome = push(versions[0], tmp_path / "device", python=python, limit_s=0.8)
+    assert outcome.why == "it took longer than 0.8 s"
+    assert json.dumps(outcome.seconds) and outcome.seconds < 3
+    assert live(tmp_path / "device") is None

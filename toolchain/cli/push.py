@@ -1,0 +1,100 @@
+"""``nnx push``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolchain.cli import options, types
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolchain.shipping.devices import Outcome
+
+
+@click.command("push")
+@click.argument("words", nargs=-1, required=True, metavar="PACKAGE TARGET...")
+@click.option("--trust", type=types.FILE, metavar="KEY.pub", help="The public key that must have signed all of it.")
+@click.option("--rollback", is_flag=True, help="No PACKAGE: the version before the live one is live again.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and change nothing.")
+@click.option(
+    "--python", metavar="COMMAND", help="The device's Python with onnxruntime.  [default: its python3 or python]"
+)
+@click.option(
+    "--check", metavar="COMMAND",
+    help="Run there once it is live; unless it passes, what was live before is live again.",
+)  # fmt: skip
+@click.option(
+    "--within", "within_s", type=types.Duration(), default="5m", show_default=True,
+    help="What the self-test and --check may take, each.",
+)  # fmt: skip
+@click.option("--timeout", "limit_s", type=types.Duration(), help="Give up on a device after this long.")
+@options.as_json
+def command(
+    words: tuple[str, ...],
+    trust: Path | None,
+    rollback: bool,
+    dry_run: bool,
+    python: str | None,
+    check: str | None,
+    within_s: float,
+    limit_s: float | None,
+    as_json: bool,
+) -> None:
+    """Bring PACKAGE, a folder or a .tar or .zip of it, to each TARGET, where it tests itself and only then is live.
+
+    A TARGET is ssh://[user@]host[:port]/folder (/~/folder in the user's home), over this system's ssh with your
+    configuration and keys, or file:///folder. The device needs sh, tar and coreutils, or BusyBox; nnx is not installed
+    there. What it has already is not sent again. The package's files are held against their checksums there, its
+    self-test runs where there is a Python with onnxruntime and numpy, and then the link `current` leads to it: at any
+    moment to one whole, tested version. The one before stays for --rollback.
+
+    Exits with 1 when any target failed; the others are live.
+
+    \b
+    Example:
+      nnx push digits.ortpackage ssh://pi@raspberrypi.local/~/digits --trust release.pub
+      nnx push --rollback ssh://pi@raspberrypi.local/~/digits
+    """
+    import math
+
+    from toolchain.console import LiveProgress
+    from toolchain.shipping import device, pushing
+
+    if rollback:
+        options.refuse(("trust", "dry_run"), "with --rollback")
+        package, addresses = None, words
+    else:
+        package, addresses = words[0], words[1:]
+    if not addresses:
+        raise click.UsageError("Name a target, such as ssh://pi@raspberrypi.local/~/model.")
+    targets = [device.target(address) for address in addresses]
+    manner = pushing.Manner(python=python, check=check, within_s=math.ceil(within_s), limit_s=limit_s)
+    if package is None:
+        outcomes = pushing.roll_back(targets, manner)
+    else:
+        place = types.FILE_OR_FOLDER.convert(package, None, click.get_current_context())
+        outcomes = pushing.push(place, targets, manner, trust=trust, dry_run=dry_run, progress=LiveProgress())
+    _show(outcomes, did="would be sent" if dry_run else "live", as_json=as_json)
+
+
+def _show(outcomes: "Sequence[Outcome]", *, did: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from toolchain.console import print_json, print_result
+    from toolchain.errors import CheckFailed
+    from toolchain.shipping.devices import SCHEMA_VERSION, line
+
+    failed = [outcome for outcome in outcomes if not outcome.done]
+    if as_json:
+        print_json({"schema_version": SCHEMA_VERSION, "targets": [asdict(outcome) for outcome in outcomes]})
+    else:
+        print_result("\n".join(line(outcome, did=did) for outcome in outcomes))
+        if len(outcomes) > 1:
+            print_result(f"{len(outcomes) - len(failed)} of {len(outcomes)} targets: {did}")
+    if failed:
+        raise CheckFailed(
+            f"{len(failed)} of {len(outcomes)} targets failed: what was live there is live.",
+            "Mend what is said of each, then push again: what has arrived is not sent again.",
+        )
