@@ -58,6 +58,12 @@ class Outcome:
     untested: str | None
 
 
+def require_distinct(targets: Sequence[Target]) -> None:
+    """BadUsage for one that is named twice: the second would find the first at work."""
+    if len({target.address for target in targets}) < len(targets):
+        raise BadUsage("A target is named twice.", "Name each once.")
+
+
 def at_all(
     targets: Sequence[Target],
     one: Callable[[Connection, Told, str], None],
@@ -65,9 +71,7 @@ def at_all(
     python: str | None,
     limit_s: float | None,
 ) -> tuple[Outcome, ...]:
-    """Do ``one`` with all of them at once; what a device refuses is its own outcome. BadUsage for two of a name."""
-    if len({target.address for target in targets}) < len(targets):
-        raise BadUsage("A target is named twice.", "Name each once.")
+    """Do ``one`` with all of them at once; what a device refuses is its own outcome."""
     connections, asks = _Connections(), may_ask() and len(targets) == 1
 
     def at(target: Target) -> Outcome:

@@ -8,7 +8,7 @@ from toolchain.errors import BadUsage, CheckFailed
 from toolchain.progress import SILENT, Progress
 from toolchain.shipping import archive, blocks, verification
 from toolchain.shipping.device import Connection, Lost, Refused, Target
-from toolchain.shipping.devices import Outcome, Told, at_all
+from toolchain.shipping.devices import Outcome, Told, at_all, require_distinct
 from toolchain.shipping.folder import files_in
 from toolchain.shipping.package import CHECKSUMS
 
@@ -48,6 +48,7 @@ def push(
     Raises BadPackage and BadUsage as :func:`.verification.verify` does. A device that fails does not stop the others.
     """
     how = manner or Manner()
+    require_distinct(targets)
     if not package.exists():
         raise BadUsage(f"There is no package {package}.", "Look at its name.")
     with archive.opened(package) as folder:
@@ -69,6 +70,7 @@ def push(
 def roll_back(targets: Sequence[Target], manner: Manner | None = None) -> tuple[Outcome, ...]:
     """Make the version that was live before the present one live again, after its self-test."""
     how = manner or Manner()
+    require_distinct(targets)
 
     def one(connection: Connection, told: Told, name: str) -> None:
         connection.ask("open")

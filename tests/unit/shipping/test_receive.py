@@ -5,97 +5,44 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.hard import base_package
+from tests.device_folder import (
+    TESTED,
+    TOOLS,
+    back,
+    executable,
+    kept,
+    live,
+    push,
+    python_of_the_device,
+    sha256,
+    three_versions,
+    tools,
+    version,
+)
 from toolchain.errors import CheckFailed
 from toolchain.shipping import device, keys, pushing, signature
 from toolchain.shipping.devices import Outcome
 from toolchain.shipping.pushing import Manner
 
-TESTED = """import json, sys
-from pathlib import Path
-sys.path[:0] = [str(Path(__file__).parent)]
-ok = {ok}
-print(json.dumps({{"ok": ok, "checks": [{{"name": "golden fp32", "ok": ok, "detail": "is off by 3"}}]}}))
-sys.exit(0 if ok else 1)
-"""
-TOOLS = "cat cp dd find head ln mkdir mv readlink rm rmdir sha256sum sync tail tar timeout wc"
-PYTHON = """#!/bin/sh
-if [ "$1" = -c ]; then exit 0; fi
-exec {python} "$@"
-"""
-
 
 @pytest.fixture
 def python(tmp_path: Path) -> str:
-    """A device's Python that says that it has onnxruntime: the small packages' runners need none."""
-    path = tmp_path / "python-of-the-device"
-    found = shutil.which("python3", path=os.defpath) or shutil.which("python3")
-    return str(executable(path, PYTHON.format(python=found)))
-
-
-def executable(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
+    return python_of_the_device(tmp_path)
 
 
 @pytest.fixture
 def versions(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Three packages that differ; weights of 3 MB of which the second has one block changed."""
-    return tuple(version(tmp_path / name, name) for name in "abc")  # type: ignore[return-value]
-
-
-def version(folder: Path, name: str, *, ok: bool = True) -> Path:
-    base_package.write(folder)
-    weights = bytearray(hashlib.shake_256(b"weights").digest(3 * 2**20 + 1000))
-    weights[2**20 : 2**20 + 1] = name.encode()
-    (folder / "small" / "weights.bin").write_bytes(weights)
-    (folder / "README.md").write_text(f"# {name}\n")
-    (folder / "runners/python/run.py").write_text(TESTED.format(ok=ok))
-    base_package.write_checksums(folder)
-    return folder
-
-
-def sha256(package: Path) -> str:
-    return hashlib.sha256((package / "SHA256SUMS").read_bytes()).hexdigest()
-
-
-def push(package: Path, folder: Path, **more: object) -> Outcome:
-    (outcome,) = pushing.push(package, [device.target(f"file://{folder}")], Manner(**more))  # type: ignore[arg-type]
-    return outcome
-
-
-def back(folder: Path, **more: object) -> Outcome:
-    (outcome,) = pushing.roll_back([device.target(f"file://{folder}")], Manner(**more))  # type: ignore[arg-type]
-    return outcome
-
-
-def live(folder: Path) -> str | None:
-    """The package that is live, which must be whole and of the name that its folder has."""
-    if not (folder / "current").is_symlink():
-        return None
-    place = folder / "current"
-    subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=place, check=True, capture_output=True)
-    listed = {line[66:] for line in (place / "SHA256SUMS").read_text().splitlines()}
-    found = {path.relative_to(place.resolve()).as_posix() for path in place.resolve().rglob("*") if path.is_file()}
-    assert found - {"SHA256SUMS", "model.sig"} == listed
-    digest = sha256(place)
-    assert str(place.readlink()).rstrip("+") == f"releases/{digest}"
-    return digest
-
-
-def kept(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "releases").iterdir()}
+    return three_versions(tmp_path)
 
 
 def test_a_package_goes_live_tested_and_what_is_there_is_not_sent_again(
@@ -200,85 +147,6 @@ def test_a_check_that_fails_or_hangs_brings_back_what_was_live(
     assert sha256(b) in (at / "seen").read_text()
     assert not back(at, python=python, check="false").done
     assert live(at) == sha256(b)
-
-
-def tools(folder: Path, wrapper: str = "") -> Path:
-    """A folder with nothing but what a device needs, each through the wrapper where one is given."""
-    folder.mkdir()
-    for name in ("sh", "flock", *TOOLS.split()):
-        found = shutil.which(name)
-        if found is None:
-            continue
-        if wrapper and name != "sh":  # processes are killed here, not the system: what is flushed does not matter
-            executable(folder / name, wrapper.format(tool="true" if name == "sync" else found))
-        else:
-            (folder / name).symlink_to(found)
-    return folder
-
-
-KILLER = """#!/bin/sh
-# the shell that called this is killed before or after the command whose turn it is, as a power cut would
-echo >>{count}; count=$(/usr/bin/wc -l <{count})
-if [ "$count" = "$KILL_BEFORE" ]; then kill -s KILL -- $KILLED; exit 1; fi
-{{tool}} "$@"; code=$?
-if [ "$count" = "$KILL_AFTER" ]; then kill -s KILL -- $KILLED; fi
-exit $code
-"""
-
-
-@pytest.fixture
-def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """Say at which command the device's shell, with all that it runs, is killed."""
-    count = tmp_path / "count"
-    folder = tools(tmp_path / "killing", KILLER.format(count=count))
-    # the group that Popen makes for it: what runs in a pipe is killed too
-    whole = subprocess.Popen
-
-    def in_its_own_group(command: list[str], **more: object) -> "subprocess.Popen[bytes]":
-        told = ["/bin/sh", "-c", 'KILLED=-$$; export KILLED; exec "$@"', "sh", *command]
-        return whole(told, start_new_session=True, **more)  # type: ignore[call-overload,no-any-return]
-
-    def at(when: str, number: int) -> None:
-        count.unlink(missing_ok=True)
-        monkeypatch.setattr(subprocess, "Popen", in_its_own_group if number else whole)
-        monkeypatch.setenv("PATH", str(folder))
-        monkeypatch.setenv("KILL_BEFORE", str(number) if when == "before" else "")
-        monkeypatch.setenv("KILL_AFTER", str(number) if when == "after" else "")
-
-    return at
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_any_step_a_whole_tested_version_is_live(
-    when: str,
-    versions: tuple[Path, Path, Path],
-    tmp_path: Path,
-    python: str,
-    killed: Callable[[str, int], None],
-) -> None:
-    a, b, _ = versions
-    at, number, seen, ended = tmp_path / "device", 0, set[str | None](), False
-    killed("never", 0)
-    push(a, tmp_path / "start", python=python)
-    while not ended:
-        number += 1
-        shutil.rmtree(at, ignore_errors=True)
-        shutil.copytree(tmp_path / "start", at, symlinks=True)
-        killed(when, number)
-        outcome = push(b, at, python=python)
-        ended = len((tmp_path / "count").read_text()) < number
-        killed("never", 0)
-        seen.add(live(at))
-        assert live(at) in {sha256(a), sha256(b)}
-        assert live(at) == sha256(b) or not outcome.done
-        assert sha256(a) in kept(at)
-        outcome = push(b, at, python=python)  # whatever was left is in nobody's way
-        assert outcome.done, outcome.why
-        assert (live(at), kept(at)) == (sha256(b), {sha256(a), sha256(b)})
-        assert str((at / ".nnx" / "before" / sha256(b)).readlink()) == f"releases/{sha256(a)}"
-    assert number > 40
-    assert seen == {sha256(a), sha256(b)}
 
 
 CUT = """#!{python}
