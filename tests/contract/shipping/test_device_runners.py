@@ -113,7 +113,9 @@ def test_every_type_is_read_and_compared(runner: str, pack: Pack, tmp_path: Path
     assert all(("is off by" in part) == ("'yfloat" in part) for part in said)
 
 
-@pytest.mark.parametrize("harm", ["changed model", "changed golden", "missing", "extra", "linked", "list", "no model"])
+@pytest.mark.parametrize(
+    "harm", ["changed model", "changed golden", "missing", "extra", "linked", "list", "no model", "short golden"]
+)
 def test_harm_is_found_and_named(runner: str, harm: str, pack: Pack, tmp_path: Path) -> None:
     folder = pack(write_net(tmp_path / "net.onnx"), targets=EVERY).path
     model, arrays = folder / "net/fp32/model.onnx", folder / package.GOLDEN_ARRAYS
@@ -121,6 +123,8 @@ def test_harm_is_found_and_named(runner: str, harm: str, pack: Pack, tmp_path: P
         write_net(model, shift=0.5)
     elif harm == "changed golden":
         arrays.write_bytes(arrays.read_bytes()[:-4] + b"\0\0\x80\x7f")
+    elif harm == "short golden":
+        arrays.write_bytes(arrays.read_bytes()[:40])
     elif harm == "missing":
         (folder / package.CARD).unlink()
     elif harm == "extra":
@@ -147,6 +151,8 @@ def test_harm_is_found_and_named(runner: str, harm: str, pack: Pack, tmp_path: P
     for name, detail in failed[1].items():
         if harm == "no model" and name.startswith("golden"):
             assert "refuses net/fp32/model.onnx" in failed[0][name]
+        elif harm == "short golden" and name.startswith("golden"):
+            assert failed[0][name]
         else:
             assert NUMBER.split(failed[0][name]) == NUMBER.split(detail)
             assert [*map(float, NUMBER.findall(failed[0][name]))] == [*map(float, NUMBER.findall(detail))]

@@ -147,6 +147,16 @@ struct Array {
     return all;
   }
   size_t width() const { return size_t(TYPES.at(dtype).second); }
+  /** Whether all of it lies in its bytes. */
+  bool fits() const {
+    if (!TYPES.count(dtype) || offset > bytes->size()) return false;
+    size_t most = (bytes->size() - offset) / width();
+    for (int64_t length : shape) {
+      if (length == 0) return true;
+      if (length < 0 || (most /= size_t(length)) == 0) return false;
+    }
+    return true;
+  }
   unsigned char* at(size_t place) const { return bytes->data() + offset + place * width(); }
 
   double real(size_t place) const {
@@ -179,6 +189,8 @@ using Arrays = std::vector<Array>;
 Arrays arrays(const json& described, const std::shared_ptr<Bytes>& content) {
   Arrays found;
   for (const auto& each : described) found.push_back({each["name"], each["dtype"], each["shape"], content, each["offset"]});
+  for (const Array& each : found)
+    if (!each.fits()) throw std::runtime_error("'" + each.name + "' does not lie in nnx/golden.bin");
   return found;
 }
 
@@ -417,7 +429,7 @@ Array saved(const std::string& path, const std::string& name) {
   std::istringstream lengths(shape[1]);
   for (std::string length; std::getline(lengths, length, ',');)
     if (length.find_first_of("0123456789") != length.npos) made.shape.push_back(std::stoll(length));
-  if (!TYPES.count(made.dtype) || made.offset + made.count() * made.width() != all.size()) throw bad;
+  if (!made.fits() || made.offset + made.count() * made.width() != all.size()) throw bad;
   return made;
 }
 
@@ -548,7 +560,7 @@ json answer(const json& variant, const Asked& asked) {
   const double latency = milliseconds() - started;
   const json labels = package["labels"].is_null() ? json::array() : read(package["labels"]);
   json told;
-  if (const Array& first = outputs[0]; !labels.empty() && first.count() == labels.size() && first.shape.back() == int64_t(labels.size())) {
+  if (const Array& first = outputs[0]; !labels.empty() && !first.shape.empty() && first.count() == labels.size() && first.shape.back() == int64_t(labels.size())) {
     std::vector<size_t> order(labels.size());
     for (size_t at = 0; at < order.size(); at++) order[at] = at;
     std::stable_sort(order.begin(), order.end(), [&](size_t one, size_t other) { return first.real(one) > first.real(other); });
