@@ -1,4 +1,7 @@
-"""Something of another library that is another while a block runs: no option of its own leads there."""
+"""Something of another library that is another while a block runs: no option of its own leads there.
+
+It is another for the whole process: one export at a time, no threads.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping

@@ -30,7 +30,8 @@ from exporters.torch_module import Flat
 _OLDEST_NEWEST = 20
 """The highest opset that the older exporter writes."""
 _NO_TRANSLATION = "torch.onnx has no translation of"
-_LAYERS = r"torch\.nn\."
+_RECURRENT = r"torch\.nn\.(modules|utils)\.rnn$"
+"""Torch's own code that asks for lengths as numbers where the older exporter follows it all the same."""
 _DECIDING = ("aten._local_scalar_dense", "aten.equal", "aten.allclose", "aten.is_nonzero", "aten.item")
 
 
@@ -173,30 +174,33 @@ def _program(capture: Capture, rung: Rung) -> torch.export.ExportedProgram | Non
 
 
 class _Decisions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the operators by which Python learns a tensor's values, but in torch's own layers, made to be traced."""
+    """Keeps the operators by which Python learns a tensor's values, but in torch's recurrent layers."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if str(function).removesuffix(".default") in _DECIDING and not _in_a_layer_of_torch():
+        if str(function).removesuffix(".default") in _DECIDING and not _in_a_recurrent_layer():
             self.seen.append(str(function).removesuffix(".default"))
         return function(*args, **(kwargs or {}))
 
 
-def _in_a_layer_of_torch() -> bool:
-    """Whether the innermost code that is not torch's machinery is a layer of torch's, not the user's."""
+def _in_a_recurrent_layer() -> bool:
+    """Whether the innermost code but torch's machinery is such a layer, or what packs its sequences."""
     frame = sys._getframe(1)
     while (name := frame.f_globals.get("__name__", "")).startswith(("torch.", __name__)) and frame.f_back:
-        if re.match(_LAYERS, name):
+        if re.match(_RECURRENT, name):
             return True
         frame = frame.f_back
     return False
 
 
 def _by_older(capture: Capture) -> onnx.ModelProto:
-    """By tracing, which follows one run: a module in which Python decides by a tensor's values is refused."""
+    """By tracing, which follows one run: a module in which Python decides by a tensor's values is refused.
+
+    But where torch's recurrent layers do, and what packs sequences for them: the exporter knows those.
+    """
     if capture.opset > _OLDEST_NEWEST:
         raise NotExportable(f"It writes no opset above {_OLDEST_NEWEST}.", f"Ask for --opset {_OLDEST_NEWEST}.")
     with _Decisions() as decisions, torch.no_grad():
@@ -208,7 +212,7 @@ def _by_older(capture: Capture) -> onnx.ModelProto:
     written = io.BytesIO()
     with _descriptors_silent(), warnings.catch_warnings():
         warnings.simplefilter("error", TracerWarning)
-        warnings.filterwarnings("ignore", category=TracerWarning, module=_LAYERS)
+        warnings.filterwarnings("ignore", category=TracerWarning, module=_RECURRENT)
         torch.onnx.export(
             capture.flat,
             capture.shown,

@@ -21,8 +21,9 @@ Step = Callable[..., tuple[Any, torch.Tensor]]
 @contextlib.contextmanager
 def as_scans(module: torch.nn.Module) -> Iterator[None]:
     """In a block, the recurrences that layers of ``module`` have under known names are scans."""
-    kinds = {type(layer) for layer in module.modules()}
-    files = {sys.modules[kind.__module__] for kind in kinds if kind.__module__.startswith("transformers.models.")}
+    theirs = "transformers.models."
+    kinds = {type(layer) for layer in module.modules() if type(layer).__module__.startswith(theirs)}
+    files = {sys.modules[kind.__module__] for kind in kinds}
     with contextlib.ExitStack() as held:
         for name, function in _FUNCTIONS.items():
             for file in (file for file in files if name in vars(file)):

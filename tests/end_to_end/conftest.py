@@ -23,7 +23,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            ended = run_nnx("run", "digits", *QUICK, cwd=folder)
+            ended = run_nnx("run", "digits", *QUICK, cwd=folder, timeout=900)
             assert ended.returncode == 0, ended.stderr
             (folder / "stdout.txt").write_text(ended.stdout)
             (folder / "stderr.txt").write_text(ended.stderr)

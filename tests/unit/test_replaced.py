@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporters.replaced import replaced
+from exporters.replaced import entries_replaced, replaced
 
 
 class Thing:
@@ -29,3 +29,11 @@ def test_what_is_not_there_is_not_replaced() -> None:
     with pytest.raises(KeyError), replaced(Thing, "size", 1):
         pass
     assert not hasattr(Thing, "size")
+
+
+def test_entries_come_back_and_new_ones_go() -> None:
+    table = {"there": 1, "other": 2}
+    with pytest.raises(ZeroDivisionError), entries_replaced(table, {"there": 3, "new": 4}):
+        assert table == {"there": 3, "other": 2, "new": 4}
+        raise ZeroDivisionError
+    assert table == {"there": 1, "other": 2}

@@ -218,7 +218,9 @@ class _Sums:
         whole = float(np.sqrt(np.mean(np.square(level)))) if len(level) else 0.0
         scale = np.maximum(scale, np.maximum(common, whole * rounding))
         still = self.extent <= _HARDLY_VARIES * level
-        constant = np.where(level > 0, np.maximum(level * _OF_LEVEL, whole * rounding), whole * _OF_ZEROS)
+        constant = np.where(
+            level > 0, np.maximum(level * _OF_LEVEL, whole * rounding), whole * max(_OF_ZEROS, rounding)
+        )
         return np.where(still, np.maximum(constant, common), scale)
 
     def _groups(self, *, all_alike: bool) -> npt.NDArray[np.int64]:

@@ -31,6 +31,7 @@ _LARGE = range(8, 65)
 _LARGE_BYTES = 8 << 20
 _LARGE_S = 10
 """A large batch is one that people serve, as far as its inputs and the time it takes stay below these."""
+_ROUND = 64
 _MOST_BYTES = 1 << 28
 """Of inputs at which a guard is tried."""
 
@@ -83,11 +84,14 @@ def check_export(path: Path, module: torch.nn.Module, inputs: Mapping[str, npt.N
 
 
 def _calls(found: Settled, longest: Mapping[str, int]) -> Iterator[tuple[dict[str, int], Callable[[], Arrays]]]:
-    """What makes the inputs of one run each, with the lengths of their dynamic axes, none above ``longest``."""
+    """What makes the inputs of one run each, with the lengths of their dynamic axes.
+
+    None is above ``longest``: what would be is as much shorter than that, so that each axis has several all the same.
+    """
     example = found.example
-    for lengths in sizes(found):
-        cut = {axis: min(length, longest.get(axis, length)) for axis, length in lengths.items()}
-        yield cut, partial(example.at, cut)
+    for asked in sizes(found):
+        lengths = {axis: _below(longest.get(axis, length), length) for axis, length in asked.items()}
+        yield lengths, partial(example.at, lengths)
     if isinstance(example, Kept):
         for arrays in example.others:
             yield example.lengths_of(arrays), partial(dict, arrays)
@@ -107,6 +111,10 @@ def sizes(found: Settled) -> Iterator[dict[str, int]]:
     yield from varied(traced, batches, found.scale)
 
 
+def _below(limit: int, length: int) -> int:
+    return length if length <= limit else max(2 * limit - length, limit // 2, 1)
+
+
 def _tried(
     guard: Guard,
     runtime: OrtRuntime,
@@ -119,32 +127,46 @@ def _tried(
 
     ``longest`` gets the length of its axis beyond which the file, unlike PyTorch, does not run.
     """
-    lengths = {**found.lengths, guard.axis: guard.broken_at}
     if guard.broken_at > (most := found.example.limits.get(guard.axis, guard.broken_at)):
         return [f"The model is made for a {guard.axis} of at most {most}: beyond, nothing is proven."]
     follows = guard.axis not in found.lengths  # from other axes: it cannot be given a length of its own
     bytes_given = sum(array.nbytes for array in found.example.at(found.lengths).values())
     if follows or bytes_given * guard.broken_at > _MOST_BYTES:
         return [f"It holds where {guard.text}; it could not be tried where that is not so."]
+    places = guard.broken_at - 1
+    is_limit = guard.is_limit and places > found.lengths[guard.axis]
+    # where the file has no more places, as in a table that grows in PyTorch, it runs at no length beyond
+    beyond = (guard.broken_at, 2 * places, places + found.scale, (places // _ROUND + 1) * _ROUND)
+    refused = 0
+    for length in dict.fromkeys(beyond if is_limit else beyond[:1]):
+        if bytes_given * length > _MOST_BYTES:
+            continue
+        lengths = {**found.lengths, guard.axis: length}
+        agrees = _agrees(runtime, reference, found.example.at(lengths), kinds)
+        if agrees is False or (agrees is None and not is_limit):
+            raise AnotherRoad(
+                f"forward() takes another road where {guard.axis} is {length}: the file would be right only where "
+                f"{guard.text}.",
+                f"Write forward() without a branch on the length of {guard.axis}.",
+                lengths,
+            )
+        refused += agrees is None
+    if refused:
+        longest[guard.axis] = places
+        return [f"The file takes a {guard.axis} of at most {places}: beyond, where PyTorch runs, it does not."]
+    return []
+
+
+def _agrees(runtime: OrtRuntime, reference: Reference, arrays: Arrays, kinds: Mapping[str, Kind]) -> bool | None:
+    """Whether the file gives what PyTorch gives, or PyTorch does not run; None where the file does not."""
     try:
-        wanted = reference.run(feeds := reference.fed(found.example.at(lengths)))
+        wanted = reference.run(feeds := reference.fed(arrays))
     except (DoesNotRun, NotAvailable):  # the same limits as the module's
-        return []
+        return True
     try:
-        agrees = _compared(wanted, feeds, runtime, reference, kinds).passed
+        return _compared(wanted, feeds, runtime, reference, kinds).passed
     except RunFailed:
-        if guard.is_limit and (places := guard.broken_at - 1) > found.lengths[guard.axis]:  # a table that grows there
-            longest[guard.axis] = places
-            return [f"The file takes a {guard.axis} of at most {places}: beyond, it does not run."]
-        agrees = False
-    if agrees:
-        return []
-    raise AnotherRoad(
-        f"forward() takes another road where {guard.axis} is {guard.broken_at}: the file would be right only where "
-        f"{guard.text}.",
-        f"Write forward() without a branch on the length of {guard.axis}.",
-        lengths,
-    )
+        return None
 
 
 def _compared(

@@ -67,7 +67,7 @@ def climbed(
                     facts={**facts, **({} if rung is Rung.NON_STRICT else {"captured_by": rung.value})},
                     rung=rung,
                 )
-                guards = made.guards or guards
+                guards = tuple(dict.fromkeys((*guards, *made.guards)))
                 target.require(ModelFile(candidate).graph)
                 compared, notes = _proven(candidate, made.program, reference, found, guards)
         except (NotExportable, WrongResult, CheckFailed, RuntimesError) as error:

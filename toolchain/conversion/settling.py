@@ -63,7 +63,10 @@ def settled(reference: Reference, example: Example, *, judged: bool = True) -> S
             except NotAvailable as error:  # the memory for such lengths: what shorter ones ended with says more
                 raise not_a_number or first or error from None
             given = found.notes if isinstance(found, Kept) else ()
-            notes = (*given, *(reference.require_stateless(reference.fed(found.at(lengths))) if judged else ()))
+            notes = tuple(given)
+            if judged:
+                arrays = reference.fed(found.at(lengths))
+                notes += (*reference.require_stateless(arrays), *reference.fast_path(arrays))
             if BATCH in _names(example) and BATCH not in lengths:
                 none = "" if lengths else "No axis is dynamic: "
                 notes += (f"{none}PyTorch does not run at another batch.",)

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from exporters.errors import ExporterError
-from toolchain.conversion import exporting
+from toolchain.conversion import export_proof, exporting
 from toolchain.conversion.proof import Proven
+from toolchain.conversion.settling import settle
 from toolchain.conversion.target import Target
 from toolchain.errors import BadUsage, CheckFailed, NnxError
 from toolchain.inputs import examples, models
@@ -257,3 +258,54 @@ def test_beyond_the_lengths_that_a_model_is_made_for_nothing_is_asked(tmp_path: 
     limited = replace(example, limits={"time": 100})
     made = exporting._proven(module, tmp_path / "m.onnx", limited, output_names=(), target=Target(), facts={})
     assert "The model is made for a time of at most 100: beyond, nothing is proven." in made.artifact.notes
+
+
+class Places(nn.Module):
+    """A table of positions that grows where it is too short, as in many models: a file keeps the one that it has."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.table: torch.Tensor
+        self.register_buffer("table", self._made(count), persistent=False)
+
+    def _made(self, count: int) -> torch.Tensor:
+        return torch.sin(torch.arange(count).float()[:, None] * torch.tensor([1.0, 0.1, 0.01, 0.001]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] > self.table.shape[0]:
+            self.table = self._made(2 * x.shape[1])
+        return x + self.table.index_select(0, torch.arange(x.shape[1]))
+
+
+def of_time(path: Path, module: nn.Module, length: int, *, width: int = 4) -> Any:
+    example = examples.of_arrays(
+        {"x": np.random.default_rng(0).normal(size=(2, length, width)).astype(np.float32)}, "given",
+        axes={"x": {0: "batch", 1: "time"}},
+    )  # fmt: skip
+    return exporting._proven(module, path, example, output_names=(), target=Target(), facts={})
+
+
+def test_a_table_that_grows_is_a_limit_of_the_file(tmp_path: Path) -> None:
+    done = of_time(tmp_path / "m.onnx", Places(40), 9)
+    assert "The file takes a time of at most 40: beyond, where PyTorch runs, it does not." in done.artifact.notes
+
+
+def test_a_branch_is_no_limit_though_the_file_does_not_run_right_behind_it(tmp_path: Path) -> None:
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] <= 512:
+            return x.reshape(x.shape[0], -1, 64).mean(-1)
+        return x[:, : x.shape[1] // 8 * 8].reshape(x.shape[0], -1, 64).amax(-1)
+
+    with pytest.raises(ExporterError, match="another road where time"):
+        of_time(tmp_path / "m.onnx", Does(forward), 16, width=8)
+
+
+def test_at_its_limit_an_axis_is_proven_at_shorter_lengths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    example = replace(
+        examples.of_arrays({"x": np.ones((2, 16, 4), np.float32)}, "given", axes={"x": {0: "batch", 1: "time"}}),
+        limits={"time": 16},
+    )
+    _, found = settle(Places(16), example)
+    lengths = {each["time"] for each, _ in export_proof._calls(found, example.limits)}
+    assert len(lengths) >= 3
+    assert max(lengths) == 16

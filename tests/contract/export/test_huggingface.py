@@ -365,3 +365,24 @@ def test_a_decoder_takes_and_gives_its_past_where_it_is_asked_to(saved: Path, tm
     assert found["present"][0]["key"].shape == (2, 1, 9, 8)
     with pytest.raises(BadUsage, match="keeps of the past is not"):
         models.named(str(saved), {"use_cache": True})
+
+
+def test_numbers_that_json_lacks_are_read_as_transformers_writes_them(folder: Path) -> None:
+    edit(layer_norm_eps={"__float__": "Infinity"}, classifier_dropout={"__float__": "later"})(folder)
+    written = json.loads((folder / "config.json").read_text())
+    read = huggingface._with_floats(written)
+    assert read["layer_norm_eps"] == float("inf")
+    assert read["classifier_dropout"] == {"__float__": "later"}
+
+
+def test_a_spectrogram_has_as_many_frames_as_the_encoder_has_places_for(tmp_path: Path) -> None:
+    config = transformers.Speech2TextConfig(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=50, max_source_positions=20, max_target_positions=30,
+        input_feat_per_channel=8, num_conv_layers=2, conv_channels=8,
+    )  # fmt: skip
+    transformers.Speech2TextForConditionalGeneration(config).save_pretrained(tmp_path / "speech")
+    proposed = huggingface.load(tmp_path / "speech", {}).proposed
+    assert proposed is not None
+    assert proposed.limits["frames"] == 80
+    assert proposed.at({"batch": 2, "frames": 80, "decoder_sequence": 5})["input_features"].shape == (2, 80, 8)

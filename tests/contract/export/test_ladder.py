@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from exporters import torch_module, torch_onnx, torch_rungs
-from exporters.errors import NotExportable
+from exporters.errors import ExporterError, NotExportable
 from exporters.input_tree import Input
 from exporters.torch_rungs import Rung
 from toolchain.conversion import exporting
@@ -180,6 +180,50 @@ def test_an_encoder_with_a_padding_mask_is_compared_off_pytorchs_fast_path(tmp_p
     done = exporting._proven(Masked(), path, example, output_names=(), target=Target(), facts={}, progress=told)
     assert told.notes == []
     assert any("set_fastpath_enabled(False)" in note for note in done.artifact.notes)
+
+
+class DecoderOnly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 2, 32, batch_first=True), 1)
+
+    def forward(self, x: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor) -> Any:
+        return self.layers(x, memory, tgt_mask=mask, memory_mask=mask)
+
+
+class Classes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.AdaptiveLogSoftmaxWithLoss(16, 40, [10, 20])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer.predict(x)
+
+
+CAUSAL = np.triu(np.full((6, 6), -np.inf, np.float32), 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (
+            DecoderOnly(),
+            {"x": np.ones((2, 6, 16), np.float32), "memory": np.ones((2, 6, 16), np.float32), "mask": CAUSAL},
+        ),
+        (Classes(), {"x": np.ones((4, 16), np.float32)}),
+    ],
+    ids=["whether a mask is causal", "which classes are asked for"],
+)
+def test_what_torchs_own_layers_decide_by_values_is_not_followed(
+    module: nn.Module, given: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    told = Told()
+    example = examples.of_arrays(given, "given")
+    with pytest.raises(ExporterError):
+        exporting._proven(
+            module, tmp_path / "m.onnx", example, output_names=(), target=Target(), facts={}, progress=told
+        )
+    assert not (tmp_path / "m.onnx").exists()
 
 
 @pytest.mark.parametrize("broken", [1, 2, 3])

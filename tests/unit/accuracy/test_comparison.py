@@ -326,3 +326,13 @@ def test_rounding_of_a_small_channel_that_is_a_sum_of_large_numbers_is_no_fault(
     lost = wanted.copy()
     lost[:, 7] = wanted[:, 7].mean()
     assert not comparison.compare([{"y": wanted}], [{"y": lost}], precision="fp32").passed
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-9, 1e-5])
+def test_rounding_of_a_small_channel_that_does_not_vary_is_no_fault(level: float) -> None:
+    random = np.random.default_rng(0)
+    wanted = random.normal(size=(16, 4)).astype(np.float32)
+    wanted[:, 2] = level
+    noise = random.normal(size=wanted.shape).astype(np.float32)
+    assert compare(wanted, wanted + 1e-7 * noise, precision="fp32").passed
+    assert not compare(wanted, wanted + 1e-4 * noise, precision="fp32").passed

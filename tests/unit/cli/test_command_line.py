@@ -76,3 +76,10 @@ def test_no_command_takes_a_long_list_of_parameters(name: str) -> None:
 
 def test_an_unknown_command_is_wrong_usage() -> None:
     assert CliRunner().invoke(nnx, ["fly"]).exit_code == 2
+
+
+def test_a_package_is_offered_for_every_target_that_there_is() -> None:
+    from toolchain.cli import pack
+    from toolchain.shipping.targets import TARGETS
+
+    assert set(pack._TARGETS) == set(TARGETS)
