@@ -1,11 +1,13 @@
 """``nnx push``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from toolchain.cli import options, types
+from toolchain.cli.option_groups import group, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,33 +15,37 @@ if TYPE_CHECKING:
     from toolchain.shipping.devices import Outcome
 
 
+@dataclass(frozen=True, kw_only=True)
+class _There:
+    """What is done on the device."""
+
+    python: str | None = option(
+        "--python", metavar="COMMAND", help="The device's Python with onnxruntime.  [default: its python3 or python]"
+    )
+    check: str | None = option(
+        "--check", metavar="COMMAND",
+        help="Run there once it is live; unless it passes, what was live before is live again.",
+    )  # fmt: skip
+    within_s: float = option(
+        "--within", type=types.Duration(), default="5m", show_default=True,
+        help="What the self-test and --check may take, each.",
+    )  # fmt: skip
+    limit_s: float | None = option("--timeout", type=types.Duration(), help="Give up on a device after this long.")
+
+
 @click.command("push")
 @click.argument("words", nargs=-1, required=True, metavar="PACKAGE TARGET...")
 @click.option("--trust", type=types.FILE, metavar="KEY.pub", help="The public key that must have signed all of it.")
 @click.option("--rollback", is_flag=True, help="No PACKAGE: the version before the live one is live again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and change nothing.")
-@click.option(
-    "--python", metavar="COMMAND", help="The device's Python with onnxruntime.  [default: its python3 or python]"
-)
-@click.option(
-    "--check", metavar="COMMAND",
-    help="Run there once it is live; unless it passes, what was live before is live again.",
-)  # fmt: skip
-@click.option(
-    "--within", "within_s", type=types.Duration(), default="5m", show_default=True,
-    help="What the self-test and --check may take, each.",
-)  # fmt: skip
-@click.option("--timeout", "limit_s", type=types.Duration(), help="Give up on a device after this long.")
+@group("there", _There)
 @options.as_json
 def command(
     words: tuple[str, ...],
     trust: Path | None,
     rollback: bool,
     dry_run: bool,
-    python: str | None,
-    check: str | None,
-    within_s: float,
-    limit_s: float | None,
+    there: _There,
     as_json: bool,
 ) -> None:
     """Bring PACKAGE, a folder or a .tar or .zip of it, to each TARGET, where it tests itself and only then is live.
@@ -70,7 +76,9 @@ def command(
     if not addresses:
         raise click.UsageError("Name a target, such as ssh://pi@raspberrypi.local/~/model.")
     targets = [device.target(address) for address in addresses]
-    manner = pushing.Manner(python=python, check=check, within_s=math.ceil(within_s), limit_s=limit_s)
+    manner = pushing.Manner(
+        python=there.python, check=there.check, within_s=math.ceil(there.within_s), limit_s=there.limit_s
+    )
     if package is None:
         outcomes = pushing.roll_back(targets, manner)
     else:
