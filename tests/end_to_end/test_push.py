@@ -16,7 +16,7 @@ import pytest
 
 from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
-from toolchain.shipping import checksums
+from toolchain.shipping import checksums, keys, signature
 
 Nnx = Callable[..., tuple[int, str, str]]
 SERVER = """
@@ -88,11 +88,12 @@ def place(tmp_path: Path, sshd: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Versions 1 and 2 of a package, and a 3 whose weights give other answers, as a wrong kernel would."""
+    """Version 1; 2, which is signed; 3, signed too, which gives other answers, as a wrong kernel would."""
     folder = tmp_path_factory.mktemp("packages")
     small_model.write(folder / "small.onnx")
     ended = run_nnx("pack", "small.onnx", "-o", "1/small.ortpackage", cwd=folder)
     assert ended.returncode == 0, ended.stderr
+    pair = keys.new(folder / "release")
     for number in "123":
         package = folder / number / "small.ortpackage"
         if number != "1":
@@ -105,6 +106,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)  # in the middle of the weights
             model.write_bytes(content)
         checksums.write(package)
+        if number != "1":
+            signature.sign(package, pair.private)
     return folder
 
 
@@ -117,9 +120,9 @@ def live(folder: Path) -> str:
 
 def test_a_package_goes_to_a_device_and_a_worse_one_does_not(place: Path, packages: Path, nnx: Nnx) -> None:
     target, at = f"ssh://device{place}/my%20device", place / "my device"
-    assert nnx("keys", "new", "release")[0] == 0
+    trust = ("--trust", packages / "release.pub", "--python", sys.executable)
     one, two, worse = (packages / name / "small.ortpackage" for name in "123")
-    code, out, err = nnx("push", one, target, "--trust", "release.pub")
+    code, out, err = nnx("push", one, target, *trust)
     assert (code, out) == (1, "")
     assert "model.sig is unsigned" in err
     assert not at.exists()
@@ -128,11 +131,12 @@ def test_a_package_goes_to_a_device_and_a_worse_one_does_not(place: Path, packag
     (told,) = json.loads(out)["targets"]
     assert told["receipt"]["ok"] and told["sent_bytes"] == told["package_bytes"]
     assert live(at) == "1"
-    code, out, err = nnx("push", two, target, "--python", sys.executable)
+    code, out, err = nnx("push", two, target, *trust)
     assert code == 0, err
     assert "tested there: onnxruntime" in out
     assert live(at) == "2"
-    code, out, err = nnx("push", worse, target, "--python", sys.executable)
+    assert nnx("verify", at / "current", "--trust", packages / "release.pub")[0] == 0
+    code, out, err = nnx("push", worse, target, *trust)
     assert code == 1
     assert "it fails its self-test, which ended with code 1: golden fp32: 'y' of case 0 is off by" in out
     assert live(at) == "2"

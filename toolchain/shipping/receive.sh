@@ -82,6 +82,9 @@ leave() {
 
 flush() { $flush_all; }
 
+# what is live, if anything
+now() { [ ! -L current ] || readlink current; }
+
 # $1 becomes a link to $2, at once, whatever it led to
 point() { rm -f .nnx/link && ln -s "$2" .nnx/link && mv -fT .nnx/link "$1" 2>/dev/null; }
 
@@ -90,7 +93,7 @@ point() { rm -f .nnx/link && ln -s "$2" .nnx/link && mv -fT .nnx/link "$1" 2>/de
 look() {
     [ -d "$dir/releases" ] || return 0
     cd "$dir" || no "$dir cannot be entered"
-    say "current $(readlink current)"
+    say "current $(now)"
     find releases .nnx/blocks -type f -exec sha256sum {} + 2>/dev/null | while IFS= read -r line; do say "file $line"; done
 }
 
@@ -179,15 +182,16 @@ go() {
     while [ -e "releases/$name" ] && ! whole "releases/$name" "$digest"; do name=$name+; done
     [ -e "releases/$name" ] || mv -f .nnx/new "releases/$name" || no "the package could not be renamed"
     flush || no "the disk could not be flushed"
-    was=$(readlink current)
+    was=$(now) || no "what is live could not be read"
     [ -z "$was" ] || [ "$was" = "releases/$name" ] || point ".nnx/before/$name" "$was" || no "what is live could not be noted"
     switch "releases/$name" "$1"
-    prune "releases/$name" "$(readlink ".nnx/before/$name")"
+    # where nothing says what was live before, or that cannot be read, nothing goes
+    before=$(readlink ".nnx/before/$name") && prune "releases/$name" "$before"
 }
 
 # the version before the live one is live again
 back() {
-    was=$(readlink current) || no "nothing is live"
+    was=$(now) && [ -n "$was" ] || no "nothing is live"
     earlier=$(readlink ".nnx/before/${was#releases/}") || no "there is no version before the one that is live"
     digest=${earlier#releases/} && digest=${digest%%+*}
     whole "$earlier" "$digest" || no "the version before the live one is gone or damaged"
@@ -198,13 +202,13 @@ back() {
 # `current` leads to $1; what it led to is live again unless the check passes within $2 seconds
 switch() {
     trap : PIPE HUP INT TERM # from here to the end nobody needs to listen
-    was=$(readlink current)
+    was=$(now) || no "what is live could not be read"
     unsure=${was:-none}
     flush && point current "$1" && flush || no "the link could not be replaced"
     if [ -n "$check" ] && ! said=$(timeout "$2" sh -c "$check" 2>&1 </dev/null 9>&-); then
         no "its check failed or took longer than $2 s, and what was live before is live: $(first "$said")"
     fi
-    whole current/. "$digest" || no "what is live is not what was sent"
+    [ "$(sha256sum <current/SHA256SUMS)" = "$digest  -" ] || no "what is live is not what was sent"
     unsure=
     say "live $1"
 }
