@@ -180,7 +180,11 @@ go() {
     name=$digest
     # a damaged one may be live: it is not mended, another takes its place
     while [ -e "releases/$name" ] && ! whole "releases/$name" "$digest"; do name=$name+; done
-    [ -e "releases/$name" ] || mv -f .nnx/new "releases/$name" || no "the package could not be renamed"
+    if [ ! -e "releases/$name" ]; then
+        mv -f .nnx/new "releases/$name" || no "the package could not be renamed"
+    elif [ -e .nnx/new/model.sig ]; then # the same files, which are signed only now, or anew
+        mv -f .nnx/new/model.sig "releases/$name/model.sig" || no "the signature could not be renamed"
+    fi
     flush || no "the disk could not be flushed"
     was=$(now) || no "what is live could not be read"
     [ -z "$was" ] || [ "$was" = "releases/$name" ] || point ".nnx/before/$name" "$was" || no "what is live could not be noted"

@@ -339,8 +339,13 @@ def test_nothing_is_sent_of_a_package_that_is_not_signed_by_whom_one_trusts(
         assert not (tmp_path / "device").exists()
         if trust == pair.public:
             signature.sign(a, pair.private)
-    (outcome,) = pushing.push(a, target, Manner(python=python), trust=pair.public)
+    sent = (a / "model.sig").read_bytes()
+    (a / "model.sig").unlink()
+    (outcome,) = pushing.push(a, target, Manner(python=python))  # so the same files are there already
     assert outcome.done
+    (a / "model.sig").write_bytes(sent)
+    (outcome,) = pushing.push(a, target, Manner(python=python), trust=pair.public)
+    assert (outcome.done, outcome.sent_bytes, len(kept(tmp_path / "device"))) == (True, len(sent), 1)
     assert (tmp_path / "device" / "current" / "model.sig").read_bytes() == (a / "model.sig").read_bytes()
     (a / "README.md").write_text("changed")
     with pytest.raises(CheckFailed, match=r"README\.md is changed"):
