@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from runtimes.base import FEEDABLE
@@ -83,7 +84,8 @@ def test_an_option_that_onnxruntime_does_not_take_is_named(runner: str, pack: Pa
     assert "refuses net/fp32/model.onnx" in failed["golden fp32"]
 
 
-def test_every_type_is_read_and_compared(runner: str, pack: Pack, tmp_path: Path) -> None:
+def every_type(path: Path) -> Path:
+    """A net that gives back what it is given, in every type."""
     names = sorted(FEEDABLE)
     kinds = [onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in names]
     graph = onnx.helper.make_graph(
@@ -99,8 +101,12 @@ def test_every_type_is_read_and_compared(runner: str, pack: Pack, tmp_path: Path
         ],
     )
     opset = [onnx.helper.make_opsetid("", 18)]
-    onnx.save(onnx.helper.make_model(graph, ir_version=9, opset_imports=opset), tmp_path / "net.onnx")
-    folder = pack(tmp_path / "net.onnx", targets=EVERY).path
+    onnx.save(onnx.helper.make_model(graph, ir_version=9, opset_imports=opset), path)
+    return path
+
+
+def test_every_type_is_read_and_compared(runner: str, pack: Pack, tmp_path: Path) -> None:
+    folder = pack(every_type(tmp_path / "net.onnx"), targets=EVERY).path
     agreed(runner, folder)
     golden = json.loads((folder / package.GOLDEN).read_text())
     arrays = bytearray((folder / package.GOLDEN_ARRAYS).read_bytes())
@@ -109,7 +115,7 @@ def test_every_type_is_read_and_compared(runner: str, pack: Pack, tmp_path: Path
     (folder / package.GOLDEN_ARRAYS).write_bytes(arrays)
     checks = {each["name"]: each["detail"] for each in receipt(runner, folder)["checks"]}
     said = [part for part in checks["golden fp32"].split("; ") if "of case 0 " in part]
-    assert len(said) == len(names)
+    assert len(said) == len(FEEDABLE)
     assert all(("is off by" in part) == ("'yfloat" in part) for part in said)
 
 
@@ -211,7 +217,7 @@ def test_it_answers_for_an_array_and_refuses_the_rest_in_a_sentence(runner: str,
         ("--self-test", "--variant", "int4"): "There is no variant 'int4'.",
         ("--threads", "0", "x.npy"): "--threads",
         ("--nothing",): "--nothing",
-        (): "Name one thing",
+        ("one.npy", "two.npy"): "Name one thing",
     }.items():
         ended = run(runner, folder, *arguments)
         assert (ended.returncode, ended.stdout) == (2, ""), (arguments, ended)
@@ -230,3 +236,70 @@ def test_a_slowdown_fails_only_where_somebody_asks(runner: str, pack: Pack, tmp_
     failed = [each for each in receipt(runner, folder, "--max-slowdown", "100")["checks"] if not each["ok"]]
     assert [each["name"] for each in failed] == ["latency fp32"]
     assert "times that of a fast one" in failed[0]["detail"]
+
+
+def test_a_benchmark_is_served_line_by_line(runner: str, pack: Pack, tmp_path: Path) -> None:
+    from toolchain.accuracy import calls_file
+
+    if runner == "cpp":
+        pytest.skip("the program in C++ serves no benchmark")
+    folder = pack(write_net(tmp_path / "net.onnx"), targets=EVERY).path
+    samples = np.arange(20, dtype=np.float32).reshape(5, 4)
+    np.save(tmp_path / "x.npy", samples)
+    requests = [
+        {"op": "start"},
+        {"op": "open"},
+        {"op": "start"},
+        {"op": "open", "variant": None, "batch": 2, "threads": 1, "inputs": {"x": str(tmp_path / "x.npy")}},
+        {"op": "start"},
+        {"op": "turn", "min_runs": 30, "most_kept": 10, "seconds": 0.0, "warm_up_s": 0.0},
+        {"op": "memory"},
+        {"op": "outputs", "path": str(tmp_path / "out.npz")},
+        {"op": "open", "variant": "int4"},
+    ]
+    lines = "".join(json.dumps(each) + "\n" for each in requests)
+    ended = subprocess.run(COMMANDS[runner](folder), input=lines, capture_output=True, text=True, check=True)
+    early, first, golden, opened, started, turned, memory, saved, refused = map(json.loads, ended.stdout.splitlines())
+    assert early["error"]["what"] == "There is no operation 'start' now."
+    assert first == opened == saved == {"result": None}
+    assert set(started["result"]) == {"load_ms", "first_run_ms", "nodes", "facts", "shapes"}
+    assert (golden["result"]["shapes"], started["result"]["shapes"]) == ({"x": [1, 4]}, {"x": [2, 4]})
+    assert (len(turned["result"]["runs_ms"]), turned["result"]["runs"]) == (10, 30)
+    assert memory["result"]["peak_memory_bytes"] is None or memory["result"]["peak_memory_bytes"] > 10**6
+    assert refused["error"]["what"] == "There is no variant 'int4'."
+    calls = calls_file.read(tmp_path / "out.npz")
+    want = onnxruntime.InferenceSession(str(folder / "net/fp32/model.onnx")).run(None, {"x": samples})[0]
+    assert [call["scores"].shape for call in calls] == [(2, 3), (2, 3), (1, 3)]
+    np.testing.assert_allclose(np.concatenate([call["scores"] for call in calls]), want, rtol=1e-6)
+
+
+def test_samples_are_stacked_along_any_axis_and_every_type_is_sent_back(
+    runner: str, pack: Pack, tmp_path: Path
+) -> None:
+    from toolchain.accuracy import calls_file
+
+    if runner == "cpp":
+        pytest.skip("the program in C++ serves no benchmark")
+    folder = pack(every_type(tmp_path / "net.onnx"), targets=EVERY).path
+    names = sorted(FEEDABLE)
+    samples = {f"x{name}": np.arange(20).reshape(4, 5).astype(name) for name in names}
+    samples["xint32"] = np.arange(20, dtype=np.int32).reshape(4, 5)
+    for name, array in samples.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    axes: dict[str, Any] = {"inputs": {"xint32": 1}}
+    given = {name: str(tmp_path / f"{name}.npy") for name in samples}
+    requests = [
+        {"op": "open", "batch": 5, "inputs": given, "axes": axes},
+        {"op": "outputs", "path": str(tmp_path / "o")},
+    ]
+    lines = "".join(json.dumps(each) + "\n" for each in requests)
+    ended = subprocess.run(COMMANDS[runner](folder), input=lines, capture_output=True, text=True, check=True)
+    assert [json.loads(line) for line in ended.stdout.splitlines()] == [{"result": None}] * 2
+    (call,) = calls_file.read(tmp_path / "o")
+    rows = [0, 1, 2, 3, 0]
+    for name in names:
+        array = samples[f"x{name}"]
+        want = array[rows].T if name == "int32" else array[:4]
+        got = call[f"y{name}"]
+        assert got.dtype == array.dtype
+        np.testing.assert_array_equal(got, want[: len(got)])

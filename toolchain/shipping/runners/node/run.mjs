@@ -2,6 +2,7 @@
 //
 //     node run.mjs "a sentence" | input.npy     the answer, a line of JSON
 //     node run.mjs --self-test [--variant V]    files, version, golden outputs: a receipt in JSON
+//     node run.mjs                              requests on stdin, a line each, as nnx's benchmark sends them
 //
 // Exit codes: 0 done, 1 a check failed, 2 wrong input, 3 not available here.
 import { createHash } from 'node:crypto';
@@ -11,6 +12,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Package, Refused, elements, weighed } from './package.mjs';
+import { serve } from './serve.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const TYPES = { f2: 'float16', f4: 'float32', f8: 'float64', b1: 'bool' };
@@ -87,7 +89,7 @@ function asked() {
     for (const name of ['threads', 'max-slowdown']) {
       if (values[name] !== undefined && !(Number(values[name]) > 0)) throw new Error(`--${name} is no number above 0.`);
     }
-    if (!values.help && !values['self-test'] === (positionals.length !== 1)) throw new Error('Name one thing to answer for, or --self-test.');
+    if (positionals.length > (values['self-test'] ? 0 : 1)) throw new Error('Name one thing to answer for, or --self-test.');
     const number = (name) => (values[name] === undefined ? undefined : Number(values[name]));
     return { ...values, given: positionals[0], threads: number('threads'), maxSlowdown: number('max-slowdown') };
   } catch (error) {
@@ -117,6 +119,7 @@ async function main() {
   };
   const opened = await Package.open(host);
   const [first] = opened.chosen(variant);
+  if (!selfTest && given === undefined) return serve(opened, saved);
   const told = selfTest
     ? await opened.selfTest({ variant, threads, maxSlowdown })
     : await opened.answer(await prepared(given, opened), first, await opened.session(first, threads));
