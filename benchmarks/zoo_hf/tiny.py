@@ -30,7 +30,7 @@ _SMALL: Mapping[str, int] = {
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "global_head_dim", "v_head_dim"), 8),
     "image_size": 32, "patch_size": 8, "max_source_positions": 32, "num_mel_bins": 16, "num_queries": 8,
     "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8,
-    "state_size": 8, "num_labels": 5, "type_vocab_size": 2,
+    "state_size": 8, "ssm_state_size": 8, "num_labels": 5, "type_vocab_size": 2,
 }  # fmt: skip
 _LISTS: Mapping[str, int] = {
     **dict.fromkeys(("hidden_sizes", "neck_hidden_sizes", "embed_dims", "encoder_hidden_sizes", "dims"), 16),
