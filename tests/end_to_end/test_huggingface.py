@@ -44,7 +44,7 @@ def test_a_text_classifier_is_exported_quantized_and_measured(tmp_path: Path) ->
     measured = run_nnx(
         "bench", "m.onnx", "q.onnx", "--samples", "texts.npz", "--batch", 1, "--max-time", "5s", "--json", cwd=tmp_path
     )
-    assert measured.returncode == 0, measured.stderr
+    assert measured.returncode in (0, 4), measured.stderr  # the same
     rows = json.loads(measured.stdout)["rows"]
     assert [row["candidate"]["precision"] for row in rows] == ["fp32", "int8-dynamic"]
 
