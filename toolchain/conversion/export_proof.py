@@ -29,7 +29,7 @@ from toolchain.inputs.input_specs import BATCH
 
 _LARGE = range(8, 65)
 _LARGE_BYTES = 8 << 20
-_LARGE_S = 10
+_LARGE_S = 0.25
 """A large batch is one that people serve, as far as its inputs and the time it takes stay below these."""
 _ROUND = 64
 _MOST_BYTES = 1 << 28
