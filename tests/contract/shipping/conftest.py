@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
+from runtimes.session_settings import KEY, SessionSettings
 from toolchain.shipping import contents, packing
 from toolchain.shipping.packing import Packed, Title
 
@@ -34,6 +35,22 @@ def write_net(path: Path, *, scale: float = 1.0, external: bool = False, shift: 
     bias = (np.arange(3) * scale + shift).astype(np.float32)
     onnx.save(model_with(model, bias), path, save_as_external_data=external, location="weights.bin", size_threshold=60)
     return path
+
+
+def write_two(folder: Path) -> list[Path]:
+    """Two nets with weights beside them that are equal, the first with every session setting that nnx stores."""
+    paths = []
+    for name in ("second", "first"):
+        (folder / name).mkdir()
+        paths.append(write_net(folder / name / f"{name}.onnx", external=True, shift=float(name == "first")))
+    model = onnx.load(paths[0], load_external_data=False)
+    settings = SessionSettings(
+        graph_level="basic", disabled_optimizers=("GeluFusionL1", "GeluFusionL2"), memory_pattern=False,
+        spinning=False, execution_mode="parallel",
+    )  # fmt: skip
+    onnx.helper.set_model_props(model, {KEY: settings.to_json()})
+    paths[0].write_bytes(model.SerializeToString())
+    return paths
 
 
 def model_with(model: onnx.ModelProto, bias: np.ndarray[tuple[int], np.dtype[np.float32]]) -> onnx.ModelProto:

@@ -13,8 +13,7 @@ import onnxruntime
 import pytest
 
 from runtimes.base import FEEDABLE
-from runtimes.session_settings import KEY, SessionSettings
-from tests.contract.shipping.conftest import Pack, write_net
+from tests.contract.shipping.conftest import Pack, write_net, write_two
 from tests.contract.shipping.device_runners import COMMANDS, run
 from tests.contract.shipping.test_contents import sentiment
 from toolchain.shipping import checksums, contents, package, packing, self_test
@@ -54,18 +53,7 @@ def test_its_receipt_is_that_of_python(runner: str, pack: Pack, tmp_path: Path) 
 
 def test_weights_are_found_and_options_given(runner: str, pack: Pack, tmp_path: Path) -> None:
     """Two variants that share their weights, one with every session setting that nnx stores."""
-    paths = []
-    for name in ("second", "first"):
-        (tmp_path / name).mkdir()
-        paths.append(write_net(tmp_path / name / f"{name}.onnx", external=True, shift=float(name == "first")))
-    model = onnx.load(paths[0], load_external_data=False)
-    settings = SessionSettings(
-        graph_level="basic", disabled_optimizers=("GeluFusionL1", "GeluFusionL2"), memory_pattern=False,
-        spinning=False, execution_mode="parallel",
-    )  # fmt: skip
-    onnx.helper.set_model_props(model, {KEY: settings.to_json()})
-    paths[0].write_bytes(model.SerializeToString())
-    packed = pack(*paths, targets=EVERY)
+    packed = pack(*write_two(tmp_path), targets=EVERY)
     assert all(variant.shared_weights for variant in packed.package.variants)
     agreed(runner, packed.path)
 

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
-from runtimes.session_settings import KEY, SessionSettings
-from tests.contract.shipping.conftest import Pack, write_net
+from tests.contract.shipping.conftest import Pack, write_two
 
 SINCE = 31
 """The API version with the stable table: 1.27 had another, 1.28 to 1.30 functions by name."""
@@ -97,18 +95,7 @@ def api() -> Iterator[Api]:
 @pytest.fixture
 def two(pack: Pack, tmp_path: Path) -> Path:
     """A package of two variants whose names' order is not that of recommendation, which share their weights."""
-    paths = []
-    for name in ("second", "first"):
-        (tmp_path / name).mkdir()
-        paths.append(write_net(tmp_path / name / f"{name}.onnx", external=True, shift=float(name == "first")))
-    model = onnx.load(paths[0], load_external_data=False)
-    settings = SessionSettings(
-        graph_level="basic", disabled_optimizers=("GeluFusionL1", "GeluFusionL2"), memory_pattern=False,
-        spinning=False, execution_mode="parallel",
-    )  # fmt: skip
-    onnx.helper.set_model_props(model, {KEY: settings.to_json()})
-    paths[0].write_bytes(model.SerializeToString())
-    return pack(*paths).path
+    return pack(*write_two(tmp_path)).path
 
 
 def test_the_c_api_opens_it_and_takes_the_recommended_variant(api: Api, two: Path) -> None:
