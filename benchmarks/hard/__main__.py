@@ -74,8 +74,9 @@ def main() -> int:
         with ProcessPoolExecutor(options.jobs, mp_context=get_context("fork")) as lanes:
             for done, each in enumerate(lanes.map(judge, share_of(things, options.share)), 1):
                 found += each
-                print(f"\r{part}: {done}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+                if sys.stderr.isatty():
+                    print(f"\r{part}: {done}", end="", file=sys.stderr, flush=True)
+        print(f"\r{part}: {len(found)} in all", file=sys.stderr)
         seconds[part] = time.monotonic() - started
         report.keep(options.out, found, seconds)
     print(report.bad_ones(found))

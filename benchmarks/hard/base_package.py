@@ -59,6 +59,7 @@ def write_checksums(folder: Path) -> None:
     digests = {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items() if name not in _NOT_LISTED
     }
+    (folder / CHECKSUMS).unlink(missing_ok=True)  # a link or a pipe by now, perhaps
     (folder / CHECKSUMS).write_text(checksums.text(digests), encoding="utf-8", errors="surrogateescape")
 
 

@@ -143,10 +143,17 @@ def _copy(folder: Path, draw: random.Random) -> None:
 
 def _inside(folder: Path, name: str) -> Path:
     """A file of that name, where it is one in the folder."""
-    path = folder / name
-    if not Path(os.path.normpath(path)).is_relative_to(folder):
+    path = Path(os.path.normpath(folder / name))
+    if not path.parent.resolve().is_relative_to(folder.resolve()) or path.is_symlink() or path.is_fifo():
         raise ValueError("it would lie elsewhere here already")
     path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _plain(path: Path) -> Path:
+    """It, where it is a file still: what an earlier change made a link or a pipe is neither followed nor waited for."""
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"{path.name} is no file any more")
     return path
 
 
@@ -183,7 +190,7 @@ def _json(folder: Path, draw: random.Random) -> None:
 
 def _sums(folder: Path, draw: random.Random) -> None:
     """Lines of SHA256SUMS change, go or come."""
-    path = folder / "SHA256SUMS"
+    path = _plain(folder / "SHA256SUMS")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     how, where = draw.choice(["drop", "twice", "odd", "case", "binary"]), draw.randrange(len(lines))
     if how == "drop":
@@ -203,9 +210,7 @@ def _signed(folder: Path, draw: random.Random) -> None:
     """The signature's JSON, or that of what it signs, changes."""
     import base64
 
-    path = folder / SIGNATURE
-    if not path.exists():
-        return
+    path = _plain(folder / SIGNATURE)
     bundle = json.loads(path.read_bytes())
     if draw.random() < 0.5:
         path.write_bytes(broken_json(json.dumps(bundle), draw)[1])
