@@ -29,7 +29,11 @@ COMMANDS = {
     "report": ("toolchain.cli.report", "Write a page of HTML about what was made and measured."),
     "keys": ("toolchain.cli.keys", "Make the keys that packages are signed with."),
     "verify": ("toolchain.cli.verify", "Say whether a package is whole, and signed by whom you trust."),
-    "push": ("toolchain.cli.push", "Bring a package to devices, where it is tested before it is live."),
+    "push": (
+        "toolchain.cli.push",
+        "Bring a package to devices, where it is tested before it is live, or to a registry.",
+    ),
+    "pull": ("toolchain.cli.pull", "Fetch a package from a registry, and look at all of it."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
 }
 
