@@ -16,6 +16,7 @@ from runtimes.registry import Options, provider_of
 from runtimes.session_settings import SessionSettings
 
 _DTYPES = {**{f"tensor({name})": name for name in FEEDABLE}, "tensor(float)": "float32", "tensor(double)": "float64"}
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
 
 
@@ -29,6 +30,8 @@ class OrtRuntime(Runtime):
     ``precise`` is for comparing a file, not for timing it: products of uint8 by int8 are summed up as a CPU with VNNI
     or an Arm does it, where this x86 without VNNI would saturate pairs of them at 16 bits. Files that ONNX Runtime 1.31
     cannot open so (two products that share a weight) run as they do here.
+
+    ``weights`` is the folder of the files that hold weights, where that is not the model's own.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class OrtRuntime(Runtime):
         settings: SessionSettings | None = None,
         options: Options = (),
         precise: bool = False,
+        weights: Path | None = None,
     ) -> None:
         self._path = path
+        self._weights = weights
         self._precise = precise
         self._settings = settings
         self._provider = provider
@@ -67,6 +72,8 @@ class OrtRuntime(Runtime):
     def _started(self, settings: SessionSettings, *, precise: bool) -> onnxruntime.InferenceSession:
         session_options = settings.options(threads=self._threads)
         session_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if self._weights is not None:
+            session_options.add_session_config_entry(_WEIGHTS_FOLDER, str(self._weights))
         if precise:
             session_options.add_session_config_entry("session.x64quantprecision", "1")
         return start(

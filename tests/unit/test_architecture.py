@@ -21,6 +21,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("pipeline",),
         ("run_report", "html_report"),
         ("steps",),
+        ("serving",),
         ("bisection", "shipping"),
         ("conversion", "ablation", "doctor"),
         ("inspection",),

@@ -34,6 +34,7 @@ COMMANDS = {
         "Bring a package to devices, where it is tested before it is live, or to a registry.",
     ),
     "pull": ("toolchain.cli.pull", "Fetch a package from a registry, and look at all of it."),
+    "serve": ("toolchain.cli.serve", "Let a package answer over HTTP, for tests and small sites."),
     "doctor": ("toolchain.cli.doctor", "Look at this machine and say what is missing."),
 }
 

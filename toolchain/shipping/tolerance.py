@@ -35,6 +35,24 @@ class Tolerance:
     relative: float
     why: str
 
+    def why_not(self, got: Array, want: Array) -> str | None:
+        """What is wrong with ``got``, to complete "The output ..."; None where it passes.
+
+        NaN and infinity must stand in the same places, and what is no float must be equal.
+        """
+        if got.shape != want.shape or got.dtype != want.dtype:
+            return f"is {got.dtype}{list(got.shape)}, not {want.dtype}{list(want.shape)}"
+        if want.dtype.kind != "f":
+            wrong = int((got != want).sum())
+            return f"differs in {wrong} of {want.size} values" if wrong else None
+        got, want = got.astype(np.float64), want.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinite values less infinite ones
+            off = np.abs(got - want)
+            near = off <= self.absolute + self.relative * np.abs(want)
+        wrong = int((~(near | (got == want) | (np.isnan(got) & np.isnan(want)))).sum())
+        largest = float(off[np.isfinite(off)].max(initial=0.0))
+        return f"is off by {largest:.3g} in {wrong} values, {self.absolute:.3g} is allowed" if wrong else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
