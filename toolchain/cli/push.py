@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.shipping.devices import Outcome
-    from toolchain.shipping.registry.pushing import Pushed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,10 @@ class _There:
 class _Registry:
     """How a package lies in a registry."""
 
+    base: str | None = option(
+        "--modelcar", metavar="BASE",
+        help="As an image for KServe, on top of the image oci://BASE, which has a shell, such as busybox.",
+    )  # fmt: skip
     plain_http: bool = option("--plain-http", is_flag=True, help="The registry has no TLS, and who listens may listen.")
 
 
@@ -90,7 +93,7 @@ def command(
     if any(address.startswith("oci://") for address in addresses):
         _to_registry(package, addresses, registry, trust, dry_run=dry_run, as_json=as_json)
         return
-    options.refuse(("plain_http",), "but for oci://")
+    options.refuse(("base", "plain_http"), "but for oci://")
     targets = [device.target(address) for address in addresses]
     manner = pushing.Manner(
         python=there.python, check=there.check, within_s=math.ceil(there.within_s), limit_s=there.limit_s
@@ -116,8 +119,14 @@ def _to_registry(
     if package is None or len(addresses) > 1:
         raise click.UsageError("A package goes to one registry at a time: name it and one oci:// address.")
     place = types.FILE_OR_FOLDER.convert(package, None, click.get_current_context())
-    pushed: Pushed = pushing.push(
-        place, address(addresses[0]), trust=trust, plain_http=how.plain_http, dry_run=dry_run, progress=LiveProgress()
+    pushed = pushing.push(
+        place,
+        address(addresses[0]),
+        base=None if how.base is None else address(how.base),
+        trust=trust,
+        plain_http=how.plain_http,
+        dry_run=dry_run,
+        progress=LiveProgress(),
     )
     if as_json:
         print_json({"schema_version": pushing.SCHEMA_VERSION, **asdict(pushed)})

@@ -19,6 +19,14 @@ from toolchain.shipping.registry.address import Address
 from toolchain.shipping.registry.connections import Broken, Connections, Content, NoTls
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+_ACCEPTED = ", ".join(
+    (
+        MANIFEST,
+        INDEX,
+        *(f"application/vnd.docker.distribution.{kind}.v2+json" for kind in ("manifest", "manifest.list")),
+    )
+)
 _MOST_MANIFEST_BYTES = 4 * 2**20
 """What registries take."""
 _MOST_SAID_BYTES = 2**16
@@ -76,7 +84,7 @@ class Repository:
 
     def manifest(self, reference: str) -> bytes:
         """The manifest of a tag or digest."""
-        with self._asked("GET", self._place("manifests", reference), {"Accept": MANIFEST}) as response:
+        with self._asked("GET", self._place("manifests", reference), {"Accept": _ACCEPTED}) as response:
             self._require(response, (200,), f"{self._named(reference)} is not there")
             content = response.read(_MOST_MANIFEST_BYTES + 1)
         if len(content) > _MOST_MANIFEST_BYTES:
@@ -91,18 +99,18 @@ class Repository:
 
     def digest_at(self, tag: str) -> str | None:
         """Where a tag leads now; None where there is none."""
-        with self._asked("HEAD", self._place("manifests", tag), {"Accept": MANIFEST}) as response:
+        with self._asked("HEAD", self._place("manifests", tag), {"Accept": _ACCEPTED}) as response:
             if response.status == 404:
                 return None
             self._require(response, (200,), f"{self._named(tag)} cannot be looked at")
             told = response.headers.get("Docker-Content-Digest")
         return told or digest_of(self.manifest(tag))
 
-    def tag(self, tag: str, manifest: bytes) -> str:
-        """``tag`` leads to ``manifest`` from now on; its digest."""
-        headers = {"Content-Type": MANIFEST, "Content-Length": str(len(manifest))}
-        with self._asked("PUT", self._place("manifests", tag), headers, lambda: [manifest]) as response:
-            self._require(response, (201, 202), f"{self._named(tag)} was not taken")
+    def put(self, reference: str, manifest: bytes, media_type: str = MANIFEST) -> str:
+        """A tag leads to ``manifest`` from now on, or it is there by its digest; which it is."""
+        headers = {"Content-Type": media_type, "Content-Length": str(len(manifest))}
+        with self._asked("PUT", self._place("manifests", reference), headers, lambda: [manifest]) as response:
+            self._require(response, (201, 202), f"{self._named(reference)} was not taken")
             told = response.headers.get("Docker-Content-Digest")
         if told not in (None, digest_of(manifest)):
             raise CheckFailed(f"{self._address.registry} has taken it for another one.", "Tell who keeps the registry.")
@@ -130,6 +138,20 @@ class Repository:
         with self._asked("GET", self._place("blobs", digest)) as response:
             self._require(response, (200,), f"{self._address.registry} has lost {digest}")
             yield response, 0
+
+    def content(self, digest: str, *, most_bytes: int) -> bytes:
+        """A small blob, which is what its digest says."""
+        with self.blob(digest) as (response, _):
+            content = response.read(most_bytes + 1)
+        if digest_of(content) != digest:
+            raise CheckFailed(f"{digest} is something else.", "Do not use it, and tell who keeps the registry.")
+        return content
+
+    def take_over(self, digest: str, repository: str) -> bool:
+        """Whether the registry has a blob of another repository in this one too, from now on."""
+        query = urlencode({"mount": digest, "from": repository})
+        with self._asked("POST", self._place("blobs", f"uploads/?{query}"), {"Content-Length": "0"}) as response:
+            return response.status == 201
 
     def send(self, blob: Blob, advance: Callable[[int], None]) -> None:
         """Send a blob, going on where it broke off if the registry knows how far it got."""

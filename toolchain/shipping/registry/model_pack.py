@@ -9,6 +9,7 @@ so the same package has the same digest everywhere.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ _TITLE = "org.opencontainers.image.title"
 """By which ``oras pull`` names files."""
 _CHUNK_BYTES = 2**20
 _MOST_LIST_BYTES = 4 * 2**20
-_DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
-_SIZE = {"type": "integer", "minimum": 0, "maximum": 2**53}
+DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+SIZE = {"type": "integer", "minimum": 0, "maximum": 2**53}
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["schemaVersion", "config", "layers"],
@@ -39,7 +40,7 @@ _FORM: dict[str, Any] = {
         "config": {
             "type": "object",
             "required": ["mediaType", "digest", "size"],
-            "properties": {"mediaType": {"const": CONFIG}, "digest": _DIGEST, "size": _SIZE},
+            "properties": {"mediaType": {"const": CONFIG}, "digest": DIGEST, "size": SIZE},
         },
         "layers": {
             "type": "array",
@@ -50,8 +51,8 @@ _FORM: dict[str, Any] = {
                 "required": ["mediaType", "digest", "size", "annotations"],
                 "properties": {
                     "mediaType": {"type": "string", "pattern": r"^application/vnd\.cncf\.model\.[a-z.]+\.v1\.raw$"},
-                    "digest": _DIGEST,
-                    "size": _SIZE,
+                    "digest": DIGEST,
+                    "size": SIZE,
                     "annotations": {"type": "object", "required": [_PATH], "properties": {_PATH: {"type": "string"}}},
                 },
             },
@@ -71,10 +72,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pack:
-    """What a package is in a registry: ``blobs``, each once, the configuration among them, and the ``manifest``."""
+    """What a package is in a registry: ``blobs``, each once, configurations among them, and the ``manifest``.
+
+    Of an image it may be an index, of the manifests ``parts``; ``from_base`` are blobs that another repository has.
+    """
 
     manifest: bytes
     blobs: tuple[Blob, ...]
+    media_type: str = MANIFEST
+    parts: tuple[bytes, ...] = ()
+    from_base: tuple[Blob, ...] = ()
 
 
 def of(folder: Path) -> Pack:
@@ -83,17 +90,17 @@ def of(folder: Path) -> Pack:
     described = package.read(folder)
     digests = _digests(files)
     layers = [_descriptor(_LAYER.format(kind=_kind(file.name, described)), file, digests[file.name]) for file in files]
-    config = blob_of(_json(_config(described, [layer["digest"] for layer in layers])))
+    config = blob_of(as_json(_config(described, [layer["digest"] for layer in layers])))
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "artifactType": ARTIFACT,
         "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size_bytes},
         "layers": layers,
-        "annotations": _annotations(described),
+        "annotations": annotations(described),
     }
     blobs = {blob.digest: blob for blob in (config, *(_blob(file, digests[file.name]) for file in files))}
-    return Pack(_json(manifest), tuple(blobs.values()))
+    return Pack(as_json(manifest), tuple(blobs.values()))
 
 
 def layers(manifest: bytes, named: str) -> tuple[Layer, ...]:
@@ -131,23 +138,29 @@ def _descriptor(media_type: str, file: File, digest: str) -> dict[str, Any]:
 
 
 def _blob(file: File, digest: str) -> Blob:
-    def pieces(start: int) -> Iterator[bytes]:
-        left = file.size_bytes - start
-        with regular_file.opened(file.path, through_links=False) as content:
-            content.seek(start)
-            while left and (piece := content.read(min(_CHUNK_BYTES, left))):
-                yield piece
-                left -= len(piece)
-        if left:
-            raise CheckFailed(f"{file.path} became shorter while it was sent.", "Push it when it is done.")
+    return Blob(f"sha256:{digest}", file.size_bytes, partial(pieces, file))
 
-    return Blob(f"sha256:{digest}", file.size_bytes, pieces)
+
+def pieces(file: File, start: int) -> Iterator[bytes]:
+    """What a file holds from ``start`` on; CheckFailed for one that is shorter than it was."""
+    left = file.size_bytes - start
+    with regular_file.opened(file.path, through_links=False) as content:
+        content.seek(start)
+        while left and (piece := content.read(min(_CHUNK_BYTES, left))):
+            yield piece
+            left -= len(piece)
+    if left:
+        raise CheckFailed(f"{file.path} became shorter while it was sent.", "Push it when it is done.")
+
+
+def weights(described: Package) -> set[str]:
+    """The names of the models' files, and of those that hold their weights."""
+    found = {place for each in described.variants for place in (each.model, each.ort_file) if place}
+    return found | {place for each in described.variants for place in each.external_data.values()}
 
 
 def _kind(name: str, described: Package) -> str:
-    weights = {place for each in described.variants for place in (each.model, each.ort_file)}
-    weights |= {place for each in described.variants for place in each.external_data.values()}
-    if name in weights:
+    if name in weights(described):
         return "weight"
     if name.startswith("runners/"):
         return "code"
@@ -169,10 +182,12 @@ def _config(described: Package, digests: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _annotations(described: Package) -> dict[str, str]:
+def annotations(described: Package) -> dict[str, str]:
+    """https://github.com/opencontainers/image-spec/blob/main/annotations.md; nothing that tells when."""
     told = {"title": described.name, "version": described.version, "licenses": described.licence}
     return {f"org.opencontainers.image.{name}": value for name, value in told.items() if value}
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """The same bytes for the same content."""
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
