@@ -21,7 +21,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("pipeline",),
         ("run_report", "html_report"),
         ("steps",),
-        ("serving",),
+        ("hosts", "serving"),
         ("bisection", "shipping"),
         ("conversion", "ablation", "doctor"),
         ("inspection",),

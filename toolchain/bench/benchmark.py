@@ -3,19 +3,20 @@
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from runtimes.registry import provider_named
 from toolchain import machine
-from toolchain.bench import cautions, samples_file
+from toolchain.bench import cautions, hosts, samples_file
 from toolchain.bench.cautions import Given
 from toolchain.bench.effort import Effort
 from toolchain.bench.group import Group, Start, Verdicts
+from toolchain.bench.hosts import Host
 from toolchain.bench.judgement import Judge
-from toolchain.bench.record import Benchmark, Candidate, Circumstances, Row, Setting
+from toolchain.bench.record import Benchmark, Candidate, Circumstances, Row, Setting, shown_host
 from toolchain.inputs.samples import Samples
 from toolchain.machine import conditions
 from toolchain.processes.turns import Turn
@@ -54,29 +55,31 @@ def run(
     progress: Progress = SILENT,
     keep: Callable[[Benchmark], None] | None = None,
     start: Start = Turn,
+    others: Mapping[str, Host] | None = None,
 ) -> Benchmark:
     """Measure every candidate in every setting; those in the same circumstances take turns and are compared.
 
     A candidate that cannot run becomes a row that says why. Larger batches come first: what was judged there against
-    the same baseline holds for smaller ones. ``keep`` is called with the rows so far, every two seconds at most, so
+    the same baseline holds for smaller ones, on the same machine. Settings with a host run on that of ``others``, by
+    address. ``keep`` is called with the rows so far, every two seconds at most, so
     that whatever ends the run loses next to nothing; ``start`` makes a contestant from a job, its spec and its limits;
     tests give a scripted one.
     """
-    effort, extras = effort or Effort(), extras or Extras()
+    effort, extras, others = effort or Effort(), extras or Extras(), others or {}
     groups = _groups(candidates, settings)
-    verdicts: Verdicts = {}
+    verdicts: dict[str | None, Verdicts] = {}
     with tempfile.TemporaryDirectory(prefix="nnx-bench-") as folder:
-        record = _Record(list(groups), samples.source, effort, extras, keep)
+        record = _Record(list(groups), samples.source, effort, extras, keep, others)
         inputs = samples_file.write(samples.inputs, Path(folder))
         axes = asdict(samples.axes)
         for circumstances in sorted(groups, key=lambda circumstances: -circumstances.batch):
             group = Group(
                 circumstances, groups[circumstances], inputs=inputs, axes=axes, folder=Path(folder), effort=effort,
-                progress=progress, start=start,
+                progress=progress, start=others[circumstances.host].start if circumstances.host else start,
             )  # fmt: skip
             rows = group.measure(
                 judge=judge,
-                verdicts=verdicts,
+                verdicts=verdicts.setdefault(circumstances.host, {}),
                 reference=extras.reference,
                 noise_floor=extras.noise_floor,
                 profile=extras.profile,
@@ -96,7 +99,9 @@ class _Record:
         effort: Effort,
         extras: Extras,
         keep: Callable[[Benchmark], None] | None,
+        others: Mapping[str, Host],
     ) -> None:
+        self._others = others
         self._rows: dict[Circumstances, Sequence[Row]] = dict.fromkeys(order, ())
         self._effort, self._extras, self._keep, self._keep_at = effort, extras, keep, 0.0
         self._busy = machine.busy_share()
@@ -110,6 +115,7 @@ class _Record:
             effort=asdict(effort),
             warnings=extras.warnings,
             complete=False,
+            hosts={address: host.machine for address, host in others.items()},
         )
 
     def done(self, circumstances: Circumstances, rows: Sequence[Row]) -> None:
@@ -127,21 +133,33 @@ class _Record:
 
     def finished(self) -> Benchmark:
         rows = self._in_order()
-        spent = [after - before for before, after in zip(self._times, conditions.processor_times(), strict=True)]
-        warnings = cautions.warnings(
-            rows,
-            given=self._extras.given,
-            busy=max(self._busy, machine.busy_share()),
-            steal=conditions.stolen_share(spent),
-            effort=self._effort,
-        )
+        warnings = [*self._here(rows), *(line for host in self._others.values() for line in self._there(rows, host))]
         warnings += _other_references(rows, self._extras.reference)
         whole = replace(
-            self._so_far, rows=tuple(rows), warnings=(*self._extras.warnings, *warnings), complete=True
+            self._so_far, rows=tuple(rows), warnings=(*self._extras.warnings, *warnings), complete=True,
+            hosts={address: host.machine for address, host in self._others.items()},
         )  # fmt: skip
         if self._keep is not None:
             self._keep(whole)
         return whole
+
+    def _here(self, rows: Sequence[Row]) -> list[str]:
+        """What bends the figures of this machine's rows, if there are any."""
+        own = [row for row in rows if row.setting.host is None]
+        spent = [after - before for before, after in zip(self._times, conditions.processor_times(), strict=True)]
+        busy, steal = max(self._busy, machine.busy_share()), conditions.stolen_share(spent)
+        given, effort = self._extras.given, self._effort
+        return cautions.warnings(own, given=given, busy=busy, steal=steal, effort=effort) if own else []
+
+    def _there(self, rows: Sequence[Row], host: Host) -> list[str]:
+        """What bends those of another's."""
+        own, name = [row for row in rows if row.setting.host == host.address], shown_host(host.address)
+        before, after = host.seen()
+        found = cautions.warnings(
+            own, given=self._extras.given, busy=max(before.busy, after.busy), steal=hosts.stolen(before, after),
+            effort=self._effort, cores=host.cores,
+        )  # fmt: skip
+        return [*(f"On {name}: {line}" for line in found), *hosts.warnings(name, after)]
 
     def _in_order(self) -> list[Row]:
         return [row for rows in self._rows.values() for row in rows]
@@ -160,13 +178,14 @@ def _other_references(rows: Sequence[Row], wanted: str | None) -> list[str]:
 def _groups(candidates: Sequence[Candidate], settings: Sequence[Setting]) -> dict[Circumstances, list[Row]]:
     """Empty rows by their circumstances; the providers in their order, on each the candidates in theirs.
 
-    PyTorch runs in nnx's own interpreter, and has no row for a provider that it has no device for, unless nothing else
-    has one.
+    PyTorch runs in nnx's own interpreter, and has no row on another machine, or for a provider that it has no device
+    for, unless nothing else has one.
     """
     groups: dict[Circumstances, list[Row]] = {}
     for setting in dict.fromkeys(settings):
         files = [candidate for candidate in candidates if candidate.runtime == "ort"]
-        fit = candidates if provider_named(setting.provider).torch_device else files or candidates
+        has_torch = setting.host is None and provider_named(setting.provider).torch_device
+        fit = candidates if has_torch else files or candidates
         rows = groups.setdefault(setting.circumstances, [])
         for candidate in fit:
             own = setting if candidate.runtime == "ort" else replace(setting, python=None)

@@ -116,7 +116,7 @@ def compare(old: Benchmark, new: Benchmark) -> Comparison:
         changes=tuple(Change(old=before, new=after, slowdown=_slowdown(before, after)) for before, after in pairs),
         only_old=tuple(_name(row) for row in old.rows if not row.repeats and id(row) not in matched),
         only_new=tuple(_name(row) for row in new.rows if not row.repeats and id(row) not in matched),
-        machine=of_machines(old.machine, new.machine),
+        machine=of_machines(old.machines, new.machines),
         surroundings=of_surroundings(old, new),
     )
 
@@ -135,7 +135,7 @@ def require_no_slowdown(found: Comparison, *, max_slowdown: float = 0.05, allow_
     Raises CheckFailed naming such rows; BadUsage when another machine made the old benchmark and that is not allowed,
     or when no row was timed in both.
     """
-    of_another_machine(found.old.machine, found.new.machine, allowed=allow_other_machine)
+    of_another_machine(found.old.machines, found.new.machines, allowed=allow_other_machine)
     broken = [f"{change.name} is {change.verdict}" for change in found.changes if change.broke]
     slower = [
         f"{change.name} takes {change.slowdown.estimate:.2f} times as long "
@@ -152,8 +152,10 @@ def require_no_slowdown(found: Comparison, *, max_slowdown: float = 0.05, allow_
         raise BadUsage("No row was timed in both benchmarks.", "Make a new baseline.")
 
 
-def of_another_machine(old: Mapping[str, Any], new: Mapping[str, Any], *, allowed: bool) -> tuple[str, ...]:
-    """The warning that two descriptions (:class:`toolchain.machine.Machine` as a dict) are not of one machine, if so.
+def of_another_machine(
+    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]], *, allowed: bool
+) -> tuple[str, ...]:
+    """The warning that two descriptions, by the machine's name, are not of one machine, if so.
 
     Raises BadUsage instead unless that is ``allowed``.
     """

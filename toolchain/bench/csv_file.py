@@ -20,6 +20,9 @@ def to_csv(benchmark: Benchmark) -> str:
         lines = [
             {**line, "metric": row.metric and row.metric.name} for line, row in zip(lines, benchmark.rows, strict=True)
         ]
+    if benchmark.hosts:
+        places = [{"host": row.setting.host, "emulated": row.emulated} for row in benchmark.rows]
+        lines = [{**line, **place} for line, place in zip(lines, places, strict=True)]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toolchain.bench.record import Benchmark
+from toolchain.bench.record import LOCAL, Benchmark, shown_host
 
 _KEPT_BY_KERNELS = 0.03
 
@@ -21,15 +21,27 @@ class Difference:
         return f"{self.what} {self.old} → {self.new}"
 
 
-def of_machines(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """What makes it another machine: processor, architecture, memory, GPU. A new driver or kernel does not."""
+def of_machines(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> tuple[Difference, ...]:
+    """What makes those of the same name others: processor, architecture, memory, GPU, emulation.
+
+    A new driver or kernel does not.
+    """
     return differing(
         {
-            **{name: (old.get(name), new.get(name)) for name in ("processor", "architecture")},
-            "memory": _memory(old.get("memory_bytes", 0), new.get("memory_bytes", 0)),
-            "gpu": (_device(old.get("gpu")), _device(new.get("gpu"))),
+            what: pair
+            for name in old
+            if name in new
+            for what, pair in _pairs(old[name], new[name], "" if name == LOCAL else f"{shown_host(name)}: ").items()
         }
     )
+
+
+def _pairs(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> dict[str, tuple[object, ...]]:
+    return {
+        **{f"{where}{name}": (old.get(name), new.get(name)) for name in ("processor", "architecture", "emulated")},
+        f"{where}memory": _memory(old.get("memory_bytes", 0), new.get("memory_bytes", 0)),
+        f"{where}gpu": (_device(old.get("gpu")), _device(new.get("gpu"))),
+    }
 
 
 def of_surroundings(old: Benchmark, new: Benchmark) -> tuple[Difference, ...]:

@@ -39,5 +39,5 @@ def efficient(rows: Sequence[Row]) -> frozenset[int]:
 
 
 def is_proven(row: Row) -> bool:
-    """Whether the row ran, passed, and is not the baseline once more."""
-    return row.status is Status.OK and bool(row.rounds_ms) and not row.repeats
+    """Whether the row ran on a real machine, passed, and is not the baseline once more."""
+    return row.status is Status.OK and bool(row.rounds_ms) and not row.repeats and not row.emulated

@@ -111,7 +111,7 @@ class Group:
         row = self._rows[name]
         candidate, setting = row.candidate, row.setting
         provider = provider_named(setting.provider)
-        if setting.python is None and not (there := available(candidate.runtime, provider)):
+        if setting.host is None and setting.python is None and not (there := available(candidate.runtime, provider)):
             self._change(name, status=Status.UNAVAILABLE, reason=f"{there.why} {there.do}")
             return
         spec = {

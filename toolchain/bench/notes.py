@@ -3,9 +3,10 @@
 from collections.abc import Collection, Sequence
 
 from toolchain.accuracy.status import Status
+from toolchain.bench import hosts
 from toolchain.bench.figures import efficient, is_proven
 from toolchain.bench.leader import called, fastest, level_with
-from toolchain.bench.record import Benchmark, Circumstances, Row
+from toolchain.bench.record import LOCAL, Benchmark, Circumstances, Row, shown_host
 from toolchain.bench.scores import measure_of
 from toolchain.legible import shapes_in_words
 
@@ -63,6 +64,8 @@ def notes(benchmark: Benchmark) -> list[str]:
         *verdict(rows),
         *_legend(rows),
         *conditions(rows),
+        *_machines(benchmark),
+        *_emulated(rows),
         *_shapes(rows),
         *_backends(rows),
         *_half_precision(rows),
@@ -76,7 +79,8 @@ def _baselines(rows: Sequence[Row]) -> list[str]:
     over = {row.setting.circumstances: row.baseline for row in rows if row.speedup and row.baseline}
     if len(names := dict.fromkeys(over.values())) > 1:
         return [f"Speed-ups are over {', '.join(f'{name} ({where})' for where, name in over.items())}."]
-    return [f"Speed-ups are over {name}, with 95 % intervals." for name in names]
+    own = " of the same host" if len({where.host for where in over}) > 1 else ""
+    return [f"Speed-ups are over {name}{own}, with 95 % intervals." for name in names]
 
 
 def _legend(rows: Sequence[Row]) -> list[str]:
@@ -94,9 +98,31 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     parts += [f"{count} streams" for count in streams if len(streams) == 1 and count > 1]
     if len(pins := {setting.cpus for setting in settings}) == 1 and (cpus := pins.pop()):
         parts.append(f"pinned to processors {', '.join(map(str, cpus))}")
+    if len(places := {setting.host for setting in settings}) == 1 and (host := places.pop()):
+        parts.insert(0, f"on {shown_host(host)}")
     if settings and all(setting.copies == "exclude" for setting in settings):
         parts.append("copies to and from a device not timed")
     return [f"Each row: {', '.join(parts)}."] if parts else []
+
+
+def _machines(benchmark: Benchmark) -> list[str]:
+    """What ran where, if not all of it here."""
+    if not benchmark.hosts:
+        return []
+    here = (
+        [hosts.described(LOCAL, benchmark.machine)] if any(row.setting.host is None for row in benchmark.rows) else []
+    )
+    return [*here, *(hosts.described(shown_host(host), facts) for host, facts in benchmark.hosts.items())]
+
+
+def _emulated(rows: Sequence[Row]) -> list[str]:
+    """The machines whose times are no machine's."""
+    found = {row.setting.host: row.emulated for row in rows if row.emulated}
+    return [
+        f"{shown_host(host)} is emulated, {kinds}: what its rows answer was looked at as everywhere; how fast they are "
+        "says nothing about a device, and none is called the fastest."
+        for host, kinds in found.items()
+    ]
 
 
 def _shapes(rows: Sequence[Row]) -> list[str]:

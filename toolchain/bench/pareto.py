@@ -17,12 +17,12 @@ def efficient(rows: Sequence[Row]) -> frozenset[str]:
     means that the 95 % intervals separate: of the ratio of latencies, from the rounds in which both took turns, and of
     the accuracies, or of what each loses against the same baseline on the same samples. Sizes are exact.
 
-    Rows that are not ok, repeat another, or were not timed are neither efficient nor do they dominate. "Not surely
-    better" does not carry over: with 90, 92 and 94 % known to 1.5 points the first is level with the second, the second
-    with the third, and the first surely worse than the third. So a row may drop out for one that is not efficient
-    itself, and a better measurement may change the set.
+    Rows that are not ok, repeat another, were not timed, or ran under emulation are neither efficient nor do they
+    dominate. "Not surely better" does not carry over: with 90, 92 and 94 % known to 1.5 points the first is level with
+    the second, the second with the third, and the first surely worse than the third. So a row may drop out for one that
+    is not efficient itself, and a better measurement may change the set.
     """
-    timed = [row for row in rows if row.status is Status.OK and row.rounds_ms and not row.repeats]
+    timed = [row for row in rows if row.status is Status.OK and row.rounds_ms and not (row.repeats or row.emulated)]
     return frozenset(row.name for row in timed if not any(_dominates(other, row) for other in timed))
 
 

@@ -70,7 +70,7 @@ class Setting:
     ``provider`` is a key of ``runtimes.registry.PROVIDERS``, ``options`` are its own. ``concurrency`` is the number of
     streams that call the model at once, ``copies`` (include, exclude) whether inputs and outputs travel to and from a
     device inside the clock, ``cpus`` the processors that the row is pinned to (empty: all), ``python`` another
-    interpreter that runs it (None: nnx's own).
+    interpreter that runs it (None: nnx's own), ``host`` the address of the machine that it runs on (None: this one).
     """
 
     provider: str
@@ -81,6 +81,7 @@ class Setting:
     copies: str = "include"
     cpus: tuple[int, ...] = ()
     python: str | None = None
+    host: str | None = None
 
     @property
     def where(self) -> str:
@@ -92,8 +93,9 @@ class Setting:
     def circumstances(self) -> "Circumstances":
         """What rows must have in common to be compared."""
         return Circumstances(
-            batch=self.batch, threads=self.threads, concurrency=self.concurrency, copies=self.copies, cpus=self.cpus
-        )
+            batch=self.batch, threads=self.threads, concurrency=self.concurrency, copies=self.copies, cpus=self.cpus,
+            host=self.host,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,7 @@ class Circumstances:
     concurrency: int
     copies: str
     cpus: tuple[int, ...]
+    host: str | None = None
 
     def __str__(self) -> str:
         parts = [f"batch {self.batch}", f"{self.threads} thread{'s' if self.threads > 1 else ''}"]
@@ -112,7 +115,16 @@ class Circumstances:
             parts.append(f"{self.concurrency} streams")
         if self.copies != "include":
             parts.append("without copies")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f" on {shown_host(self.host)}" if self.host else "")
+
+
+LOCAL = "local"
+"""What this machine is called among hosts."""
+
+
+def shown_host(host: str | None) -> str:
+    """A host as a table calls it: its address without what all have."""
+    return LOCAL if host is None else host.removeprefix("ssh://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +220,11 @@ class Row:
         """How many runs were timed."""
         return sum(self.rounds_runs)
 
+    @property
+    def emulated(self) -> str:
+        """What its host emulates on what, empty for a machine that is none other: then its times are a device's."""
+        return self.facts.get("emulated", "")
+
     def latency_ms(self, q: float) -> float | None:
         """The ``q``-th percentile over all runs, None for a row that did not run."""
         runs = [sample for block in self.rounds_ms for sample in block]
@@ -235,6 +252,7 @@ class Row:
 class Benchmark:
     """A whole run: where, when (ISO 8601, UTC), by which command, on which data, how hard, its rows and warnings.
 
+    ``machine`` is the one that ran nnx, ``hosts`` the others that rows ran on, by their addresses, described alike.
     One that is not ``complete`` was kept while the rounds went: its rows need not be judged, nor have all their rounds.
     """
 
@@ -246,6 +264,17 @@ class Benchmark:
     effort: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     complete: bool = True
+    hosts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def machines(self) -> Mapping[str, Mapping[str, Any]]:
+        """Those that rows ran on, by what they are called; without any rows the one that ran nnx."""
+        here = not self.rows or any(row.setting.host is None for row in self.rows)
+        return {**({LOCAL: self.machine} if here else {}), **self.hosts}
+
+    def machine_of(self, row: Row) -> Mapping[str, Any]:
+        """The description of the machine that ``row`` ran on."""
+        return self.machine if row.setting.host is None else self.hosts.get(row.setting.host, {})
 
     def to_json(self) -> str:
         """What the schema describes. JSON has no infinity: the ends of an interval that has none become null."""
@@ -254,12 +283,16 @@ class Benchmark:
             entry = asdict(replace(row, rounds_ms=()))
             if row.metric is None:
                 del entry["metric"]
+            if row.setting.host is None:
+                del entry["setting"]["host"]
             entry["setting"]["options"] = dict(row.setting.options)
             entry["latency_ms"] = {f"p{q}": row.latency_ms(q) for q in (50, 90, 99)} if row.rounds_ms else None
             entry["throughput_per_s"] = row.throughput_per_s
             # by themselves: a search for infinities in the samples of a long bench takes 0.2 s each time
             rows.append({**strict_json.finite(entry), "rounds_ms": [_written(block) for block in row.rounds_ms]})
         facts = strict_json.finite(asdict(replace(self, rows=())))
+        if not self.hosts:
+            del facts["hosts"]
         return json.dumps({"schema_version": SCHEMA_VERSION, **facts, "rows": rows}, allow_nan=False) + "\n"
 
     @classmethod

@@ -8,7 +8,7 @@ from toolchain.accuracy.status import Status
 from toolchain.bench.csv_file import to_csv
 from toolchain.bench.figures import efficient, provider_share, throughput
 from toolchain.bench.notes import EFFICIENT, notes
-from toolchain.bench.record import Row, schema
+from toolchain.bench.record import Row, schema, shown_host
 from toolchain.bench.scores import measure_of, score
 from toolchain.legible import in_markdown, in_markdown_cell
 from toolchain.stats import percentile_interval, shown, shown_ratio
@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 HEADINGS = (
-    "row", "provider", "batch", "threads", "streams", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up",
+    "row", "host", "provider", "batch", "threads", "streams", "p50 ms", "p90 ms", "p99 ms", "samples/s", "speed-up",
     "accuracy", "size MB", "memory MB", "device MB", "on provider", "load ms", "first run ms",
 )  # fmt: skip
 """Of :func:`cells`; :func:`table` leaves out those that have nothing to tell, and calls accuracy by the metric."""
@@ -28,7 +28,7 @@ _ACCURACY = HEADINGS.index("accuracy")
 _DROPPABLE = (
     "load ms", "p90 ms", "memory MB", "first run ms", "device MB", "p99 ms", "on provider", "samples/s", "size MB"
 )  # fmt: skip
-_WHERE_THEY_DIFFER = ("threads", "streams")
+_WHERE_THEY_DIFFER = ("host", "threads", "streams")
 NOTHING = "–"
 """In a cell that has nothing to say."""
 _RUNS_FOR_P99 = 100
@@ -87,6 +87,7 @@ def cells(row: Row) -> list[str]:
     setting = row.setting
     start = [
         row.candidate.label + (" again" if row.repeats else ""),
+        shown_host(setting.host) + (" (emulated)" if row.emulated else ""),
         setting.where, str(setting.batch), str(setting.threads), str(setting.concurrency),
     ]  # fmt: skip
     if not row.rounds_ms:

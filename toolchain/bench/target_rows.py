@@ -1,6 +1,6 @@
 """``nnx bench``: from the targets a user names to rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from toolchain.artifacts_folder import MODELS
 from toolchain.bench import benchmark, candidates, judging
 from toolchain.bench.benchmark import Extras
 from toolchain.bench.effort import Effort
+from toolchain.bench.hosts import Host
 from toolchain.bench.record import Benchmark, Candidate, Setting
 from toolchain.errors import BadUsage
 from toolchain.inputs import made_up, samples, sources
@@ -56,13 +57,14 @@ def bench(
     output: Path | None = None,
     progress: Progress = SILENT,
     recipes: Sequence[str] = (),
+    hosts: Mapping[str, Host] | None = None,
 ) -> Benchmark:
     """Measure every target; write the JSON to ``output`` if given.
 
     Rows run on ``samples_source``; without it on the test split of the first folder's recipe, or on seeded noise. What
     they must keep of the baseline's score by ``metric`` is the ``requirement``, by default :func:`gate.default_for`. Of
     the recipes that folders name, which are code, only those run that come with nnx, and those among ``recipes``, which
-    the user named.
+    the user named. ``hosts`` are the other machines that settings name.
     """
     if data_folder is not None and samples_source is None and not any(isinstance(each, Path) for each in targets):
         raise BadUsage("--data would do nothing for model files.", "Name what to take from it with --samples.")
@@ -103,6 +105,7 @@ def bench(
         extras=extras,
         progress=progress,
         keep=None if output is None else lambda so_far: write_text(output, so_far.to_json()),
+        others=hosts,
     )
 
 

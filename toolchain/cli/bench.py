@@ -1,5 +1,6 @@
 """``nnx bench``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,18 @@ if TYPE_CHECKING:
     from toolchain.accuracy.metrics.metric import Metric
     from toolchain.bench.cautions import Given
     from toolchain.bench.record import Benchmark
+    from toolchain.bench.sweep import Sweep
+    from toolchain.hosts.places import Places
 
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
     """What else all rows are run in."""
 
+    hosts: tuple[str, ...] = option(
+        "--host", multiple=True, metavar="local|ssh://[USER@]HOST[:PORT][/FOLDER]",
+        help="A machine that rows run on, over ssh; may be repeated. In FOLDER stays what was sent.  [default: local]",
+    )  # fmt: skip
     concurrency: tuple[int, ...] = option(
         "--concurrency", type=types.NumberList(), default="1", help="Streams that call the model at once."
     )
@@ -34,6 +41,28 @@ class Circumstances:
         "--timeout", type=types.Duration(), default="10m", show_default=True, help="Give up a row that hangs."
     )
 
+    def places(self, rows: "Rows") -> "Places":
+        """The machines that are asked for. Raises BadUsage for what does not fit together."""
+        from toolchain.hosts.places import places
+
+        found = places(self.hosts, rows.pythons)
+        if rows.profile and not found.here:
+            options.refuse(("profile",), "on other machines")
+        return found
+
+    def sweep(self, measuring: options.Measuring, batches: Sequence[int]) -> "Sweep":
+        """What to vary; ``batches`` where none are asked for."""
+        from toolchain.bench.sweep import Sweep
+
+        return Sweep(
+            providers=measuring.providers,
+            batches=measuring.batches if options.typed("batches") else batches,
+            threads=measuring.threads or (),
+            concurrency=self.concurrency,
+            copies=self.copies,
+            cpus=self.cpus,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -47,8 +76,9 @@ class Rows:
     )
     profile: bool = option("--profile", is_flag=True, help="Say where each row's time goes.")
     pythons: tuple[str, ...] = option(
-        "--python", multiple=True, metavar="[PROVIDER=]PATH",
-        help="Interpreter, with an onnxruntime of its own, for a provider or for those that are not here.",
+        "--python", multiple=True, metavar="[PROVIDER=|HOST=]PATH",
+        help="Interpreter, with an onnxruntime of its own, for a provider or for those that are not here; for a HOST "
+        "of --host, or for all of them, one of its own.",
     )  # fmt: skip
 
 
@@ -154,53 +184,47 @@ def command(
       nnx bench model.onnx --provider cpu --provider openvino --python openvino=other/bin/python
       nnx bench unet.onnx unet.fp16.onnx --samples test.npz --metric iou
       nnx bench model.onnx --baseline last.json --max-slowdown 5%
+      nnx bench model.onnx model.int8-static.onnx --host local --host ssh://pi@raspberrypi.local
     """
-    from dataclasses import asdict
-
-    from toolchain import machine
     from toolchain.bench import compare, judging, target_rows
     from toolchain.bench.benchmark import Extras
-    from toolchain.bench.sweep import Sweep
     from toolchain.cli.compare import show_gate
     from toolchain.console import LiveProgress
+    from toolchain.hosts import host, places
 
     progress = LiveProgress()
-    warnings: tuple[str, ...] = ()
+    where = circumstances.places(rows)
     opened = target_rows.opened(targets)
     metric = judged.chosen(judged.samples)
     if judged.metric is None and judged.samples is None:
         metric = target_rows.metric_of(opened, judged.recipes)
     earlier = regression.earlier()
-    if earlier is not None:  # before minutes of work
-        here = asdict(machine.describe())
-        warnings = compare.of_another_machine(earlier.machine, here, allowed=regression.allow_other_machine)
-        for warning in warnings:
-            progress.warn(warning)
-    sweep = Sweep(
-        providers=measuring.providers,
-        batches=measuring.batches if options.typed("batches") else target_rows.batches(opened),
-        threads=measuring.threads or (),
-        concurrency=circumstances.concurrency,
-        copies=circumstances.copies,
-        cpus=circumstances.cpus,
-        pythons=rows.pythons,
-    )
-    measured = target_rows.bench(
-        opened,
-        sweep.settings(),
-        samples_source=judged.samples,
-        data_folder=judged.data,
-        effort=measuring.effort(timeout_s=circumstances.timeout),
-        extras=Extras(
-            reference=rows.reference, noise_floor=rows.noise_floor, profile=rows.profile,
-            command=click.get_current_context().obj, given=_given(), warnings=warnings,
-        ),
-        requirement=judged.requirement(metric),
-        metric=metric,
-        output=form.output,
-        progress=progress,
-        recipes=judged.recipes,
-    )  # fmt: skip
+    sweep = circumstances.sweep(measuring, target_rows.batches(opened))
+    where.check(sweep)
+    with host.opened(where.others, where.pythons_there, progress) as hosts:
+        warnings: tuple[str, ...] = ()
+        if earlier is not None:  # before minutes of work
+            now = places.machines(hosts, here=where.here)
+            warnings = compare.of_another_machine(earlier.machines, now, allowed=regression.allow_other_machine)
+            for warning in warnings:
+                progress.warn(warning)
+        measured = target_rows.bench(
+            opened,
+            where.settings(sweep, hosts),
+            samples_source=judged.samples,
+            data_folder=judged.data,
+            effort=measuring.effort(timeout_s=circumstances.timeout),
+            extras=Extras(
+                reference=rows.reference, noise_floor=rows.noise_floor, profile=rows.profile,
+                command=click.get_current_context().obj, given=_given(), warnings=warnings,
+            ),
+            requirement=judged.requirement(metric),
+            metric=metric,
+            output=form.output,
+            progress=progress,
+            recipes=judged.recipes,
+            hosts=hosts,
+        )  # fmt: skip
     _print(measured, form, title=" ".join(str(target) for target in targets), profiles=rows.profile)
     judging.require_sound(measured)
     if earlier is not None:

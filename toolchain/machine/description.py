@@ -12,10 +12,11 @@ from pathlib import Path
 
 from exporters.processors import usable_cores
 
-_SHOWN_ISA = (
+SHOWN_ISA = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
     "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
+"""Instruction sets that matter for speed."""
 _LIBRARIES = (
     "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "scikit-learn",
 )  # fmt: skip
@@ -72,7 +73,7 @@ def describe() -> Machine:
         processor=_processor(),
         cores=usable_cores(),
         memory_bytes=_memory_bytes(),
-        isa=tuple(flag for flag in _SHOWN_ISA if flag in isa_flags()),
+        isa=tuple(flag for flag in SHOWN_ISA if flag in isa_flags()),
         gpu=next((str(device) for device in gpus().devices), None),
         python=platform.python_version(),
         libraries=library_versions(),

@@ -97,14 +97,7 @@ class Turn:
                 line = ""
         if not line:
             raise self._death(operation, timed_out=watchdog.fired)
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            what = f"It said '{line.strip()[:80]}' where an answer was due."
-            raise JobFailed("crash", what, "Give an interpreter that prints nothing of its own.") from None
-        if "error" in answer:
-            raise JobFailed(**answer["error"])
-        return answer["result"]
+        return answer_in(line)
 
     def close(self) -> None:
         """End the process; a second call does nothing."""
@@ -123,18 +116,33 @@ class Turn:
 
     def _death(self, operation: str, *, timed_out: bool) -> JobFailed:
         code = self._process.wait()
-        if timed_out:
-            phase = f" to {_PHASES[operation]}" if operation in _PHASES else ""
-            return JobFailed(
-                "timeout", f"It took longer than {self._timeout_s:g} s{phase}.",
-                "Allow it more time, or try a smaller batch.",
-            )  # fmt: skip
-        if code == -getattr(signal, "SIGKILL", 9):
-            return JobFailed("crash", "It was killed, most likely for want of memory.", "Try a smaller batch.")
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-        return JobFailed("crash", f"Its process ended {how}. {' '.join(last)}".strip(), "Run that row alone.")
+        return death(operation, code, " ".join(last), limit_s=self._timeout_s if timed_out else None)
+
+
+def answer_in(line: str) -> Any:
+    """The result that a job's line holds; raise JobFailed for an error, and for what is no answer."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        what = f"It said '{line.strip()[:80]}' where an answer was due."
+        raise JobFailed("crash", what, "Give an interpreter that prints nothing of its own.") from None
+    if "error" in answer:
+        raise JobFailed(**answer["error"])
+    return answer["result"]
+
+
+def death(operation: str, code: int, last_words: str, *, limit_s: float | None) -> JobFailed:
+    """Why a job gave no answer: it ended with ``code``, or took longer than ``limit_s``, where that is given."""
+    if limit_s is not None:
+        phase = f" to {_PHASES[operation]}" if operation in _PHASES else ""
+        what = f"It took longer than {limit_s:g} s{phase}."
+        return JobFailed("timeout", what, "Allow it more time, or try a smaller batch.")
+    if code == -getattr(signal, "SIGKILL", 9):
+        return JobFailed("crash", "It was killed, most likely for want of memory.", "Try a smaller batch.")
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    return JobFailed("crash", f"Its process ended {how}. {last_words}".strip(), "Run that row alone.")
 
 
 class _Watchdog:

@@ -181,14 +181,14 @@ def test_the_gate_refuses_another_machine_unless_told(what: str, value: object) 
 
 def test_another_machine_that_is_allowed_is_said() -> None:
     there = {**MACHINE, "memory_bytes": 16 * 2**30, "processor": "Other"}
-    (warning,) = of_another_machine(MACHINE, there, allowed=True)
+    (warning,) = of_another_machine({"local": MACHINE}, {"local": there}, allowed=True)
     assert warning == ("The baseline is from another machine: processor Scripted 9000 → Other, memory 8 GiB → 16 GiB.")
 
 
 def test_what_the_system_allows_or_brings_makes_no_other_machine() -> None:
     old = {**MACHINE, "gpu": "H200, driver 5", "memory_bytes": 8 * 2**30 - 10**8}
     new = {**MACHINE, "gpu": "H200, driver 6", "system": "Linux 7", "libraries": {"torch": "3"}, "cores": 1}
-    assert of_another_machine(old, new, allowed=False) == ()
+    assert of_another_machine({"local": old}, {"local": new}, allowed=False) == ()
     found = compare(benchmark(timed("a", 1.0, None), machine=old), benchmark(timed("a", 1.0, None), machine=new))
     assert "usable cores 2 → 1" in [str(each) for each in found.surroundings]
 

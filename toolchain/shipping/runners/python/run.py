@@ -58,9 +58,12 @@ def chosen(name):
 
 
 class Session:
-    """A variant on the CPU, opened as the package asks; ``row`` tells the threads where nobody else does."""
+    """A variant, opened as the package asks; ``row`` tells the threads where nobody else does."""
 
-    def __init__(self, variant, threads=None):
+    def __init__(self, variant, threads=None, provider=CPU, provider_options=None):
+        if provider not in onnxruntime.get_available_providers():
+            had = ", ".join(onnxruntime.get_available_providers())
+            raise Refused(f"The onnxruntime there has no {provider}, only {had}.", "Install the build that has it.", 3)
         options, started = onnxruntime.SessionOptions(), time.perf_counter()
         self.threads = threads or (variant["row"] or {"threads": 1})["threads"]
         options.intra_op_num_threads, options.log_severity_level = self.threads, 4
@@ -79,7 +82,8 @@ class Session:
             options.add_session_config_entry(key, str(ROOT / variant["shared_weights"]))
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            self.session = onnxruntime.InferenceSession(str(ROOT / variant["model"]), options, providers=[CPU])
+            providers = [(provider, provider_options or {}), *([CPU] if provider != CPU else [])]
+            self.session = onnxruntime.InferenceSession(str(ROOT / variant["model"]), options, providers=providers)
         except Exception as error:
             why = (str(error).splitlines() or [type(error).__name__])[0][-200:]  # places in its source stand before
             what = f"onnxruntime {onnxruntime.__version__} refuses {variant['model']}: {why}"
@@ -288,25 +292,36 @@ def answer(given, variant, threads):
 
 
 class Row:
-    """What nnx's benchmark asks of a row; without ``inputs`` of its own it runs on the golden ones."""
+    """What nnx's benchmark asks of a row; without ``inputs`` of its own it runs on the golden ones.
 
-    def __init__(self, variant=None, threads=1, batch=1, inputs=None, axes=None, **_):
-        self.session, self.batch = Session(chosen(variant)[0], threads), batch
-        self.axes = (axes or {}).get("inputs", {})
+    ``axes`` are those along which samples are stacked, of "inputs" and "outputs", null for none; inputs that are
+    "shared" are the same for all samples.
+    """
+
+    def __init__(
+        self, variant=None, threads=1, batch=1, inputs=None, axes=None, execution_provider=CPU, options=None, **_
+    ):
+        self.session, self.batch = Session(chosen(variant)[0], threads, execution_provider, options), batch
+        axes = axes or {}
+        self.axes, self.output_axes = axes.get("inputs", {}), axes.get("outputs", {})
+        self.shared = axes.get("shared", [])
+        self.types = {each.name: each.type for each in self.session.session.get_inputs()}
         if inputs is None:
             golden, content = read("nnx/golden.json"), (ROOT / "nnx/golden.bin").read_bytes()
             cases = [arrays(case["inputs"], content) for case in golden["cases"][: golden["singles"]]]
             self.samples = {name: np.concatenate([case[name] for case in cases]) for name in cases[0]}
         else:
             self.samples = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in inputs.items()}
-        self.count = max(map(len, self.samples.values()))
+        self.count = max([1, *(len(each) for name, each in self.samples.items() if name not in self.shared)])
 
     def feeds(self, start):
         """A whole batch from there on, going round."""
         rows, made = [(start + step) % self.count for step in range(self.batch)], {}
         for name, samples in self.samples.items():
-            axis = self.axes.get(name, 0)
-            made[name] = np.array(samples[start] if axis is None else np.moveaxis(samples[rows], 0, axis), order="C")
+            axis = None if name in self.shared else self.axes.get(name, 0)
+            taken = samples if name in self.shared else samples[start]
+            half = np.float16 if self.types.get(name) == "tensor(float16)" else None
+            made[name] = np.array(taken if axis is None else np.moveaxis(samples[rows], 0, axis), half, order="C")
         return made
 
     def start(self):
@@ -342,7 +357,12 @@ class Row:
                 for name, value in self.session.run(self.feeds(start)).items():
                     number = str(sum(map(len, built)))
                     built[-1][name] = ["array", number]
-                    self.write(archive, number, value[:kept] if value.ndim and value.shape[0] == self.batch else value)
+                    if not isinstance(value, np.ndarray):
+                        raise Refused(f"'{name}' is no array.", "Measure it where nnx is.")
+                    axis = self.output_axes.get(name, 0)
+                    if axis is not None and value.ndim > axis and value.shape[axis] == self.batch:
+                        value = value.take(range(kept), axis)
+                    self.write(archive, number, value)
             self.write(archive, "built", np.array(json.dumps(built)))
 
     @staticmethod
@@ -365,7 +385,8 @@ def serve():
             else:
                 raise Refused(f"There is no operation '{operation}' now.", "Send open, start, turn, memory, outputs.")
         except Refused as refused:
-            said = {"error": {"kind": "BadUsage", "what": refused.what, "do": refused.do}}
+            kind = "ProviderUnavailable" if refused.code == 3 else "BadUsage"
+            said = {"error": {"kind": kind, "what": refused.what, "do": refused.do}}
         except Exception as error:
             said = {"error": {"kind": "bug", "what": f"{type(error).__name__}: {error}", "do": "Look at the request."}}
         sys.stdout.write(json.dumps(said) + "\n")
