@@ -153,11 +153,14 @@ class _Record:
 
     def _there(self, rows: Sequence[Row], host: Host) -> list[str]:
         """What bends those of another's."""
-        own, name = [row for row in rows if row.setting.host == host.address], shown_host(host.address)
+        own = [row for row in rows if row.setting.host == host.address]
         before, after = host.seen()
+        if host.machine["emulated"]:  # nobody takes its times for a device's
+            return []
+        name = shown_host(host.address)
         found = cautions.warnings(
-            own, given=self._extras.given, busy=max(before.busy, after.busy), steal=hosts.stolen(before, after),
-            effort=self._effort, cores=host.cores,
+            [replace(row, setting=replace(row.setting, host=None)) for row in own], given=self._extras.given,
+            busy=max(before.busy, after.busy), steal=hosts.stolen(before, after), effort=self._effort, cores=host.cores,
         )  # fmt: skip
         return [*(f"On {name}: {line}" for line in found), *hosts.warnings(name, after)]
 

@@ -66,10 +66,14 @@ def described(name: str, facts: Mapping[str, Any]) -> str:
     """A line for a person."""
     memory, heat = facts.get("memory_bytes"), facts.get("temperature_c") or []
     parts = [
-        facts.get("processor"), facts.get("architecture"), f"{facts.get('cores')} cores",
-        f"{memory / 2**30:.1f} GiB" if memory else "", facts.get("system"),
+        facts.get("processor"),
+        facts.get("architecture"),
+        "emulated" if facts.get("emulated") else "",
+        f"{facts.get('cores')} cores",
+        f"{memory / 2**30:.1f} GiB" if memory else "",
+        facts.get("system"),
         f"onnxruntime {facts.get('libraries', {}).get('onnxruntime', '-')}",
         f"governor {', '.join(facts['governors'])}" if facts.get("governors") else "",
         f"{heat[0]:.0f} to {heat[-1]:.0f} °C" if heat else "",
-    ]  # fmt: skip
+    ]
     return f"{name}: {', '.join(str(part) for part in parts if part)}."

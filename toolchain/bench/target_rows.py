@@ -1,7 +1,7 @@
 """``nnx bench``: from the targets a user names to rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporters.atomic_file import write_text
@@ -22,8 +22,19 @@ from toolchain.inputs.samples import Samples
 from toolchain.progress import SILENT, Progress
 
 DEFAULT_BATCHES = (1, 32)
-Target = Path | ModelFile
-"""An artifacts folder, or a model file."""
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Files that belong together, by what they are called, and what they are fed with where nothing else is named."""
+
+    path: Path
+    files: Mapping[str, ModelFile]
+    samples: Samples
+
+
+Target = Path | ModelFile | Variants
+"""An artifacts folder, a model file, or the files of a package."""
 _MOST_RANDOM = 256
 """Seeded samples made at most: a larger batch holds them several times."""
 
@@ -77,6 +88,10 @@ def bench(
         if isinstance(target, ModelFile):
             named.append((target.path, [candidates.of_file(target, label=target.path.stem)]))
             continue
+        if isinstance(target, Variants):
+            named.append((target.path, [candidates.of_file(file, label=name) for name, file in target.files.items()]))
+            given = given or target.samples
+            continue
         known = manifest.of_existing(target)
         name = known.fact("recipe") or ""
         recipe = sources.trusted(name, target, recipes)
@@ -93,9 +108,8 @@ def bench(
         most = min(_MOST_RANDOM, max(setting.batch for setting in settings))
         given = made_up.samples_for(next(each for each in targets if isinstance(each, ModelFile)), most)
     samples.require_answers(metric, given)
-    for target in targets:
-        if isinstance(target, ModelFile):
-            target.release()  # the rows need the memory
+    for file in _files(targets):
+        file.release()  # the rows need the memory
     return benchmark.run(
         rows,
         settings,
@@ -115,7 +129,7 @@ def batches(targets: Sequence[Target]) -> tuple[int, ...]:
     1 where the first file, after which the samples are read, has no batch axis, or where none is fixed beside one
     without.
     """
-    axes = [target.batch_axes for target in targets if isinstance(target, ModelFile)]
+    axes = [file.batch_axes for file in _files(targets)]
     unbatched = [all(axis is None for axis in each.inputs.values()) for each in axes]
     fixed = {each.fixed for each in axes if each.fixed is not None}
     if fixed and not unbatched[0]:
@@ -123,12 +137,20 @@ def batches(targets: Sequence[Target]) -> tuple[int, ...]:
     return (1,) if any(unbatched) else DEFAULT_BATCHES
 
 
+def _files(targets: Sequence[Target]) -> list[ModelFile]:
+    """Those that are open."""
+    groups = [
+        [each] if isinstance(each, ModelFile) else each.files.values() for each in targets if not isinstance(each, Path)
+    ]
+    return [file for group in groups for file in group]
+
+
 def _first_model(targets: Sequence[Target]) -> ModelFile | None:
     """A file that tells what the samples are inputs of."""
     for target in targets:
-        if isinstance(target, ModelFile):
-            return target
-        if (target / MODELS["fp32"]).is_file():
+        if files := _files([target]):
+            return files[0]
+        if isinstance(target, Path) and (target / MODELS["fp32"]).is_file():
             return ModelFile(target / MODELS["fp32"])
     return None
 

@@ -1,6 +1,7 @@
 """``nnx bench``."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,9 @@ class Circumstances:
         from toolchain.hosts.places import places
 
         found = places(self.hosts, rows.pythons)
-        if rows.profile and not found.here:
+        if found.others:  # what the runners of packages do not do
+            options.refuse(("concurrency", "copies"), "on other machines")
+        if not found.here:
             options.refuse(("profile",), "on other machines")
         return found
 
@@ -172,10 +175,11 @@ def command(
     regression: Regression,
     form: Form,
 ) -> None:
-    """Measure every TARGET, an .onnx file or an artifacts folder, side by side.
+    """Measure every TARGET, an .onnx file, an artifacts folder or a package, side by side.
 
-    A folder gives the rows eager, compiled, ort fp32, fp16, int8-dynamic, int8-static. Each row runs in a process of
-    its own; rows take turns in random order; the first run is shown apart. Speed-ups are over the first row.
+    A folder gives the rows eager, compiled, ort fp32, fp16, int8-dynamic, int8-static, a package one a variant. Each
+    row runs in a process of its own; rows take turns in random order; the first run is shown apart. Speed-ups are over
+    the first row on the same --host.
 
     \b
     Example:
@@ -191,17 +195,18 @@ def command(
     from toolchain.cli.compare import show_gate
     from toolchain.console import LiveProgress
     from toolchain.hosts import host, places
+    from toolchain.shipping import variants
 
     progress = LiveProgress()
     where = circumstances.places(rows)
-    opened = target_rows.opened(targets)
-    metric = judged.chosen(judged.samples)
-    if judged.metric is None and judged.samples is None:
-        metric = target_rows.metric_of(opened, judged.recipes)
-    earlier = regression.earlier()
-    sweep = circumstances.sweep(measuring, target_rows.batches(opened))
-    where.check(sweep)
-    with host.opened(where.others, where.pythons_there, progress) as hosts:
+    with ExitStack() as stack:
+        opened = stack.enter_context(variants.opened(targets))
+        metric = judged.chosen(judged.samples)
+        if judged.metric is None and judged.samples is None:
+            metric = target_rows.metric_of(opened, judged.recipes)
+        earlier = regression.earlier()
+        sweep = circumstances.sweep(measuring, target_rows.batches(opened))
+        hosts = stack.enter_context(host.opened(where.others, where.pythons_there, progress))
         warnings: tuple[str, ...] = ()
         if earlier is not None:  # before minutes of work
             now = places.machines(hosts, here=where.here)

@@ -92,7 +92,7 @@ def command(
     progress = LiveProgress()
     found = _contents(targets, samples, data, benchmark, recipes, progress)
     chosen = [TARGETS[name] for name in packaging.devices]
-    for caution in cautions(chosen, found.benchmark):
+    for caution in cautions(chosen, found.machine):
         progress.warn(caution)
     packed = packing.pack(found, place, title, targets=chosen, ort_files=packaging.ort_files, progress=progress)
     signed_by = None if packaging.key is None else signature.sign(place, packaging.key)

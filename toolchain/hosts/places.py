@@ -21,15 +21,6 @@ class Places:
     pythons_here: tuple[str, ...]
     pythons_there: Mapping[str, str]
 
-    def check(self, sweep: Sweep) -> None:
-        """Raise BadUsage for what only this machine does, before anybody is called."""
-        if not self.others:
-            return
-        if tuple(sweep.concurrency) != (1,):
-            raise BadUsage("--concurrency is measured on this machine alone.", "Leave --concurrency or --host out.")
-        if sweep.copies != "include":
-            raise BadUsage("--copies exclude is for this machine alone.", "Leave --copies or --host out.")
-
     def settings(self, sweep: Sweep, hosts: Mapping[str, Host]) -> list[Setting]:
         """All combinations on each machine, this one first. Raises as :meth:`Sweep.settings`."""
         found = replace(sweep, pythons=self.pythons_here).settings() if self.here else []

@@ -39,8 +39,13 @@ class Panel:
 
     @property
     def title(self) -> str:
-        text = str(self.circumstances)
+        text = str(self.circumstances) + (" (emulated)" if self.emulated else "")
         return text[:1].upper() + text[1:]
+
+    @property
+    def emulated(self) -> str:
+        """What is emulated on what there, empty for a real machine."""
+        return next((row.emulated for row in self.rows if row.emulated), "")
 
     @property
     def timed(self) -> list[Row]:
@@ -96,6 +101,10 @@ def _called(row: Row, among: Sequence[Row]) -> str:
 def finding(panel: Panel) -> Finding:
     """What the rows of ``panel`` say."""
     best = panel.fastest
+    if best is None and panel.emulated:
+        return Finding(
+            sentence=f"The rows ran emulated, {panel.emulated}: how fast they are says nothing about a device."
+        )
     if best is None:
         return Finding(sentence="No row ran and was proven. What went wrong stands below the table.")
     base = next((row for row in panel.rows if row.name == best.baseline), None)

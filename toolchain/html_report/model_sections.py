@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from toolchain.ablation.record import Ablation
-from toolchain.bench.record import Benchmark, Profile
+from toolchain.bench.record import LOCAL, Benchmark, Profile, shown_host
 from toolchain.html_report import commands, drawing, model_charts, tables
 from toolchain.html_report.finding import Panel
 from toolchain.html_report.gather import Gathered
@@ -275,10 +275,24 @@ def _ratio(gain: Interval | None) -> str:
 
 def machine(benchmark: Benchmark) -> Section:
     """Where it was measured."""
-    facts: dict[str, Any] = benchmark.machine
-    memory = facts.get("memory_bytes")
+    machines = benchmark.machines
+    described = [tables.facts([*_machine(facts), ("Measured", benchmark.created)]) for facts in machines.values()]
+    if len(machines) > 1:
+        titles = [tag("h3", shown_host(None if name == LOCAL else name)) for name in machines]
+        described = [joined(title, facts) for title, facts in zip(titles, described, strict=True)]
+    return Section(
+        key="machine",
+        title="Machines" if len(machines) > 1 else "Machine",
+        intro=tag("p", "Figures from another machine are other figures."),
+        body=joined(*described),
+    )
+
+
+def _machine(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    memory, heat = facts.get("memory_bytes"), facts.get("temperature_c")
     pairs = [
         ("Processor", str(facts.get("processor", ""))),
+        ("Emulated", str(facts.get("emulated", ""))),
         ("Cores", str(facts.get("cores", ""))),
         ("Instructions", ", ".join(facts.get("isa", ()))),
         ("Memory", f"{memory / 2**30:.0f} GiB" if memory else ""),
@@ -286,14 +300,10 @@ def machine(benchmark: Benchmark) -> Section:
         ("System", " ".join(filter(None, (facts.get("system"), facts.get("architecture"))))),
         ("Python", str(facts.get("python", ""))),
         ("Libraries", ", ".join(f"{name} {at}" for name, at in facts.get("libraries", {}).items() if at != "-")),
-        ("Measured", benchmark.created),
+        ("Governor", ", ".join(facts.get("governors", ()))),
+        ("Temperature", f"{heat[0]:.0f} to {heat[-1]:.0f} °C" if heat else ""),
     ]
-    return Section(
-        key="machine",
-        title="Machine",
-        intro=tag("p", "Figures from another machine are other figures."),
-        body=tables.facts([(name, value) for name, value in pairs if value]),
-    )
+    return [(name, value) for name, value in pairs if value]
 
 
 def reproduce(gathered: Gathered) -> Section:

@@ -22,7 +22,7 @@ _LEGEND = {
     ALONE: "● without another proven row to compete with",
     UNPROVEN: "✚ unproven",
 }
-_IN_THE_GROUPS = ("batch", "threads", "streams")
+_IN_THE_GROUPS = ("host", "batch", "threads", "streams")
 """Headings that the table's groups make superfluous."""
 _FEW = 8
 _CROWD = " A row whose name found no room is named in the figures below."
@@ -98,6 +98,7 @@ def _warnings(lines: Sequence[str]) -> Markup:
 
 def trade_off(several: Sequence[Panel]) -> Section:
     """Accuracy, or size where nothing was judged, against latency."""
+    several = [panel for panel in several if not panel.emulated]
     rows = [row for panel in several for row in panel.timed]
     measure = measure_of(rows) if any(row.accuracy for row in rows) else None
     what = measure.title if measure else "size"
@@ -137,6 +138,8 @@ def trade_off(several: Sequence[Panel]) -> Section:
         )
 
     intro = f"Rows further left are faster, {_upwards(measure)}."
+    if not several:
+        intro, hint = "All rows ran emulated: their latencies are no device's.", ""
     return Section(
         key="trade-off",
         title=f"{_capital(what)} against latency",

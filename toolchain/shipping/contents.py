@@ -56,6 +56,14 @@ class Contents:
     inputs: Inputs
     benchmark: Benchmark | None = None
 
+    @property
+    def machine(self) -> Mapping[str, Any] | None:
+        """The one that the order was measured on."""
+        if self.benchmark is None:
+            return None
+        row = self.models[0].row
+        return self.benchmark.machine if row is None else self.benchmark.machine_of(row)
+
 
 def of_folder(
     folder: Path,

@@ -14,7 +14,7 @@ from exporters import provenance
 from exporters.atomic_file import sha256_of
 from runtimes.session_settings import KEY
 from toolchain import machine
-from toolchain.bench.record import Benchmark, Row
+from toolchain.bench.record import Benchmark, Row, shown_host
 from toolchain.errors import BadUsage
 from toolchain.inspection.targets import lowest_release
 from toolchain.progress import SILENT, Progress
@@ -216,11 +216,12 @@ def _platform(targets: Sequence[Target]) -> str:
 
 
 def _measured(row: Row, benchmark: Benchmark) -> Measured:
+    machine = benchmark.machine_of(row)
     return Measured(
         latency_ms=_latency(row),
         batch=row.setting.batch,
         threads=row.setting.threads,
-        machine=f"{benchmark.machine.get('processor', 'an unknown processor')}, {benchmark.machine.get('cores')} cores",
+        machine=f"{machine.get('processor', 'an unknown processor')}, {machine.get('cores')} cores",
     )
 
 
@@ -234,6 +235,7 @@ def _rows(benchmark: Benchmark, models: Sequence[Model]) -> dict[str, Any]:
     rows = [
         {
             "variant": names[row.candidate.sha256],
+            **({} if row.setting.host is None else {"host": shown_host(row.setting.host)}),
             "provider": row.setting.where,
             "batch": row.setting.batch,
             "threads": row.setting.threads,
@@ -248,7 +250,9 @@ def _rows(benchmark: Benchmark, models: Sequence[Model]) -> dict[str, Any]:
         for row in benchmark.rows
         if row.candidate.sha256 in names and not row.repeats
     ]
-    return {"machine": benchmark.machine, "measured": benchmark.created, "rows": rows}
+    others = {shown_host(host): facts for host, facts in benchmark.hosts.items()}
+    told = {"machine": benchmark.machine} | ({"hosts": others} if others else {})
+    return {**told, "measured": benchmark.created, "rows": rows}
 
 
 def _task(contents: Contents) -> str | None:

@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from toolchain.accuracy.status import Status
 from toolchain.bench import leader
 from toolchain.bench.figures import is_proven
-from toolchain.bench.record import Benchmark, Row
-
-_REFUSED = (Status.UNPROVEN, Status.FAILED)
+from toolchain.bench.record import Benchmark, Circumstances, Row
 
 
 def rows_of(benchmark: Benchmark, hashes: Mapping[str, str]) -> dict[str, Row]:
     """Each variant's row, the recommended first, then by speed; ``hashes`` by variant.
 
-    All in the same circumstances, those of the smallest batch and one stream. A variant that the benchmark refused or
-    does not know, or whose row was not to be had, has none.
+    All in the same circumstances, those of the smallest batch and one stream, on the first device that was measured,
+    else here. A variant that the benchmark refused or does not know, or whose row was not to be had, has none.
     """
     names = {sha256: name for name, sha256 in hashes.items()}
     bad = refused(benchmark, hashes)
@@ -22,7 +20,7 @@ def rows_of(benchmark: Benchmark, hashes: Mapping[str, str]) -> dict[str, Row]:
     able = [row for row in rows if is_proven(row)]
     if not able:
         return {}
-    chosen = min((row.setting.circumstances for row in able), key=lambda each: (each.batch, each.concurrency))
+    chosen = min((row.setting.circumstances for row in able), key=_preference)
     level = [row for row in able if row.setting.circumstances == chosen]
     first = leader.fastest(level)
     assert first is not None  # all are proven
@@ -32,12 +30,21 @@ def rows_of(benchmark: Benchmark, hashes: Mapping[str, str]) -> dict[str, Row]:
 
 def refused(benchmark: Benchmark, hashes: Mapping[str, str]) -> dict[str, str]:
     """The variants whose rows say that their outputs are not to be trusted, and why."""
-    bad = {row.candidate.sha256: row.reason for row in benchmark.rows if _is_plain(row) and row.status in _REFUSED}
+    bad = {row.candidate.sha256: row.reason for row in benchmark.rows if _is_plain(row) and _is_refused(row)}
     return {name: bad[sha256] for name, sha256 in hashes.items() if sha256 in bad}
 
 
+def _preference(circumstances: Circumstances) -> tuple[bool, int, int]:
+    return circumstances.host is None, circumstances.batch, circumstances.concurrency
+
+
+def _is_refused(row: Row) -> bool:
+    """That it failed on another machine may be that machine's fault; that it answers wrongly there is not."""
+    return row.status is Status.UNPROVEN or (row.status is Status.FAILED and row.setting.host is None)
+
+
 def _is_plain(row: Row) -> bool:
-    """On this CPU's ONNX Runtime, in nnx's own interpreter: what the package's runner does, too."""
+    """On a CPU's ONNX Runtime, in nnx's own interpreter: what the package's runner does, too."""
     return row.candidate.runtime == "ort" and row.setting.provider == "cpu" and row.setting.python is None
 
 

@@ -1,10 +1,8 @@
 """Where a package goes, and what it carries for that: ``nnx pack --target``."""
 
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from toolchain.bench.record import Benchmark
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,12 @@ TARGETS = {
 }
 
 
-def cautions(targets: Sequence[Target], benchmark: Benchmark | None) -> list[str]:
-    """What a benchmark of this machine does not tell about another kind of processor."""
-    measured = platform.machine() if benchmark is None else str(benchmark.machine.get("architecture"))
+def cautions(targets: Sequence[Target], machine: Mapping[str, Any] | None) -> list[str]:
+    """What the benchmark of one ``machine``, if there is any, does not tell about another kind of processor."""
+    measured = None if machine is None else str(machine.get("architecture"))
     others = [target.name for target in targets if target.architecture not in (None, measured)]
-    if benchmark is None or not others:
+    if measured is None or not others:
         return []
-    return [f"The order was measured on {measured}, not on {', '.join(others)}: bench it there, and pack again."]
+    return [
+        f"The order was measured on {measured}, not on {', '.join(others)}: bench it there (--host), and pack again."
+    ]
