@@ -1,6 +1,6 @@
 """Facts -> checks: what is well, what could be better, what is missing, and the command that mends it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,15 +65,20 @@ def _processor(facts: Facts) -> Iterator[Check]:
     if not machine.isa and not machine.system.startswith("Linux"):
         yield Check("int8", WARN, "the instruction sets cannot be read here", "nnx quantize --target list, and choose")
         return
-    chosen = targets.format_for(architecture=machine.architecture, isa=machine.isa)
-    flags = ", ".join(flag for flag in _INT8_FLAGS if flag in machine.isa)
-    made = f"{flags or 'no VNNI, AMX or dot product'}; `--target auto` is {chosen.target}: {chosen.reason}"
-    slow = "int8 gains less here; it is fast where there is VNNI (Intel Ice Lake, AMD Zen 4) or Arm's dot product."
-    yield _judged("int8", chosen.target in _FAST_TARGETS, made, slow)
+    yield int8(machine.architecture, machine.isa, "`--target auto`")
     flags = ", ".join(flag for flag in BF16_FLAGS if flag in machine.isa)
     none = "none: training on the processor stays in fp32"
     slow = "Train on a GPU, or on a processor with avx512_bf16, amx_bf16 or Arm's bf16."
-    yield _judged("bf16", bool(flags), f"{flags}: training uses it" if flags else none, slow)
+    yield judged("bf16", bool(flags), f"{flags}: training uses it" if flags else none, slow)
+
+
+def int8(architecture: str, isa: Sequence[str], target: str = "the right --target") -> Check:
+    """Whether a processor is fast in it; ``target`` is what the format that suits it is called."""
+    chosen = targets.format_for(architecture=architecture, isa=isa)
+    flags = ", ".join(flag for flag in _INT8_FLAGS if flag in isa)
+    made = f"{flags or 'no VNNI, AMX or dot product'}; {target} is {chosen.target}: {chosen.reason}"
+    slow = "int8 gains less here; it is fast where there is VNNI (Intel Ice Lake, AMD Zen 4) or Arm's dot product."
+    return judged("int8", chosen.target in _FAST_TARGETS, made, slow)
 
 
 def _surroundings(facts: Facts) -> Iterator[Check]:
@@ -83,11 +88,11 @@ def _surroundings(facts: Facts) -> Iterator[Check]:
     if here.free_memory_bytes is not None:
         found = f"{_gib(here.free_memory_bytes)} free of {_gib(facts.machine.memory_bytes)}"
         enough = here.free_memory_bytes >= _LEAST_FREE_BYTES
-        yield _judged("memory", enough, found, "Close other programs, or raise the container's limit.")
+        yield judged("memory", enough, found, "Close other programs, or raise the container's limit.")
     if facts.free_disk_bytes:
         found = ", ".join(f"{_gib(free)} free in {folder}" for folder, free in facts.free_disk_bytes.items())
         enough = min(facts.free_disk_bytes.values()) >= _LEAST_FREE_BYTES
-        yield _judged("disk", enough, found, "Free some space.")
+        yield judged("disk", enough, found, "Free some space.")
     yield _temporary(facts.temporary)
     yield _clock(facts)
     if len(here.memory_nodes) > 1:
@@ -95,7 +100,7 @@ def _surroundings(facts: Facts) -> Iterator[Check]:
         yield Check("memory nodes", WARN, found, f"nnx bench --cpus {here.memory_nodes[0]}")
     if facts.machine.system.startswith("Linux"):
         found = f"{here.busy:.0%} of the processor time is in use now"
-        yield _judged("load", here.busy <= _BUSY_SHARE, found, "Stop other programs, or bench later.")
+        yield judged("load", here.busy <= _BUSY_SHARE, found, "Stop other programs, or bench later.")
     if here.stolen > _STOLEN_SHARE:
         found = f"{here.stolen:.0%} of the time that this virtual machine wanted went to others"
         yield Check("steal", WARN, found, "Bench on a machine that is not shared.")
@@ -129,7 +134,7 @@ def _clock(facts: Facts) -> Check:
     if not governors:
         return Check("clock", OK, f"the governor is not to be read here: a virtual machine's host keeps it{boost}")
     steady = governors == "performance"
-    return _judged("clock", steady, f"governor {governors}{boost}", "sudo cpupower frequency-set -g performance")
+    return judged("clock", steady, f"governor {governors}{boost}", "sudo cpupower frequency-set -g performance")
 
 
 def _gpu(facts: Facts) -> Iterator[Check]:
@@ -147,7 +152,7 @@ def _gpu(facts: Facts) -> Iterator[Check]:
 def _python(facts: Facts) -> Iterator[Check]:
     version, wanted = facts.machine.python, facts.python_wanted
     fits = SpecifierSet(wanted).contains(_release(version) or version)
-    yield _judged("python", fits, version, f"Make an environment with a Python {wanted}.", worse=MISSING)
+    yield judged("python", fits, version, f"Make an environment with a Python {wanted}.", worse=MISSING)
 
 
 def _libraries(facts: Facts) -> Iterator[Check]:
@@ -158,7 +163,7 @@ def _libraries(facts: Facts) -> Iterator[Check]:
         if need.extra is None:
             lacks = _lacks(need, facts.installed.get(need.name))
             found = lacks or facts.installed[need.name]
-            yield _judged(need.name, lacks is None, found, f"pip install '{need}'", worse=MISSING)
+            yield judged(need.name, lacks is None, found, f"pip install '{need}'", worse=MISSING)
 
 
 def _onnxruntime(facts: Facts) -> Iterator[Check]:
@@ -168,12 +173,12 @@ def _onnxruntime(facts: Facts) -> Iterator[Check]:
     elif not facts.wheels:
         built = "cpu" in facts.trials and facts.trials["cpu"].runs
         found = "not from a wheel, so its version is not known" if built else "not installed"
-        yield _judged("onnxruntime", built, found, install, worse=MISSING)
+        yield judged("onnxruntime", built, found, install, worse=MISSING)
     else:
         bound = next((need for need in facts.needs if need.extra == "cpu"), None)
         lacks = bound and _lacks(bound, next(iter(facts.wheels.values())))
         mend = f"pip install --upgrade {next(iter(facts.wheels))}"
-        yield _judged("onnxruntime", not lacks, f"{found} ({lacks})" if lacks else found, mend, worse=MISSING)
+        yield judged("onnxruntime", not lacks, f"{found} ({lacks})" if lacks else found, mend, worse=MISSING)
 
 
 def _install_wheel(facts: Facts) -> str:
@@ -275,14 +280,14 @@ def _torch(facts: Facts) -> Iterator[Check]:
         found = f"built for CUDA {facts.torch_cuda}, " + (f"uses {trial.device}" if trial.runs else "sees no device")
         found = f"{found}: {trial.why}" if trial.why else found
         mend = "Update NVIDIA's driver, or install a torch that is built for the CUDA that nvidia-smi shows."
-        yield _judged("torch on CUDA", trial.runs, found, mend)
+        yield judged("torch on CUDA", trial.runs, found, mend)
     elif facts.has_gpu:
         found = f"torch {facts.installed['torch']} is built without CUDA"
         yield Check("torch on CUDA", WARN, found, "Install a torch with CUDA: pytorch.org/get-started has the command.")
     for device, lacks in facts.compiler_lacks.items():
         install = _INSTALL_COMPILER.get(facts.package_manager or "", "Install a C++ compiler and Python's headers.")
         mend = "pip install triton" if device == "cuda" else install
-        yield _judged(f"torch.compile {device}", lacks is None, lacks or "has the compiler that it needs", mend)
+        yield judged(f"torch.compile {device}", lacks is None, lacks or "has the compiler that it needs", mend)
 
 
 def _extras(facts: Facts) -> Iterator[Check]:
@@ -293,10 +298,11 @@ def _extras(facts: Facts) -> Iterator[Check]:
         states = [(need.name, _lacks(need, facts.installed.get(need.name))) for need in needs]
         found = ", ".join(f"{name} {lacks or facts.installed[name]}" for name, lacks in states)
         fine = not any(lacks for _, lacks in states)
-        yield _judged(f"extra {extra}", fine, found, f"pip install 'nnx-toolchain[{extra}]'")
+        yield judged(f"extra {extra}", fine, found, f"pip install 'nnx-toolchain[{extra}]'")
 
 
-def _judged(name: str, good: bool, found: str, mend: str, worse: Health = WARN) -> Check:
+def judged(name: str, good: bool, found: str, mend: str, worse: Health = WARN) -> Check:
+    """``ok`` for what is good, else ``worse`` with what mends it."""
     return Check(name, OK, found) if good else Check(name, worse, found, mend)
 
 

@@ -27,12 +27,13 @@ def require_essentials(checks: Sequence[Check]) -> None:
         raise NotAvailable(f"Missing: {', '.join(missing)}.", "Mend what is marked, then run `nnx doctor` again.")
 
 
-def to_json(checks: Sequence[Check]) -> str:
-    """All checks, and the worst status among them."""
+def to_json(checks: Sequence[Check], host: str | None = None) -> str:
+    """All checks, and the worst status among them; of another machine with its address."""
     worst = max((check.status for check in checks), key=list(GLYPHS).index, default=OK)
     content = {
         "schema_version": SCHEMA_VERSION,
         "nnx": __version__,
+        **({} if host is None else {"host": host}),
         "status": worst,
         "checks": [asdict(check) for check in checks],
     }
@@ -58,4 +59,5 @@ def summary(checks: Sequence[Check]) -> str:
     warnings = sum(check.status == WARN for check in checks)
     missing = sum(check.status == MISSING for check in checks)
     warned = f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else "no warning"
-    return f"{len(checks)} checks: {f'{missing} missing' if missing else 'nothing is missing'}, {warned}."
+    count = f"{len(checks)} check{'' if len(checks) == 1 else 's'}"
+    return f"{count}: {f'{missing} missing' if missing else 'nothing is missing'}, {warned}."

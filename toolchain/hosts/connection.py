@@ -25,7 +25,8 @@ _BEAT_S = 20.0
 _GRACE_S = 30.0
 _SLOWEST_PER_S = 20_000.0
 """Bytes: a line that carries less is called dead."""
-_OPTIONS = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=30")
+OPTIONS = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=30")
+"""Of ssh: it gives up a line on which nothing comes back."""
 _OF_SSH = 255
 _MOST_SAID = 4_000
 
@@ -45,7 +46,7 @@ class Connection:
         command = ["sh", "-c", obey]
         if address.reach:
             first, *rest = address.reach
-            command = [first, *_OPTIONS, *(() if asks else ("-o", "BatchMode=yes")), *rest, f"exec sh -c '{obey}'"]
+            command = [first, *OPTIONS, *(() if asks else ("-o", "BatchMode=yes")), *rest, f"exec sh -c '{obey}'"]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)

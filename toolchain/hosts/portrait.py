@@ -49,6 +49,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "isa": flags[1].split() if flags and not really else [],
         "python": platform.python_version(),
+        "providers": list(onnxruntime.get_available_providers()),
         "libraries": {"onnxruntime": onnxruntime.__version__, "numpy": numpy.__version__},
         "emulated": f"{platform.machine()} on {really}" if really else "",
     }

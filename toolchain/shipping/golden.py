@@ -1,20 +1,15 @@
 """What a device must answer: real inputs, each variant's outputs, how far it may be off, in JSON and plain bytes."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exporters import feeds
-from toolchain import regular_file, strict_json
-from toolchain.errors import BadUsage
 from toolchain.inputs.samples import Samples
-from toolchain.shipping.package import GOLDEN, GOLDEN_ARRAYS
 from toolchain.shipping.tolerance import Answers, require_numbers
 
 Array = npt.NDArray[Any]
@@ -86,23 +81,6 @@ def written(cases: Cases, answers: Mapping[str, Answers]) -> tuple[str, bytes]:
     }
     described = {"format": 1, "singles": cases.singles, "cases": told, "tolerances": tolerances}
     return json.dumps(described, ensure_ascii=False, allow_nan=False) + "\n", bytes(content)
-
-
-def read(folder: Path) -> Cases:
-    """The inputs that :func:`written` put into the package in ``folder``. BadUsage for what it did not write."""
-    try:
-        told = strict_json.parsed(regular_file.read_bytes(folder / GOLDEN))
-        content = regular_file.read_bytes(folder / GOLDEN_ARRAYS)
-        calls = [{each["name"]: _array(each, content) for each in case["inputs"]} for case in told["cases"]]
-        return Cases(calls, int(told["singles"]), [case["text"] for case in told["cases"]])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadUsage(f"The golden inputs of {folder} cannot be read.", "Make it again with `nnx pack`.") from error
-
-
-def _array(told: Mapping[str, Any], content: bytes) -> Array:
-    kind, shape = np.dtype(told["dtype"]), told["shape"]
-    flat = np.frombuffer(content, kind.newbyteorder("<"), math.prod(shape), told["offset"])
-    return flat.reshape(shape).astype(kind, copy=False)
 
 
 def _added(content: bytearray, name: str, value: Array) -> dict[str, Any]:

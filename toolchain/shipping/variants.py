@@ -16,7 +16,8 @@ from exporters.model_file import ModelFile
 from toolchain.bench import target_rows
 from toolchain.bench.target_rows import Target, Variants
 from toolchain.inputs.samples import Samples
-from toolchain.shipping import golden, package, verification
+from toolchain.shipping import golden_values, package, verification
+from toolchain.shipping.golden_values import Golden
 from toolchain.shipping.package import Variant
 
 Array = npt.NDArray[Any]
@@ -40,16 +41,16 @@ def opened(targets: Sequence[Path]) -> Iterator[list[Target]]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnx-variants-")))
             files = {each.name: ModelFile(_whole(target, each, folder)) for each in told.variants}
             axes = next(iter(files.values())).batch_axes
-            inputs = stacked(golden.read(target), axes)
+            inputs = stacked(golden_values.read(target, told.variants[0].name), axes)
             found.append(Variants(target, files, Samples(
                 inputs=inputs, labels=None, layout=axes, source=f"the golden inputs of {target.name}"
             )))  # fmt: skip
         yield found
 
 
-def stacked(cases: golden.Cases, axes: BatchAxes) -> Mapping[str, Array | list[Array]]:
+def stacked(golden: Golden, axes: BatchAxes) -> Mapping[str, Array | list[Array]]:
     """The samples of which the single calls were made, as :data:`exporters.feeds.SampleSet` has them."""
-    calls = cases.calls[: cases.singles]
+    calls = golden.calls[: golden.singles]
     found: dict[str, Array | list[Array]] = {}
     for name in calls[0]:
         arrays, axis = [call[name] for call in calls], axes.inputs.get(name)

@@ -20,7 +20,7 @@ from toolchain.stats import Interval
 
 SCHEMA = json.loads(report.schema())
 COMPUTED = {"schema_version", "latency_ms", "throughput_per_s"}
-LATER = {"shapes", "metric"}
+LATER = {"shapes", "metric", "host"}
 """What files of the same schema version lack that an earlier nnx wrote."""
 FAILED = Row(candidate=candidate("compiled"), setting=setting(), status=Status.FAILED, reason="It was killed.")
 ONE_ROUND = Interval(2.0, 0.0, math.inf)
