@@ -9,14 +9,14 @@ from toolchain import strict_json
 from toolchain.bench import report
 from toolchain.bench.compare import CANNOT_TELL, Change, Comparison
 from toolchain.bench.notes import conditions, unsuccessful
-from toolchain.bench.record import Row
+from toolchain.bench.record import Row, shown_host
 from toolchain.bench.report import NOTHING, Table, accuracy, megabytes, unproven, without_empty
 from toolchain.bench.scores import measure_of
 from toolchain.stats import Interval, percentile_interval, shown, shown_ratio
 
 SCHEMA_VERSION = 1
 HEADINGS = (
-    "row", "provider", "batch", "threads", "streams", "old p50 ms", "new p50 ms", "time, new / old", "verdict",
+    "row", "host", "provider", "batch", "threads", "streams", "old p50 ms", "new p50 ms", "time, new / old", "verdict",
     "accuracy", "size MB", "memory MB",
 )  # fmt: skip
 _DROPPABLE = ("memory MB", "size MB", "accuracy", "old p50 ms", "new p50 ms")
@@ -39,6 +39,7 @@ def cells(change: Change) -> list[str]:
     setting = new.setting
     return [
         new.candidate.label,
+        shown_host(setting.host),
         setting.where,
         str(setting.batch),
         str(setting.threads),
@@ -108,10 +109,9 @@ def to_json(found: Comparison) -> str:
 
 
 def _json_row(change: Change) -> dict[str, Any]:
-    setting = change.new.setting
     return {
         "label": change.new.candidate.label,
-        "setting": {**asdict(setting), "options": dict(setting.options)},
+        "setting": change.new.setting.written(),
         "verdict": change.verdict,
         "slowdown": _ends(change.slowdown),
         "old": _figures(change.old),

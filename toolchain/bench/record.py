@@ -83,6 +83,13 @@ class Setting:
     python: str | None = None
     host: str | None = None
 
+    def written(self) -> dict[str, Any]:
+        """As JSON has it."""
+        entry = asdict(self)
+        if self.host is None:
+            del entry["host"]
+        return {**entry, "options": dict(self.options)}
+
     @property
     def where(self) -> str:
         """The provider with its options, as ``--provider`` takes it."""
@@ -283,9 +290,7 @@ class Benchmark:
             entry = asdict(replace(row, rounds_ms=()))
             if row.metric is None:
                 del entry["metric"]
-            if row.setting.host is None:
-                del entry["setting"]["host"]
-            entry["setting"]["options"] = dict(row.setting.options)
+            entry["setting"] = row.setting.written()
             entry["latency_ms"] = {f"p{q}": row.latency_ms(q) for q in (50, 90, 99)} if row.rounds_ms else None
             entry["throughput_per_s"] = row.throughput_per_s
             # by themselves: a search for infinities in the samples of a long bench takes 0.2 s each time

@@ -216,7 +216,11 @@ class Agent:
     def do_start(self, program: str, threads: int, cpus: list[int]) -> int:
         self._started += 1
         log = self._folder / f"log{self._started}"
-        self._workers[self._started] = Worker([self._python, program], log, threads=threads, cpus=cpus)
+        try:
+            self._workers[self._started] = Worker([self._python, program], log, threads=threads, cpus=cpus)
+        except subprocess.SubprocessError:  # all that is told of what went wrong in the new process
+            where = f" on processor {', '.join(map(str, cpus))}" if cpus else ""
+            raise Refused(f"the program cannot be started{where}") from None
         return self._started
 
     def do_ask(self, worker: int, request: object, limit_s: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _BEAT_S = 20.0
 _GRACE_S = 30.0
 _SLOWEST_PER_S = 20_000.0
 """Bytes: a line that carries less is called dead."""
-OPTIONS = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=30")
+_OPTIONS = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=30")
 """Of ssh: it gives up a line on which nothing comes back."""
 _OF_SSH = 255
 _MOST_SAID = 4_000
@@ -40,13 +40,8 @@ class Connection:
 
     def __init__(self, address: Address, *, python: str | None, asks: bool) -> None:
         self._address, self._lost, self._ended_by = address, "", ""
-        # the login shell, whichever it is, sees no more than `obey`; what that reads is whole or does nothing
-        script = _script(python or "", address.folder).encode()
-        obey = f'eval "$(head -c {len(script)})"'
-        command = ["sh", "-c", obey]
-        if address.reach:
-            first, *rest = address.reach
-            command = [first, *OPTIONS, *(() if asks else ("-o", "BatchMode=yes")), *rest, f"exec sh -c '{obey}'"]
+        script = script_of("begin.sh", python=python or "", base=address.folder, agent=text_of("agent.py"))
+        command = command_to(address, script, asks=asks)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
@@ -193,6 +188,18 @@ def text_of(name: str) -> str:
     return (resources.files("toolchain.hosts") / name).read_text(encoding="utf-8")
 
 
-def _script(python: str, base: str) -> str:
-    given = {"python": python, "base": base, "agent": text_of("agent.py")}
-    return "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in given.items()), text_of("begin.sh")])
+def script_of(name: str, **given: str) -> bytes:
+    """A file of ours for the sh there, behind the variables that it wants."""
+    return "\n".join([*(f"{each}={shlex.quote(value)}" for each, value in given.items()), text_of(name)]).encode()
+
+
+def command_to(address: Address, script: bytes, *, asks: bool) -> list[str]:
+    """What starts an sh there that obeys ``script``, which is to be sent to it first.
+
+    The login shell, whichever it is, sees no more than ``obey``; what that reads is whole or does nothing.
+    """
+    obey = f'eval "$(head -c {len(script)})"'
+    if not address.reach:
+        return ["sh", "-c", obey]
+    first, *rest = address.reach
+    return [first, *_OPTIONS, *(() if asks else ("-o", "BatchMode=yes")), *rest, f"exec sh -c '{obey}'"]

@@ -11,7 +11,7 @@ from typing import Any
 from toolchain.doctor.checks import MISSING, OK, WARN, Check, int8, judged
 from toolchain.errors import NotAvailable
 from toolchain.hosts.address import Address
-from toolchain.hosts.connection import OPTIONS, text_of
+from toolchain.hosts.connection import command_to, script_of, text_of
 from toolchain.machine.description import SHOWN_ISA
 from toolchain.shipping.device import may_ask
 
@@ -55,14 +55,8 @@ def examined(address: Address, python: str | None = None) -> tuple[Check, ...]:
 
 
 def _seen(address: Address, python: str | None) -> Seen:
-    given = {"python": python or "", "portrait": text_of("portrait.py"), "tools": " ".join(_TOOLS)}
-    settings = [f"{name}={shlex.quote(value)}" for name, value in given.items()]
-    script = "\n".join([*settings, text_of("examine.sh")]).encode()
-    obey = f'eval "$(head -c {len(script)})"'
-    command = ["sh", "-c", obey]
-    if address.reach:
-        first, *rest = address.reach
-        command = [first, *OPTIONS, *(() if may_ask() else ("-o", "BatchMode=yes")), *rest, f"exec sh -c '{obey}'"]
+    script = script_of("examine.sh", python=python or "", portrait=text_of("portrait.py"), tools=" ".join(_TOOLS))
+    command = command_to(address, script, asks=may_ask())
     began, clock = time.monotonic(), time.time()
     try:
         ended = subprocess.run(command, input=script, capture_output=True, timeout=_TIMEOUT_S, check=False)
@@ -73,8 +67,8 @@ def _seen(address: Address, python: str | None) -> Seen:
     found = Seen(seconds=time.monotonic() - began)
     for text in ended.stdout.decode(errors="replace").splitlines():
         if text.startswith(_MARK):  # all else is a greeting of its shell
-            name, _, rest = text.removeprefix(_MARK).partition(" ")
-            found.lines.setdefault(name, []).append(rest)
+            name, _, told = text.removeprefix(_MARK).partition(" ")
+            found.lines.setdefault(name, []).append(told)
     if "end" not in found.lines:
         last_words = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
         found.unreachable = " ".join(last_words).strip().rstrip(".") or f"it broke off with code {ended.returncode}"

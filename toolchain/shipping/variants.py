@@ -39,7 +39,8 @@ def opened(targets: Sequence[Path]) -> Iterator[list[Target]]:
             verification.require(verification.verify(target))
             told = package.read(target)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnx-variants-")))
-            files = {each.name: ModelFile(_whole(target, each, folder)) for each in told.variants}
+            variants = sorted(told.variants, key=lambda each: each.precision != "fp32")  # the others are judged by it
+            files = {each.name: ModelFile(_whole(target, each, folder)) for each in variants}
             axes = next(iter(files.values())).batch_axes
             inputs = stacked(golden_values.read(target, told.variants[0].name), axes)
             found.append(Variants(target, files, Samples(
