@@ -8,6 +8,7 @@ INSTALLED = $(VENV)/.installed
 RUNTIME = cpu  # the onnxruntime wheel: cpu or gpu, which overwrite each other
 
 OPENVINO = .venv-openvino
+TRITONCLIENT = .venv-tritonclient
 SBOM = .venv-sbom
 # what benchmarks/ on int8 are asked: DATA=folder of CIFAR-10, QUICK=1 to see that they work
 BENCH_OPTIONS = $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
@@ -16,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -116,6 +117,17 @@ $(OPENVINO)/.installed: constraints.txt
 		openvino==2026.4.1 nncf==3.4.0 onnx onnxruntime
 	touch $(OPENVINO)/.installed
 
+# asks `nnx serve` in the tests: NNX_TEST_TRITONCLIENT=.venv-tritonclient/bin/python
+tritonclient: $(TRITONCLIENT)/.installed  ## an environment of its own for NVIDIA's client, which wants older libraries
+
+$(TRITONCLIENT)/.installed: .ci/tritonclient.txt
+	$(PYTHON) -m venv $(TRITONCLIENT)
+	$(TRITONCLIENT)/bin/pip install --quiet --disable-pip-version-check -r .ci/tritonclient.txt
+	touch $(TRITONCLIENT)/.installed
+
+triton: $(INSTALLED) tritonclient  ## Triton itself (a wheel of 55 MB) on repositories of ours, asked by NVIDIA's client
+	$(BIN)/python .ci/in_triton.py $(TRITONCLIENT)/bin/python
+
 # torch first: where pip has a CPU build of the pinned version at hand it takes that one
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -124,4 +136,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(SBOM) .venv-pythons build *.egg-info
+	rm -rf $(VENV) $(OPENVINO) $(TRITONCLIENT) $(SBOM) .venv-pythons build *.egg-info

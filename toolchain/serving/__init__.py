@@ -4,4 +4,6 @@
 request and writes an answer, bytes to values and back, with ``tensors`` for what is in them; ``compression`` unpacks
 what came packed. ``batching`` runs in one call what waits together, ``app`` is the ASGI application that says no to
 what is too much or too late, and ``server`` runs it until it is told to stop.
+
+``repository`` writes what other engines serve of a package, with ``triton_config`` for the one that wants most told.
 """

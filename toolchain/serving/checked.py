@@ -24,8 +24,12 @@ from toolchain.shipping.package import Package, Tensor, Variant
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A model that answers; of its calls ``most_rows`` rows may run together, 1 where each runs alone."""
+    """A model that answers; of its calls ``most_rows`` rows may run together, 1 where each runs alone.
 
+    ``folder`` is the package's, while it is open.
+    """
+
+    folder: Path
     interface: Interface
     package: Package
     variant: Variant
@@ -65,6 +69,7 @@ def opened(
             _test(runtime, values, described.name)
             together = _together(folder / chosen.model, runtime, values, most_rows, progress)
             yield Served(
+                folder=folder,
                 interface=_interface(described),
                 package=described,
                 variant=chosen,

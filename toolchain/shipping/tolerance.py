@@ -127,7 +127,8 @@ def _nudged(array: Array, random: np.random.Generator) -> Array:
     if array.dtype.name not in _ROUNDOFF:
         return array
     signs = random.choice((-1.0, 1.0), array.shape)
-    return (array * (1 + _NUDGED_BY * _ROUNDOFF[array.dtype.name] * signs)).astype(array.dtype)
+    # a value without axes would come out as a number, which a session does not take
+    return np.asarray(array * (1 + _NUDGED_BY * _ROUNDOFF[array.dtype.name] * signs)).astype(array.dtype)
 
 
 def _answers(
