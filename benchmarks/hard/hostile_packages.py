@@ -34,7 +34,7 @@ PART = "hostile packages"
 COUNT = 1000
 _LOADED = external_data, verification, verifying  # by whom forks, so that no command need load them again
 _OUTSIDE = "outside"
-_IMPOSSIBLE = (OSError, ValueError, LookupError, TypeError, RecursionError, DecodeError, EncodeError)
+IMPOSSIBLE = (OSError, ValueError, LookupError, TypeError, RecursionError, DecodeError, EncodeError)
 """Where what was to be changed is gone or broken already, or no file system takes the name."""
 _METHODS = (*[zipfile.ZIP_STORED] * 4, *[zipfile.ZIP_DEFLATED] * 4, zipfile.ZIP_LZMA)
 _ODD_NAMES = (
@@ -89,8 +89,8 @@ def _write(place: Place, draw: random.Random) -> int:
     how = draw.choice(["folder", "folder", "folder", ".tar", ".tar", ".zip", ".zip"])
     if draw.random() < (0.95 if how == "folder" else 0.3):
         for _ in range(draw.choice([1, 1, 1, 2, 3])):
-            change = draw.choice(_CHANGES)
-            with contextlib.suppress(*_IMPOSSIBLE):
+            change = draw.choice(CHANGES)
+            with contextlib.suppress(*IMPOSSIBLE):
                 change(folder, draw)
                 done.append(change.__name__.strip("_"))
         if draw.random() < 0.5:
@@ -232,7 +232,7 @@ def _model(folder: Path, draw: random.Random) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-_CHANGES: tuple[Callable[[Path, random.Random], None], ...] = (
+CHANGES: tuple[Callable[[Path, random.Random], None], ...] = (
     _flip, _cut, _rename, _copy, _swap, _remove, _replace, _json, _json, _sums, _signed, _signed, _model, _model,
 )  # fmt: skip
 

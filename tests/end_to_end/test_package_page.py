@@ -19,7 +19,7 @@ from PIL import Image
 from tests.contract.shipping.test_contents import sentiment
 from tests.end_to_end.chromium import browser, in_a_browser
 from tests.end_to_end.test_report_page import contrast, luminance
-from toolchain.shipping import contents, packing, self_test
+from toolchain.shipping import checksums, contents, keys, packing, self_test, signature
 from toolchain.shipping.packing import Title
 from toolchain.shipping.targets import TARGETS
 
@@ -192,9 +192,26 @@ def test_harm_is_found_and_named(opened: Open, served: tuple[Path, str]) -> None
     page = opened("harmed")
     assert text(page, "state") == "failed its self-test"
     failed = {each["name"]: each["detail"] for each in receipt(page)["checks"] if not each["ok"]}
-    assert failed["files"] == "README.md is missing; nnx/golden.bin is changed"
+    assert failed["files"] == "missing: README.md; changed: nnx/golden.bin"
     assert "golden fp32" in failed or "golden net" in failed
-    assert "README.md is missing" in text(page, "failed")
+    assert "missing: README.md" in text(page, "failed")
+
+
+def test_the_signature_is_looked_at_where_a_key_is_trusted(opened: Open, served: tuple[Path, str]) -> None:
+    folder = served[0]
+    pair = keys.new(folder / "release")
+    signed = Path(shutil.copytree(folder / "film.ortpackage", folder / "signed.ortpackage"))
+    signature.sign(signed, pair.private)
+
+    def found() -> dict[str, tuple[bool, str]]:
+        told = receipt(opened("signed", "?trust=/release.pub"))
+        return {each["name"]: (each["ok"], each["detail"]) for each in told["checks"]}
+
+    assert found()["signature"] == (True, f"by {pair.fingerprint}")
+    (signed / "README.md").write_text("changed")
+    checksums.write(signed)
+    assert found()["signature"] == (False, "changed: README.md; changed: SHA256SUMS")
+    assert "no key /none.pub on this server" in text(opened("signed", "?trust=/none.pub"), "wrong")
 
 
 def test_it_says_where_onnxruntime_is_wanted(opened: Open) -> None:

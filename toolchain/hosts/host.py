@@ -21,7 +21,7 @@ from toolchain.processes.turns import JobFailed
 from toolchain.progress import SILENT, Progress
 from toolchain.shipping.device import may_ask
 
-_RUNNER = "runners/python/run.py"
+_RUNNER = Path("runners", "python")
 _MODEL = "model.onnx"
 _PORTRAIT = "portrait.py"
 _BEGIN_S = 120.0
@@ -87,9 +87,9 @@ class Host:
             }  # fmt: skip
             file.release()
             sent = self._sent({_MODEL: file.path, **beside})
-            texts = {"nnx/package.json": json.dumps({"variants": [variant]}), _RUNNER: _runner()}
+            texts = {"nnx/package.json": json.dumps({"variants": [variant]}), **_runner()}
             folder = self.connection.ask("make", files=sent, texts=texts)
-            self._runners[model] = f"{folder}/{_RUNNER}"
+            self._runners[model] = f"{folder}/{_RUNNER.as_posix()}/run.py"
         return self._runners[model]
 
     def place_of(self, file: Path) -> str:
@@ -133,5 +133,7 @@ def opened(
         yield found
 
 
-def _runner() -> str:
-    return (resources.files("toolchain.shipping") / _RUNNER).read_text(encoding="utf-8")
+def _runner() -> dict[str, str]:
+    """The files of Python's runner, by where they lie in a package."""
+    with resources.as_file(resources.files("toolchain.shipping") / str(_RUNNER)) as folder:
+        return {f"{_RUNNER.as_posix()}/{path.name}": path.read_text(encoding="utf-8") for path in folder.glob("*.py")}

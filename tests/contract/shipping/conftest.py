@@ -1,8 +1,9 @@
 """Tiny models that are packed in a second, and ONNX Runtime's own view of a package."""
 
-import importlib.util
+import importlib
 import itertools
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -83,11 +84,13 @@ def packed(_packed_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_packed_once, tmp_path / "copy" / "net.ortpackage"))
 
 
-def runner_of(package: Path) -> ModuleType:
-    """The package's own runner, loaded: tests look at single functions of it."""
-    spec = importlib.util.spec_from_file_location("packed_runner", package / "runners" / "python" / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def runner_of(package: Path, name: str) -> ModuleType:
+    """A file of the package's own runner, loaded: tests look at single functions of it."""
+    folder = package / "runners" / "python"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setattr(sys, "dont_write_bytecode", True)  # every file in a package is listed
+        module = importlib.import_module(name)
+    for each in folder.glob("*.py"):
+        sys.modules.pop(each.stem, None)  # the next package has files of the same names
     return module

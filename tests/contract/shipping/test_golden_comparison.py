@@ -21,7 +21,7 @@ FLOATS = hnp.arrays(
 
 @pytest.fixture(scope="session")
 def runner(_packed_once: Path) -> ModuleType:
-    return runner_of(_packed_once)
+    return runner_of(_packed_once, "self_test")
 
 
 def allowed(absolute: float, relative: float = 0.0) -> dict[str, float]:

@@ -26,7 +26,7 @@ ARRAYS = st.sampled_from(sorted(FEEDABLE)).flatmap(
 
 @pytest.fixture(scope="session")
 def runner(_packed_once: Path) -> ModuleType:
-    return runner_of(_packed_once)
+    return runner_of(_packed_once, "package")
 
 
 def put(inputs: list[Array], outputs: list[Array]) -> tuple[str, bytes]:

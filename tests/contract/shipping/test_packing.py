@@ -211,12 +211,12 @@ def test_the_self_test_finds_harm_and_names_it(harm: str, packed: Path, tmp_path
         text = (packed / package.CHECKSUMS).read_text()
         (packed / package.CHECKSUMS).write_text(text.replace("README.md", "README"))
     named = {
-        "changed model": r"model\.onnx is changed; golden fp32: 'scores' of case 0 is off by 0\.5",
-        "changed golden": r"golden\.bin is changed; golden fp32",
-        "missing": r"README\.md is missing",
-        "extra": r"more\.txt is not listed",
-        "linked": r"model\.onnx is changed",
-        "list": r"README is missing; README\.md is not listed",
+        "changed model": r"changed: net/fp32/model\.onnx; golden fp32: 'scores' of case 0 is off by 0\.5",
+        "changed golden": r"changed: nnx/golden\.bin; golden fp32",
+        "missing": r"missing: README\.md",
+        "extra": r"extra: more\.txt",
+        "linked": r"changed: net/fp32/model\.onnx",
+        "list": r"missing: README; extra: README\.md",
     }
     with pytest.raises(CheckFailed, match=named[harm]):
         self_test.run(packed)
@@ -305,10 +305,10 @@ def test_a_slowdown_fails_only_where_somebody_asks(packed: Path) -> None:
     row = {"latency_ms": {"p50": 1e-9, "p90": 1e-9, "p99": 1e-9}, "batch": 1, "threads": 1, "machine": "a fast one"}
     told["variants"][0]["row"] = row
     place.write_text(json.dumps(told))
-    runner = runner_of(packed)
-    receipt = runner.self_test(runner.chosen(None), None, None)
+    runner = runner_of(packed, "self_test")
+    receipt = runner.self_test(runner.PACKAGE["variants"], None, None)
     assert [each["name"] for each in receipt["checks"] if not each["ok"]] == ["files"]  # the description was changed
-    receipt = runner.self_test(runner.chosen(None), None, 100.0)
+    receipt = runner.self_test(runner.PACKAGE["variants"], None, 100.0)
     assert [each["name"] for each in receipt["checks"] if not each["ok"]] == ["files", "latency fp32"]
     assert "times that of a fast one" in receipt["checks"][-1]["detail"]
 

@@ -30,7 +30,7 @@ SENTENCES = [
 
 @pytest.fixture
 def runner(packed: Path) -> ModuleType:
-    return runner_of(packed)
+    return runner_of(packed, "inputs")
 
 
 def prepared(runner: ModuleType, packed: Path, how: dict[str, Any], given: str) -> Any:
@@ -87,7 +87,7 @@ def test_sentences_become_the_vectors_that_the_vectorizer_makes(runner: ModuleTy
 @given(st.text())
 def test_any_text_becomes_the_same_vector(_packed_once: Path, text: str) -> None:
     fitted = Tfidf(vocabulary={"a": 0, "film": 1, text.lower().strip() or "-": 2}, idf=np.array([1, 2, 3], np.float32))
-    module = runner_of(_packed_once)
+    module = runner_of(_packed_once, "inputs")
     module.PACKAGE["preprocessing"] = "x"
     module.read = lambda _: fitted.as_data() | {"input": "x"}  # type: ignore[attr-defined]
     np.testing.assert_allclose(module.prepared(text)["x"][0], fitted.transform([text])[0], atol=1e-7)

@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.hard import base_package
+from tests.unit.shipping.runner_signature import faults_by_runner
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.shipping import checksums, keys, signature, verification
+from toolchain.shipping.folder import files_in, sha256_of
 from toolchain.shipping.package import SIGNATURE
 
 
@@ -39,6 +41,10 @@ def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 def found(package: Path, pair: keys.Pair) -> list[tuple[str, str]]:
+    """What nnx finds, and the program that packages carry finds too."""
+    files = files_in(package)
+    ours = signature.faults(files, {file.name: sha256_of(file) for file in files}, keys.public(pair.public))
+    assert faults_by_runner(package, pair.public) == [(str(fault.kind), fault.file) for fault in ours]
     return [(str(fault.kind), fault.file) for fault in verification.verify(package, pair.public).faults]
 
 

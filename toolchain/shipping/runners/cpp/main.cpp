@@ -72,6 +72,7 @@ Asked parsed(int count, char** words) {
   std::vector<std::string> plain;
   for (int at = 1; at < count; at++) {
     const std::string word = words[at];
+    if (word == "--trust") throw Refused{"This runner looks at no signature.", "Ask runners/python/signature.py, or nnx verify.", 3};
     const bool takes = word == "--variant" || word == "--threads" || word == "--max-slowdown";
     if (takes && at + 1 == count) throw Refused{word + " wants a value.", USAGE};
     if (word == "--self-test") asked.self_test = true;

@@ -69,9 +69,9 @@ inline std::string files_wrong() {
   for (const auto& [name, hash] : names) {
     if (name == "SHA256SUMS" || name == "model.sig") continue;
     const auto status = fs::symlink_status(root / name);
-    if (!fs::exists(status)) wrong.push_back(name + " is missing");
-    else if (hash.empty()) wrong.push_back(name + " is not listed");
-    else if (!fs::is_regular_file(status) || sha256(bytes_of(root / name)) != hash) wrong.push_back(name + " is changed");
+    if (!fs::exists(status)) wrong.push_back("missing: " + name);
+    else if (hash.empty()) wrong.push_back("extra: " + name);
+    else if (!fs::is_regular_file(status) || sha256(bytes_of(root / name)) != hash) wrong.push_back("changed: " + name);
   }
   return joined(wrong, "; ");
 }

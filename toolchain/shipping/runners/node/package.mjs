@@ -1,4 +1,6 @@
 // What a package says and how it is tested: for run.mjs in Node, and for the page in runners/web.
+import { publicKey, signed } from './signature.mjs';
+
 // A host reads the package's files and makes sessions: {ort, version, facts, text, bytes, session, wrongFiles}.
 
 const KINDS = {
@@ -172,15 +174,20 @@ export class Package {
     return { golden: JSON.parse(await this.host.text('nnx/golden.json')), content: await this.host.bytes('nnx/golden.bin') };
   }
 
-  /** The receipt; `heard` is told each check as it is done. */
-  async selfTest({ variant, threads, maxSlowdown, heard = () => {} } = {}) {
+  /** The receipt; `heard` is told each check as it is done; `trust` is the PEM of the key that must have signed all files. */
+  async selfTest({ variant, threads, maxSlowdown, trust, heard = () => {} } = {}) {
     const checks = [], told = {}, { host } = this, variants = this.chosen(variant);
     const check = (name, wrong, right) => {
       checks.push({ name, ok: !wrong, detail: wrong || right });
       return heard(checks.at(-1));
     };
     const sums = await host.bytes('SHA256SUMS');
-    await check('files', (await host.wrongFiles(listed(new TextDecoder().decode(sums)))).join('; '), 'as in SHA256SUMS');
+    const wrong = await host.wrongFiles(listed(new TextDecoder().decode(sums)), ['SHA256SUMS', 'model.sig']);
+    await check('files', wrong.join('; '), 'as in SHA256SUMS');
+    if (trust !== undefined) {
+      const key = await this.#trusted(trust);
+      await check('signature', (await this.#unsigned(key)).join('; '), `by ${key.fingerprint}`);
+    }
     const { golden, content } = await this.golden();
     for (const [number, each] of golden.cases.entries()) {
       if (each.text === null) continue;
@@ -209,6 +216,23 @@ export class Package {
       ok: checks.every((each) => each.ok), package: this.told.name, version: this.told.version, digest: await sha256(sums), checks,
       onnxruntime: host.version, ...host.facts, latency_ms: Object.values(told)[0]?.latency_ms ?? null, variants: told,
     };
+  }
+
+  async #trusted(pem) {
+    return publicKey(pem).catch((error) => {
+      throw new Refused(`The key cannot be trusted: ${error.message}.`, 'Give the public key that nnx keys new made.');
+    });
+  }
+
+  /** How the files differ from what the owner of the key signed. */
+  async #unsigned(key) {
+    const content = await this.host.bytes('model.sig').catch(() => null);
+    if (!content) return ['unsigned: model.sig'];
+    try {
+      return await this.host.wrongFiles(await signed(content, key), ['model.sig']);
+    } catch (error) {
+      return [`wrongly signed: model.sig: ${error.message}`];
+    }
   }
 
   async #tested(variant, threads, golden, content) {

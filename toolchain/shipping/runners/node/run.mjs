@@ -2,6 +2,7 @@
 //
 //     node run.mjs "a sentence" | input.npy     the answer, a line of JSON
 //     node run.mjs --self-test [--variant V]    files, version, golden outputs: a receipt in JSON
+//     node run.mjs --self-test --trust KEY.pub  the signature too
 //     node run.mjs                              requests on stdin, a line each, as nnx's benchmark sends them
 //
 // Exit codes: 0 done, 1 a check failed, 2 wrong input, 3 not available here.
@@ -16,7 +17,7 @@ import { serve } from './serve.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const TYPES = { f2: 'float16', f4: 'float32', f8: 'float64', b1: 'bool' };
-const USAGE = 'Usage: node run.mjs [--variant V] [--threads N] SENTENCE|FILE.npy | --self-test [--max-slowdown X]';
+const USAGE = 'Usage: node run.mjs [--variant V] [--threads N] SENTENCE|FILE.npy | --self-test [--max-slowdown X] [--trust KEY.pub]';
 
 async function runtime() {
   process.env.ORT_DISABLE_TELEMETRY ??= '1';
@@ -27,18 +28,18 @@ async function runtime() {
   }
 }
 
-/** Each file that is not as it is listed. */
-async function wrongFiles(listed) {
+/** Each file that is not as it is listed, nor one of those besides. */
+async function wrongFiles(listed, besides) {
   const found = await readdir(ROOT, { recursive: true, withFileTypes: true });
   const there = found.filter((each) => !each.isDirectory()).map((each) => path.join(each.parentPath ?? each.path, each.name));
   const names = new Set([...listed.keys(), ...there.map((each) => path.relative(ROOT, each).split(path.sep).join('/'))]);
   const wrong = [];
   for (const name of [...names].sort()) {
-    if (name === 'SHA256SUMS' || name === 'model.sig') continue;
+    if (besides.includes(name)) continue;
     const stat = await lstat(path.join(ROOT, name)).catch(() => null);
-    if (!stat) wrong.push(`${name} is missing`);
-    else if (!listed.has(name)) wrong.push(`${name} is not listed`);
-    else if (!stat.isFile() || (await hashed(path.join(ROOT, name))) !== listed.get(name)) wrong.push(`${name} is changed`);
+    if (!stat) wrong.push(`missing: ${name}`);
+    else if (!listed.has(name)) wrong.push(`extra: ${name}`);
+    else if (!stat.isFile() || (await hashed(path.join(ROOT, name))) !== listed.get(name)) wrong.push(`changed: ${name}`);
   }
   return wrong;
 }
@@ -68,6 +69,10 @@ async function saved(file) {
   return { dtype, dims, data: elements(dtype, bytes.slice(start + size).buffer, 0, dims) };
 }
 
+const key = (file) => readFile(file, 'utf8').catch((error) => {
+  throw new Refused(`${file} cannot be trusted: ${error.message}.`, 'Give the public key that nnx keys new made.');
+});
+
 /** The model's inputs, of a sentence, or of an array as the model takes it. */
 async function prepared(given, { how, told, host }) {
   if (how?.kind === 'tfidf') {
@@ -85,7 +90,7 @@ async function prepared(given, { how, told, host }) {
 function asked() {
   const text = { type: 'string' }, options = { 'self-test': { type: 'boolean' }, help: { type: 'boolean' } };
   try {
-    const { values, positionals } = parseArgs({ allowPositionals: true, options: { ...options, variant: text, threads: text, 'max-slowdown': text } });
+    const { values, positionals } = parseArgs({ allowPositionals: true, options: { ...options, variant: text, threads: text, 'max-slowdown': text, trust: text } });
     for (const name of ['threads', 'max-slowdown']) {
       if (values[name] !== undefined && !(Number(values[name]) > 0)) throw new Error(`--${name} is no number above 0.`);
     }
@@ -98,7 +103,7 @@ function asked() {
 }
 
 async function main() {
-  const { help, given, variant, threads, maxSlowdown, 'self-test': selfTest } = asked();
+  const { help, given, variant, threads, maxSlowdown, trust, 'self-test': selfTest } = asked();
   if (help) return process.stdout.write(`${USAGE}\n`);
   const ort = await runtime();
   const file = (name) => path.join(ROOT, name);
@@ -121,7 +126,7 @@ async function main() {
   const [first] = opened.chosen(variant);
   if (!selfTest && given === undefined) return serve(opened, saved);
   const told = selfTest
-    ? await opened.selfTest({ variant, threads, maxSlowdown })
+    ? await opened.selfTest({ variant, threads, maxSlowdown, trust: trust && (await key(trust)) })
     : await opened.answer(await prepared(given, opened), first, await opened.session(first, threads));
   process.stdout.write(`${JSON.stringify(told)}\n`);
   process.exitCode = told.ok ?? true ? 0 : 1;
