@@ -36,6 +36,7 @@ from toolchain.recipes.rows import Rows
 from toolchain.steps import ModelStep, Said, TrainStep
 from toolchain.training import checkpoint, evaluation, given_weights, loop
 from toolchain.training.options import TrainingOptions
+from toolchain.training.world import ALONE, World
 
 CALIBRATION_SAMPLES = 256
 SEARCH_BUDGET_S = 600.0
@@ -83,23 +84,16 @@ class Pipeline:
         """Where the model of that precision lies."""
         return self.folder / MODELS[precision]
 
-    def train(self, options: TrainingOptions, *, resume: bool | None = None) -> TrainStep:
+    def train(self, options: TrainingOptions, *, resume: bool | None = None, world: World = ALONE) -> TrainStep:
         """Leave ``checkpoint.pt``.
 
-        A training with the same inputs that was stopped is resumed; ``resume`` is as in :func:`loop.train`.
+        A training with the same inputs that was stopped is resumed; ``resume`` is as in :func:`loop.train`. In a
+        ``world`` of several processes the leader calls it, and the others :meth:`train_along`.
         """
-        inputs = self._inputs("torch", "numpy", "scikit-learn", options=options.as_json(), data=self._data_digest)
+        inputs = self._training_inputs(options)
 
         def step() -> tuple[list[Path], TrainStep]:
-            result = loop.train(
-                self.recipe,
-                self.data,
-                options,
-                self.folder,
-                made_from=manifest.digest({name: value for name, value in inputs.items() if name != "options"}),
-                resume=False if self._force else resume,
-                progress=self._progress,
-            )
+            result = self._trained_by_all(inputs, options, False if self._force else resume, world)
             model = self.recipe.model()
             given_weights.load(model, given_weights.Weights(file=result.checkpoint))
             trained = TrainStep(
@@ -115,7 +109,35 @@ class Pipeline:
             preprocessing = self._source.save_preprocessing(self.folder)
             return [result.checkpoint, self.folder / HISTORY, *preprocessing], trained
 
-        return self._step("train", inputs, step, TrainStep)
+        step_taken = self._step("train", inputs, step, TrainStep)
+        world.told(None)
+        return step_taken
+
+    def train_along(self, options: TrainingOptions, world: World) -> None:
+        """What every process but the leader does until that has no training any more: nothing is left in the folder."""
+        inputs = self._training_inputs(options)
+        while world.told() is not None:
+            self._trained_by_all(inputs, options, None, world)
+
+    def _training_inputs(self, options: TrainingOptions) -> dict[str, Any]:
+        return self._inputs("torch", "numpy", "scikit-learn", options=options.as_json(), data=self._data_digest)
+
+    def _trained_by_all(
+        self, inputs: dict[str, Any], options: TrainingOptions, resume: bool | None, world: World
+    ) -> loop.TrainingResult:
+        if world.leads:
+            world.told("train")
+        world.require_agreement(inputs)
+        return loop.train(
+            self.recipe,
+            self.data,
+            options,
+            self.folder,
+            made_from=manifest.digest({name: value for name, value in inputs.items() if name != "options"}),
+            resume=resume,
+            progress=self._progress,
+            world=world,
+        )
 
     def trained(self, options: TrainingOptions) -> Path:
         """The checkpoint in the folder, however it was trained; trained now with ``options`` when there is none."""

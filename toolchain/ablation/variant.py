@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from toolchain import records
 from toolchain.ablation import shared_data
 from toolchain.errors import NotAvailable
 from toolchain.inputs import sources
 from toolchain.progress import SILENT
 from toolchain.training import evaluation
 from toolchain.training.batches import Batch, BatchPath
-from toolchain.training.options import Switches, TrainingOptions
+from toolchain.training.options import TrainingOptions
 from toolchain.training.trainer import Trainer
 
 
@@ -38,7 +39,7 @@ class Variant:
     ) -> None:
         torch.set_num_threads(threads)
         made = sources.recipe_named(recipe)
-        self._options = TrainingOptions(**{**options, "switches": Switches(**options["switches"])})
+        self._options = records.made(TrainingOptions, options)
         folder = None if data_folder is None else Path(data_folder)
         data = made.data(folder).load() if files is None else shared_data.mapped(files)
         self._path = BatchPath(made, data, self._options)
@@ -81,9 +82,9 @@ class Variant:
         )  # fmt: skip
 
     def _step(self, batch: Batch) -> None:
-        loss, _ = self._trainer.step(batch)
-        if self._plain:
-            loss.item()  # a newcomer prints the loss of every step
+        stepped = self._trainer.step(batch)
+        if self._plain and stepped is not None:
+            stepped[0].item()  # a newcomer prints the loss of every step
         self._wait()
 
     def _wait(self) -> None:

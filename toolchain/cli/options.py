@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from toolchain.conversion.record import Plan
     from toolchain.progress import Progress
     from toolchain.recipes.recipe import Recipe
-    from toolchain.training.options import TrainingOptions
+    from toolchain.training.options import Parallel, TrainingOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DATA_HELP = "Folder that holds the recipe's data set (cifar10, sst2)."
@@ -114,11 +114,46 @@ class TrainingChoices:
         show_default=True, help="What torch.compile aims at.",
     )  # fmt: skip
 
-    def resolved(self, recipe: "Recipe", progress: "Progress") -> "TrainingOptions":
+    def resolved(self, recipe: "Recipe", progress: "Progress", parallel: "Parallel | None" = None) -> "TrainingOptions":
         """With the recipe's defaults and this machine's abilities."""
         from toolchain.training.options import resolve
 
-        return resolve(recipe, progress=progress, **vars(self))
+        return resolve(recipe, progress=progress, parallel=parallel, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """How several processes train together."""
+
+    nproc: int | None = option(
+        "--nproc", type=click.IntRange(min=1), metavar="N",
+        help="Train in so many processes of this machine; for several machines, torchrun -m toolchain train.",
+    )  # fmt: skip
+    max_restarts: int = option(
+        "--max-restarts", type=click.IntRange(min=0), default=0, show_default=True,
+        help="With --nproc: begin again after the last whole epoch when a process fails, so often.",
+    )  # fmt: skip
+    hang_timeout: float = option(
+        "--hang-timeout", type=types.Duration(), default="10m", show_default=True,
+        help="How long a process waits for the others.",
+    )  # fmt: skip
+    accumulate: int = option(
+        "--accumulate", type=click.IntRange(min=1), default=1, show_default=True,
+        help="Do each step's samples in so many parts, one after the other, in less memory.",
+    )  # fmt: skip
+    shared_norm: bool = option(
+        "--sync-batchnorm", is_flag=True, help="BatchNorm sees the samples of all processes, as one process would."
+    )
+    reduction: str = option(
+        "--reduce", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True,
+        help="The number format in which gradients travel between processes.",
+    )  # fmt: skip
+
+    def parallel(self) -> "Parallel":
+        """The same for the library."""
+        from toolchain.training.options import Parallel
+
+        return Parallel(accumulate=self.accumulate, shared_norm=self.shared_norm, reduction=self.reduction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +318,7 @@ class Gate(Scored):
 
 folders = group("folders", Folders)
 training = group("training", TrainingChoices)
+processes = group("processes", Processes)
 measuring = group("measuring", Measuring)
 calibration = group("calibration", CalibrationChoices)
 gate = group("gate", Gate)

@@ -1,8 +1,15 @@
 """``nnx train``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from toolchain.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolchain.training.world import World
 
 
 @click.command("train")
@@ -20,6 +27,7 @@ from toolchain.cli import options
     help="Turns of each loop, with --ablate.",
 )
 @options.training
+@options.processes
 @options.as_json
 def command(
     recipe: str,
@@ -28,6 +36,7 @@ def command(
     ablate: bool,
     rounds: int,
     training: options.TrainingChoices,
+    processes: options.Processes,
     as_json: bool,
 ) -> None:
     """Train RECIPE and keep its best checkpoint.
@@ -36,9 +45,14 @@ def command(
     artifacts/RECIPE, replaced after every epoch. With --ablate it trains every loop for --epochs (1 by default), in
     turns, and leaves ablation.json and ablation.md instead.
 
+    With --nproc, or started by torchrun, several processes do each step together: --batch-size is that of all, and
+    they come to what one process would, within rounding.
+
     \b
     Example:
       nnx train digits --epochs 10
+      nnx train digits --nproc 2 --sync-batchnorm
+      torchrun --nproc-per-node 2 -m toolchain train digits
       nnx train cifar10 --data ~/cifar10 --ablate
     """
     import json
@@ -47,45 +61,89 @@ def command(
     from toolchain import folder_lock, pipeline
     from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
+    from toolchain.training import world as worlds
     from toolchain.training.batches import BatchPath
+    from toolchain.training.options import resolve_device
     from toolchain.training.record import told
 
-    progress = LiveProgress()
-    if ablate and resume:
-        raise click.UsageError("--ablate starts anew: leave --resume out.")
-    context, folder = click.get_current_context(), folders.artifacts(recipe)
-    context.with_resource(folder_lock.held(folder, context.obj or ()))
-    road = pipeline.Pipeline(recipe, folder, data_folder=folders.data, force=not resume, progress=progress)
-    if ablate and training.epochs is None:
-        training = replace(training, epochs=1)
-    chosen = training.resolved(road.recipe, progress)
-    if ablate:
-        found = ablation.measure(
-            recipe,
-            road.data,
-            chosen,
-            folder,
-            rounds=rounds,
-            progress=progress,
-            steps_per_epoch=BatchPath(road.recipe, road.data, chosen).steps_per_epoch(),
-            measure=road.recipe.judged_by().measure,
-            data_folder=folders.data,
-        )
-        if as_json:
-            print_result(found.to_json())
-        else:
-            print_table(
-                f"{road.recipe.name}: each switch alone, and all",
-                list(ablation.HEADINGS),
-                ablation.cells(found),
+    if ablate and (resume or options.typed("nproc", "accumulate", "shared_norm", "reduction")):
+        raise click.UsageError("--ablate starts anew, in one process: leave out what is of --resume or of several.")
+    if processes.nproc is None:
+        options.refuse(("max_restarts",), "without --nproc")
+    if processes.nproc is not None and not worlds.started_by_torchrun():
+        from toolchain.training.launching import launch
+
+        arguments = _without(("--nproc", "--max-restarts"), click.get_current_context().obj[1:])
+        code = launch(arguments, processes=processes.nproc, max_restarts=processes.max_restarts)
+        raise click.exceptions.Exit(code)
+    with worlds.joined(resolve_device(training.device), timeout_s=processes.hang_timeout) as world:
+        if not world.leads:
+            _train_along(world, recipe, folders, training, processes)
+            return
+        resume = resume or worlds.is_a_restart()
+        progress = LiveProgress()
+        context, folder = click.get_current_context(), folders.artifacts(recipe)
+        context.with_resource(folder_lock.held(folder, context.obj or ()))
+        road = pipeline.Pipeline(recipe, folder, data_folder=folders.data, force=not resume, progress=progress)
+        if ablate and training.epochs is None:
+            training = replace(training, epochs=1)
+        chosen = training.resolved(road.recipe, progress, processes.parallel())
+        if ablate:
+            found = ablation.measure(
+                recipe,
+                road.data,
+                chosen,
+                folder,
+                rounds=rounds,
+                progress=progress,
+                steps_per_epoch=BatchPath(road.recipe, road.data, chosen).steps_per_epoch(),
+                measure=road.recipe.judged_by().measure,
+                data_folder=folders.data,
             )
-        ablation.require_plain(found)
-        return
-    trained = road.train(chosen, resume=resume or None)
-    if as_json:
-        print_result(json.dumps(asdict(trained)))
-    else:
-        print_result(
-            f"{folder / 'checkpoint.pt'}: test {trained.test_text}, "
-            f"validation {told(trained.measure, trained.validation_score)}, {trained.seconds:.0f} s"
-        )
+            if as_json:
+                print_result(found.to_json())
+            else:
+                print_table(
+                    f"{road.recipe.name}: each switch alone, and all",
+                    list(ablation.HEADINGS),
+                    ablation.cells(found),
+                )
+            ablation.require_plain(found)
+            return
+        trained = road.train(chosen, resume=resume or None, world=world)
+        if as_json:
+            print_result(json.dumps(asdict(trained)))
+        else:
+            print_result(
+                f"{folder / 'checkpoint.pt'}: test {trained.test_text}, "
+                f"validation {told(trained.measure, trained.validation_score)}, {trained.seconds:.0f} s"
+            )
+
+
+def _without(names: "Sequence[str]", arguments: "Sequence[str]") -> list[str]:
+    """``arguments`` but those options, each of which has a value."""
+    kept, given = list[str](), iter(arguments)
+    for each in given:
+        if each in names:
+            next(given, None)
+        elif not each.startswith(tuple(f"{name}=" for name in names)):
+            kept.append(each)
+    return kept
+
+
+def _train_along(
+    world: "World",
+    recipe: str,
+    folders: options.Folders,
+    training: options.TrainingChoices,
+    processes: options.Processes,
+) -> None:
+    import tempfile
+    from pathlib import Path
+
+    from toolchain import pipeline
+    from toolchain.progress import SILENT
+
+    with tempfile.TemporaryDirectory() as own:
+        road = pipeline.Pipeline(recipe, Path(own), data_folder=folders.data)
+        road.train_along(training.resolved(road.recipe, SILENT, processes.parallel()), world)

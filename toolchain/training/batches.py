@@ -1,5 +1,6 @@
 """Training batches: drawn, transformed, mixed and brought to the device."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,19 +18,44 @@ from toolchain.recipes.recipe import Recipe, Tensors, named_inputs, part
 from toolchain.recipes.rows import Picked, Rows
 from toolchain.training.mixup import Mix, drawn_mix
 from toolchain.training.options import TrainingOptions
+from toolchain.training.same_draws import SameDraws
+from toolchain.training.world import ALONE, World
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows ``start`` to ``stop`` of the ``count`` of one step: a process's share of them, or one part of that."""
+
+    start: int
+    stop: int
+    count: int
+    begins: bool = True
+    ends: bool = True
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def is_all(self) -> bool:
+        return self.rows == self.count
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``inputs`` by name, each ``(B, ...)``, and the ``targets`` of ``rows`` samples; ``mix`` says how they are mixed.
+    """``inputs`` by name, each ``(B, ...)``, and the ``targets`` of its rows; ``mix`` says how they are mixed.
 
-    A mixed batch's inputs are mixed already, its targets are not: its loss is.
+    A mixed batch's inputs are mixed already, its targets are not: its loss is. ``piece`` says of which step it is what.
     """
 
     inputs: Tensors
     targets: Any
-    rows: int
+    piece: Piece
     mix: Mix | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.piece.rows
 
 
 @dataclass(frozen=True)
@@ -39,12 +65,14 @@ class BatchPath:
     :meth:`draw` takes stored rows on the host, :meth:`place` copies them to the device, :meth:`finish` makes model
     inputs of them there, in half precision under AMP where the recipe's ``cast_inputs`` allows it. Each epoch's order,
     augmentation and mixing follow from the seed and the epoch alone, so a resumed run sees what an unbroken one would
-    have.
+    have. In a ``world`` of several processes each draws its piece of every step, in as many parts as it accumulates:
+    together they are the same samples, in the same order and changed alike; mixing stays within a part.
     """
 
     recipe: Recipe
     data: Dataset
     options: TrainingOptions
+    world: World = ALONE
 
     @cached_property
     def rows(self) -> Rows:
@@ -65,21 +93,38 @@ class BatchPath:
         """One epoch of host batches in random order, the incomplete one at the end left out."""
         generator = self._generator(epoch, stream=0)
         if not self.options.switches.whole_batches:
-            yield from self._sample_by_sample(generator)
+            yield from self._sample_by_sample(epoch, generator)
             return
         order = self._order(generator)
-        size = self.options.batch_size
         switches = self.options.switches
         half = (self.recipe.cast_inputs and switches.amp_dtype) or torch.float32
-        for step in range(self.steps_per_epoch()):
-            rows = order[step * size : (step + 1) * size]
+        for rows, piece in self._pieces(order):
             inputs, targets = self.rows.stored(self.data.train, rows)
             for name, tensor in inputs.items():
                 if switches.cast_before_copy and tensor.is_floating_point():
                     inputs[name] = tensor.to(half)
                 elif not switches.cast_before_copy and tensor.dtype not in IDS:
                     inputs[name] = tensor.float()
-            yield self._pinned(Batch(inputs, targets, len(rows)))
+            yield self._pinned(Batch(inputs, targets, piece))
+
+    def _pieces(self, order: Picked) -> Iterator[tuple[Picked, Piece]]:
+        """The rows that this process draws of each step, part by part."""
+        size, parts = self.options.batch_size, self.options.parallel.accumulate
+        for step in range(self.steps_per_epoch()):
+            rows = order[step * size : (step + 1) * size]
+            cuts = self.world.size * parts
+            if len(rows) < cuts:
+                raise BadUsage(
+                    f"A step has {len(rows)} samples, and {self.world.size} processes do it in {parts} parts each.",
+                    "Use a larger --batch-size, fewer processes, or less --accumulate.",
+                )
+            for part_of in range(parts):
+                cut = self.world.rank * parts + part_of
+                start, stop = len(rows) * cut // cuts, len(rows) * (cut + 1) // cuts
+                yield (
+                    rows[start:stop],
+                    Piece(start, stop, len(rows), begins=part_of == 0, ends=part_of == parts - 1),
+                )
 
     def place(self, batch: Batch) -> Batch:
         """Copy to the device."""
@@ -92,7 +137,8 @@ class BatchPath:
         switches = self.options.switches
         if switches.whole_batches or self.recipe.collate is not None:
             inputs = self.rows.scaled(inputs)
-            inputs, targets = self._augmented(inputs, targets, generator)
+            with self._drawing(batch.piece, generator):
+                inputs, targets = self._augmented(inputs, targets, generator)
         mix = drawn_mix(self.recipe.mixup, batch.rows, generator) if self.recipe.mixup else None
         if mix is not None:
             inputs = {name: mix.of_inputs(tensor, name) for name, tensor in inputs.items()}
@@ -109,8 +155,19 @@ class BatchPath:
     def batches(self, epoch: int) -> Iterator[Batch]:
         """One epoch of batches, ready for a step."""
         generator = self.augmentation_generator(epoch)
+        begun = generator.get_state()
         for batch in self.draw(epoch):
+            if batch.piece.begins:
+                begun = generator.get_state()
+            else:
+                generator.set_state(begun)  # every part of a step draws what the whole step would
             yield self.finish(self.place(batch), generator)
+
+    @staticmethod
+    def _drawing(piece: Piece, generator: torch.Generator) -> contextlib.AbstractContextManager[object]:
+        if piece.is_all:
+            return contextlib.nullcontext()
+        return SameDraws(generator, start=piece.start, stop=piece.stop, count=piece.count)
 
     def augmentation_generator(self, epoch: int) -> torch.Generator:
         return self._generator(epoch, stream=1)
@@ -156,22 +213,30 @@ class BatchPath:
             )
         return rows.astype(np.int64, copy=False)
 
-    def _sample_by_sample(self, generator: torch.Generator) -> Iterator[Batch]:
+    def _sample_by_sample(self, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
         """As a newcomer writes it: a Dataset whose __getitem__ transforms one sample, in a DataLoader."""
-        samples = _Samples(self, generator)
-        chosen = None if self.recipe.sampler is None else self._order(generator).tolist()
+        pieces = list(self._pieces(self._order(generator)))
+        # each process draws for its own samples
+        own = generator if self.world.size == 1 else torch.Generator().manual_seed(self.own_seed(epoch))
+        samples = _Samples(self, own)
         loader: DataLoader[Any] = DataLoader(
-            samples, self.options.batch_size, shuffle=chosen is None, sampler=chosen,
-            drop_last=self.rows_per_epoch >= self.options.batch_size, generator=generator, collate_fn=samples.together,
-        )  # fmt: skip
-        yield from loader
+            samples, batch_sampler=[rows.tolist() for rows, _ in pieces], generator=own, collate_fn=samples.together
+        )
+        for (inputs, targets), (_, piece) in zip(loader, pieces, strict=True):
+            yield Batch(inputs, targets, piece)
 
     def _pinned(self, batch: Batch) -> Batch:
         return _changed(batch, torch.Tensor.pin_memory) if self.options.switches.async_copy else batch
 
+    def own_seed(self, epoch: int) -> int:
+        """Of what this process draws for itself in an epoch, other than the others."""
+        return self._seed(epoch, stream=2 + self.world.rank)
+
     def _generator(self, epoch: int, *, stream: int) -> torch.Generator:
-        seed = np.random.SeedSequence([self.options.seed, epoch, stream]).generate_state(1)[0]
-        return torch.Generator().manual_seed(int(seed))
+        return torch.Generator().manual_seed(self._seed(epoch, stream=stream))
+
+    def _seed(self, epoch: int, *, stream: int) -> int:
+        return int(np.random.SeedSequence([self.options.seed, epoch, stream]).generate_state(1)[0])
 
 
 def _given(inputs: Tensors, recipe: Recipe) -> Any:
@@ -206,9 +271,9 @@ class _Samples(TorchDataset[Any]):
             targets, lambda tensor: first(tensor, 0)
         )
 
-    def together(self, samples: Sequence[Any]) -> Batch:
-        """One batch of what ``__getitem__`` gave."""
+    def together(self, samples: Sequence[Any]) -> tuple[Tensors, Any]:
+        """Inputs and targets of one batch of what ``__getitem__`` gave."""
         if self._path.recipe.collate is not None:
-            return Batch(*self._path.rows.stored(self._path.data.train, np.array(samples)), len(samples))
+            return self._path.rows.stored(self._path.data.train, np.array(samples))
         inputs, targets = torch.utils.data.default_collate(list(samples))
-        return Batch(inputs, targets, len(samples))
+        return inputs, targets

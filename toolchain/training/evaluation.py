@@ -13,24 +13,30 @@ from toolchain.accuracy.metrics.metric import Metric
 from toolchain.datasets.dataset import Split
 from toolchain.recipes.recipe import Recipe, Tensors
 from toolchain.recipes.rows import Rows
+from toolchain.training.world import ALONE, World
 
 _MOST_ROWS = 500
 _MOST_BYTES = 64 << 20
 """Of a batch's inputs: large images take fewer at once."""
 
 
-def score_of(module: torch.nn.Module, rows: Rows, split: Split, metric: Metric, device: str) -> float | None:
+def score_of(
+    module: torch.nn.Module, rows: Rows, split: Split, metric: Metric, device: str, world: World = ALONE
+) -> float | None:
     """The ``metric`` of ``module`` on ``split``, in fp32; None where it is not defined for what the module gives.
 
-    The memory does not grow with the samples but for what the metric keeps of each, a few numbers.
+    The memory does not grow with the samples but for what the metric keeps of each, a few numbers. The processes of a
+    ``world`` do every so-manieth batch each, and all come to the score of all samples in their order.
     """
     module.eval()
-    found: list[Any] = []
+    mine: dict[int, Any] = {}
     size = _rows_at_once(rows, split)
-    for start in range(0, len(split), size):
+    for start in range(world.rank * size, len(split), world.size * size):
         chosen = np.arange(start, min(start + size, len(split)))
         inputs, targets = rows.batch(split, chosen, device)
-        found.append(metric.rows(outputs_of(module, inputs, rows.recipe), targets))
+        mine[start] = metric.rows(outputs_of(module, inputs, rows.recipe), targets)
+    everyone = {start: kept for each in world.gathered(mine) for start, kept in each.items()}
+    found = [everyone[start] for start in sorted(everyone)]
     arrays = [part for part in found if isinstance(part, np.ndarray)]
     kept = np.concatenate(arrays) if len(arrays) == len(found) else list(itertools.chain.from_iterable(found))
     score = metric.scorer(kept)(np.ones(len(kept), np.int64))

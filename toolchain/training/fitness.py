@@ -108,6 +108,8 @@ def _require_loss(model: torch.nn.Module, batch: Batch, path: BatchPath, objecti
             f"The recipe's model does not run on its first training batch: {in_words(error)}.",
             "Run it in Python first, in train() mode.",
         ) from error
+    if not batch.piece.is_all:
+        objective.require_parts(outputs, batch)
     loss = float(objective(outputs, batch).detach())
     if not math.isfinite(loss):
         raise BadUsage(

@@ -16,12 +16,13 @@ from toolchain.datasets.dataset import Dataset
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.recipes.recipe import Recipe
-from toolchain.training import checkpoint, evaluation, schedule
+from toolchain.training import checkpoint, data_parallel, evaluation, schedule
 from toolchain.training.batches import BatchPath
 from toolchain.training.fitness import require_fit
-from toolchain.training.options import TrainingOptions
+from toolchain.training.options import Parallel, TrainingOptions
 from toolchain.training.record import Epoch, History, of_former
 from toolchain.training.trainer import Trainer
+from toolchain.training.world import ALONE, World
 
 _REPORT_EVERY_S = 0.25
 
@@ -50,6 +51,7 @@ def train(
     made_from: str = "",
     resume: bool | None = None,
     progress: Progress,
+    world: World = ALONE,
 ) -> TrainingResult:
     """Train and leave ``checkpoint.pt``, ``resume.pt`` and ``training.json`` in ``folder``.
 
@@ -58,16 +60,22 @@ def train(
     a state with the same options and digest is resumed and any other is not; with ``resume`` true another one raises
     BadUsage, but for more epochs; with false none is resumed. More epochs continue a constant learning rate as if they
     had been asked for at first; any other has a schedule anew over those that are left, which is said.
+
+    In a ``world`` of several processes all call it; the leader alone reads and writes files.
     """
-    path = BatchPath(recipe, data, options)
+    path = BatchPath(recipe, data, options, world)
     trainer = Trainer(
-        recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress
+        recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress, world=world
     )  # fmt: skip
     metric = recipe.judged_by()
     require_fit(trainer.model, path, trainer.objective, metric)
-    done = History(options=options.as_json(), epochs=(), measure=metric.measure)
-    if resume is not False and (folder / checkpoint.RESUME).exists():
-        done = _restored(done, trainer, path, folder / checkpoint.RESUME, made_from, strict=bool(resume))
+    done = History(options=options.as_json(), epochs=(), measure=metric.measure, processes=world.size)
+    if world.size > 1:
+        progress.note(f"{world.size} processes train together, {options.batch_size} samples a step in all.")
+    file = folder / checkpoint.RESUME
+    state = world.told(checkpoint.load(file) if world.leads and resume is not False and file.exists() else None)
+    if state is not None:
+        done = _restored(done, trainer, path, state, file, made_from, strict=bool(resume))
         if done.epochs:
             progress.note(f"Resuming after epoch {len(done.epochs)} of {options.epochs}.")
         if done.restarted_after:
@@ -85,7 +93,8 @@ def train(
                 f"{path.steps_per_epoch():,} times an epoch."
             )
         done = replace(done, epochs=(*done.epochs, epoch))
-        _keep(trainer, done, folder, made_from)
+        if world.leads:
+            _keep(trainer, done, folder, made_from)
     return TrainingResult(
         checkpoint=folder / checkpoint.BEST,
         epochs=done.epochs,
@@ -100,6 +109,9 @@ def _is_over(done: History, patience: int | None) -> bool:
 
 
 def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, progress: Progress) -> Epoch:
+    world = path.world
+    if world.size > 1:  # what a model draws itself, as dropout does, differs between processes
+        torch.manual_seed(path.own_seed(number))
     started = reported = time.perf_counter()
     losses: list[torch.Tensor] = []
     right: list[torch.Tensor] = []
@@ -107,22 +119,25 @@ def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, p
     steps = path.steps_per_epoch()
     with progress.bar(f"epoch {number}/{trainer.options.epochs}", steps) as bar:
         for batch in path.batches(number):
-            loss, hits = trainer.step(batch)
+            if (stepped := trainer.step(batch)) is None:
+                continue
+            loss, hits = stepped
             losses.append(loss)
-            seen += batch.rows
+            seen += batch.piece.count
             if hits is not None:
                 right.append(hits)
             now = time.perf_counter()
             # asking for a value waits for the device, so it is asked a few times a second, not every step
             if now - reported > _REPORT_EVERY_S or len(losses) == steps:
                 recent = slice(shown, None)
-                figures = {"loss": f"{torch.stack(losses[recent]).mean().item():.3f}"}
+                figures = {"loss": f"{torch.stack(losses[recent]).mean().item() * world.size:.3f}"}
                 if right:
-                    share = torch.stack(right[recent]).sum().item() / (len(right[recent]) * batch.rows)
+                    share = torch.stack(right[recent]).sum().item() * world.size
+                    share /= len(right[recent]) * batch.piece.count
                     figures["accuracy"] = f"{share:.1%}"
                 bar.advance(len(losses) - shown, **figures, speed=f"{seen / (now - started):,.0f} samples/s")
                 shown, reported = len(losses), now
-    values = torch.stack(losses)
+    values = world.total(torch.stack(losses))
     loss_value = values.mean().item()
     seconds = time.perf_counter() - started
     if math.isnan(loss_value):
@@ -131,12 +146,13 @@ def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, p
             f"The loss became NaN in epoch {number}, at step {first:,} of {steps:,}.",
             "Lower --lr, or use --amp off.",
         )
+    data_parallel.same_buffers(trainer.model, world)
     return Epoch(
         number=number,
         loss=loss_value,
-        train_score=torch.stack(right).sum().item() / seen if right else None,
+        train_score=world.total(torch.stack(right).sum()).item() / seen if right else None,
         validation_score=evaluation.score_of(
-            trainer.model, path.rows, path.data.validation, metric, trainer.options.device
+            trainer.model, path.rows, path.data.validation, metric, trainer.options.device, world
         ),
         seconds=seconds,
         samples_per_s=seen / seconds,
@@ -161,12 +177,18 @@ def _keep(trainer: Trainer, done: History, folder: Path, made_from: str) -> None
 
 
 def _restored(
-    asked: History, trainer: Trainer, path: BatchPath, file: Path, made_from: str, *, strict: bool
+    asked: History,
+    trainer: Trainer,
+    path: BatchPath,
+    content: dict[str, Any],
+    file: Path,
+    made_from: str,
+    *,
+    strict: bool,
 ) -> History:
-    """The training so far, with ``trainer`` as it was after it; ``asked`` when the state is of another training."""
-    content = checkpoint.load(file)
+    """The training so far, with ``trainer`` as it was after it; ``asked`` when ``content`` is of another training."""
     state: dict[str, Any] = {**content, "epochs": of_former(content["epochs"])}
-    options = state.get("options", {})
+    options = {"parallel": asdict(Parallel()), **state.get("options", {})}  # which an earlier version had not
     differing = [name for name, value in asked.options.items() if options.get(name) != value]
     if state.get("made_from") != made_from:
         differing.append("data set or code")

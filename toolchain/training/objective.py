@@ -37,6 +37,41 @@ class Objective:
         loss = self._of if batch.mix is None else lambda *given: batch.mix.of_loss(self._of, *given)  # type: ignore[union-attr]
         return loss(outputs, batch.targets)
 
+    @property
+    def weighs(self) -> bool:
+        """Whether some samples count more than others in the mean, so that parts of a batch do not count by their rows.
+
+        So do class weights, and targets that are left out.
+        """
+        if self._own is not None:
+            return False
+        if self._recipe.class_weights is not None or self._recipe.collate is not None:
+            return True
+        return bool((np.asarray(self._data.train.targets) == IGNORED).any())
+
+    def weight_of(self, batch: Batch) -> torch.Tensor:
+        """What the targets of ``batch`` count for in the mean of all of a step, ``(1,)``."""
+        kept = batch.targets[batch.targets != IGNORED]
+        total = float(kept.numel()) if self._weights is None else self._weights[kept].sum()
+        return torch.as_tensor(total, dtype=torch.float32, device=self._device).reshape(1)
+
+    def require_parts(self, outputs: Any, batch: Batch) -> None:
+        """BadUsage for a loss of the recipe's that is no mean over samples: parts of a batch would come to another one.
+
+        Seen by giving it every sample twice.
+        """
+        if self._own is None:
+            return
+        given = tensor_tree.as_outputs(outputs), batch.targets
+        with part("loss", "It is given every sample twice, to see whether it is their mean."), torch.no_grad():
+            twice = [tensor_tree.mapped(each, lambda tensor: torch.cat([tensor, tensor])) for each in given]
+            once, doubled = float(self._own(*given)), float(self._own(*twice))
+        if abs(once - doubled) > 1e-3 * max(abs(once), 1e-6):
+            raise BadUsage(
+                f"The recipe's loss is no mean over samples: each given twice, it is {doubled:.4g} for {once:.4g}.",
+                "Let it return a mean; one that compares the samples of a batch trains in one process without parts.",
+            )
+
     def _of(self, outputs: Any, targets: Any) -> torch.Tensor:
         if self._own is None:
             if self._recipe.class_weights is not None and self._weights is None:

@@ -48,8 +48,26 @@ class Switches:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How several processes share a step; the number of them is no option, for another one comes to the same.
+
+    ``accumulate`` is in how many parts each does its share of a batch, one after the other. ``shared_norm`` lets every
+    BatchNorm see the samples of all. ``fsdp`` keeps a part of the weights in each. ``reduction`` is the number format,
+    fp32 or bf16, in which gradients travel.
+    """
+
+    accumulate: int = 1
+    shared_norm: bool = False
+    fsdp: bool = False
+    reduction: str = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """One training run. ``lr`` is the peak when the recipe anneals it; ``device`` is cpu or cuda."""
+    """One training run. ``lr`` is the peak when the recipe anneals it; ``device`` is cpu or cuda.
+
+    ``batch_size`` is the samples of one step, in all processes together.
+    """
 
     epochs: int
     batch_size: int
@@ -57,6 +75,7 @@ class TrainingOptions:
     seed: int
     device: str
     switches: Switches
+    parallel: Parallel = Parallel()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -81,6 +100,7 @@ def resolve(
     amp: str = "auto",
     compile: bool | None = None,
     compile_mode: str = "default",
+    parallel: Parallel | None = None,
 ) -> TrainingOptions:
     """Fill in the recipe's defaults and this machine's abilities; what is missing is noted once and left out."""
     device = resolve_device(device)
@@ -96,6 +116,7 @@ def resolve(
         seed=seed,
         device=device,
         switches=replace(fastest(device), amp=resolve_amp(amp, device), compile=compile, compile_mode=compile_mode),
+        parallel=parallel or Parallel(),
     )
 
 

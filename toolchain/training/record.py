@@ -60,13 +60,14 @@ class History:
     """A run so far; ``options`` are the fields of :class:`toolchain.training.options.TrainingOptions`.
 
     ``restarted_after`` is the epoch after which the schedule of the learning rate began anew, for more epochs than were
-    asked for at first; 0 where it did not.
+    asked for at first; 0 where it did not. ``processes`` trained the last epoch together.
     """
 
     options: Mapping[str, Any]
     epochs: tuple[Epoch, ...]
     measure: Measure = ACCURACY
     restarted_after: int = 0
+    processes: int = 1
 
     @property
     def device(self) -> str:

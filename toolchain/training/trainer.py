@@ -1,5 +1,6 @@
 """One training step, with every switch on or off."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -9,11 +10,12 @@ from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.recipes.calling import Call
 from toolchain.recipes.recipe import Recipe, part
-from toolchain.training import parameters, schedule
+from toolchain.training import data_parallel, parameters, schedule, shared_norm
 from toolchain.training.allocator import keep_freed_memory
 from toolchain.training.batches import Batch
 from toolchain.training.objective import Objective
 from toolchain.training.options import TrainingOptions
+from toolchain.training.world import ALONE, World
 
 _COMPILE_ERRORS = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError)
 
@@ -21,19 +23,30 @@ _COMPILE_ERRORS = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.I
 class Trainer:
     """A fresh model of ``recipe`` with its optimizer, schedule and gradient scaler on the device.
 
-    Making one seeds PyTorch's global generator. ``step`` leaves its loss on the device: asking for its value waits.
+    Making one seeds PyTorch's global generator. ``step`` leaves its loss on the device: asking for its value waits. In
+    a ``world`` of several processes all make one and take the same steps, each with its own batches.
     """
 
     def __init__(
-        self, recipe: Recipe, data: Dataset, options: TrainingOptions, *, total_steps: int, progress: Progress
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        options: TrainingOptions,
+        *,
+        total_steps: int,
+        progress: Progress,
+        world: World = ALONE,
     ) -> None:
         self.options = options
+        self.world = world
         self.recipe = recipe
         self._progress = progress
         switches = options.switches
         self._keeps_memory = switches.reuse_memory and keep_freed_memory()
         torch.manual_seed(options.seed)
         self.model = recipe.model().to(options.device)
+        if options.parallel.shared_norm and world.size > 1:
+            self.model = shared_norm.shared(self.model, options.device)
         if switches.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = Objective(recipe, data, options.device)
@@ -41,27 +54,34 @@ class Trainer:
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = schedule.made(recipe, self.optimizer, total_steps)
         self.scaler = torch.amp.GradScaler(options.device, enabled=switches.amp == "fp16")
-        self._forward: Any = self.model
+        self._plain: Any = data_parallel.wrapped(self.model, options.parallel, world)
+        self._forward: Any = self._plain
         if switches.compile:
             # batches that a collate pads are of many lengths
             dynamic = None if recipe.collate is not None else False
-            self._forward = torch.compile(self.model, dynamic=dynamic, mode=switches.compile_mode)
+            self._forward = torch.compile(self._plain, dynamic=dynamic, mode=switches.compile_mode)
         self._call: Call | None = None
+        self._weighs = (world.size > 1 or options.parallel.accumulate > 1) and self.objective.weighs
+        self._losses: list[torch.Tensor] = []
+        self._hits: list[torch.Tensor] = []
+        self._weight = torch.zeros(1, device=options.device)
 
     @property
     def compiled(self) -> bool:
         """Whether steps run through torch.compile; false after it failed."""
-        return self._forward is not self.model
+        return self._forward is not self._plain
 
     def switched_on(self) -> tuple[str, ...]:
         """What is in effect, which may be less than what was asked for."""
         lost = {"compile": not self.compiled, "reuse_memory": not self._keeps_memory}
         return tuple(name for name in self.options.switches.on() if not lost.get(name, False))
 
-    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """Train on one batch; return the loss and the number of right answers, both scalars on the device.
 
-        The latter is None for what is not one class of several a sample.
+        The latter is None for what is not one class of several a sample. Of a step in several pieces, here or in other
+        processes, it is what the pieces of this process add to the step's loss and right answers, and None before the
+        last of them.
         """
         try:
             return self._step(batch)
@@ -70,22 +90,52 @@ class Trainer:
                 raise
             reason = str(error).strip().splitlines()[0]
             self._progress.warn(f"Training without torch.compile, which failed: {reason}")
-            self._forward = self.model
+            self._forward = self._plain
             return self._step(batch)
 
-    def _step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        amp = self.options.switches.amp_dtype
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+    def _step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        piece = batch.piece
+        if piece.begins:
+            self.model.train()
+            self.optimizer.zero_grad(set_to_none=True)
+            self._losses, self._hits, self._weight = [], [], torch.zeros_like(self._weight)
+        with contextlib.nullcontext() if piece.ends else data_parallel.unsummed(self._forward):
+            self._learn(batch)
+        if not piece.ends:
+            return None
+        if self._weighs:
+            self._weigh()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        schedule.step(self.schedule)
+        loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
+        return loss, torch.stack(self._hits).sum() if self._hits else None
+
+    def _learn(self, batch: Batch) -> None:
+        """Add the gradient of one batch, and keep what it adds to the step's loss."""
+        amp, piece = self.options.switches.amp_dtype, batch.piece
         self._call = self._call or Call(self.model, batch.inputs)
         with torch.autocast(self.options.device, dtype=amp, enabled=amp is not None):
             outputs = self._call(self._forward, batch.inputs)
         loss = self.objective(outputs, batch)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        schedule.step(self.schedule)
-        return loss.detach(), _right(outputs, batch.targets) if self.recipe.metric == "top1" else None
+        if self._weighs:  # by what counts in the whole step, which is known at its end
+            weight = self.objective.weight_of(batch)
+            self._weight += weight
+            loss = loss.nan_to_num() * weight.squeeze()  # of no target that counts it is 0 / 0
+        elif not piece.is_all:
+            loss = loss * (piece.rows / piece.count)
+        # the processes' gradients are averaged, and their sum is wanted
+        self.scaler.scale(loss * self.world.size if self.world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        self._losses.append(loss.detach())
+        if self.recipe.metric == "top1" and (right := _right(outputs, batch.targets)) is not None:
+            self._hits.append(right)
+
+    def _weigh(self) -> None:
+        """Divide the step's gradients and losses by what counted in it, in all processes."""
+        total = self.world.total(self._weight.clone()).clamp_(min=1e-30)
+        gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
+        torch._foreach_div_(gradients, float(total))
+        self._losses = [loss / total.squeeze() for loss in self._losses]
 
     @property
     def has_fallen(self) -> bool:

@@ -16,7 +16,7 @@ from toolchain.errors import BadUsage
 from toolchain.recipe import balanced
 from toolchain.recipes.calling import Call
 from toolchain.training import checkpoint, parameters
-from toolchain.training.batches import Batch, BatchPath
+from toolchain.training.batches import Batch, BatchPath, Piece
 from toolchain.training.mixup import drawn_mix
 from toolchain.training.objective import Objective
 from toolchain.training.trainer import Trainer
@@ -118,7 +118,9 @@ def test_balanced_class_weights_are_those_of_rarity() -> None:
     split = Split(INPUTS[:4], labels)
     data = Dataset(train=split, validation=split, test=split)
     scores = torch.randn(4, 2, requires_grad=True)
-    found = Objective(recipe(class_weights="balanced"), data, "cpu")(scores, Batch({}, torch.from_numpy(labels), 4))
+    found = Objective(recipe(class_weights="balanced"), data, "cpu")(
+        scores, Batch({}, torch.from_numpy(labels), Piece(0, 4, 4))
+    )
     wanted = F.cross_entropy(scores, torch.from_numpy(labels), weight=torch.tensor([4 / 6, 2.0]))
     torch.testing.assert_close(found, wanted)
 

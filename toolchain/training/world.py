@@ -1,0 +1,148 @@
+"""The processes that train together, as torchrun starts them: which one this is, and what they tell one another."""
+
+import contextlib
+import datetime
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from exporters.errors import in_words
+from toolchain.errors import BadUsage, NotAvailable
+from toolchain.processes.worker import die_with_parent
+
+_LOST = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
+"""Of what torch says when another process is gone or hangs, which is a RuntimeError for gloo."""
+_TO_SPEAK_S = 3.0
+
+
+class AnotherIsGone(NotAvailable):
+    """Another process ended, or is not heard any more: the reason is its own, and this one only hears of it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """``size`` processes, of which this is number ``rank``; alone, nothing is sent, and every answer is its own."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that reads and writes files and talks to the user."""
+        return self.rank == 0
+
+    def told(self, content: Any = None) -> Any:
+        """What the leader gives, in every process; all must call it."""
+        if self.size == 1:
+            return content
+        box = [content]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gathered(self, content: Any) -> list[Any]:
+        """What each process gives, by rank, in every process; all must call it."""
+        if self.size == 1:
+            return [content]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, content)
+        return found
+
+    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, in place; all must call it."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def require_agreement(self, own: Mapping[str, Any]) -> None:
+        """BadUsage that names the first process which has something else than the leader, and what."""
+        everyone = self.gathered(dict(own))
+        for rank, each in enumerate(everyone):
+            differing = [name for name in own if each.get(name) != everyone[0].get(name)]
+            if differing:
+                what = ", ".join(name.replace("_", " ") for name in differing)
+                raise BadUsage(
+                    f"Process {rank} of the training has another {what} than process 0.",
+                    "Start all of them with the same command, code, data and versions.",
+                )
+
+
+ALONE = World()
+
+
+def started_by_torchrun() -> bool:
+    """Whether several processes were started to train together, by whatever sets torch's environment."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_a_restart() -> bool:
+    """Whether torchrun has started the processes anew, after one of them had failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+@contextlib.contextmanager
+def joined(device: str, *, timeout_s: float) -> Iterator[World]:
+    """The world of this process while the block lasts: gloo between CPUs, NCCL between GPUs; :data:`ALONE` by itself.
+
+    ``timeout_s`` is how long one waits for the others before it takes them for hanging. Raises AnotherIsGone for what
+    torch says when another process is gone, and NotAvailable where there are fewer GPUs than processes.
+    """
+    if not started_by_torchrun():
+        yield ALONE
+        return
+    die_with_parent()
+    here = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda":
+        if here >= torch.cuda.device_count():
+            raise NotAvailable(
+                f"Process {here} of this machine has no GPU of its own: there are {torch.cuda.device_count()}.",
+                "Start as many processes as there are GPUs, or use --device cpu.",
+            )
+        torch.cuda.set_device(here)
+    try:
+        with _one_voice(), _told(timeout_s):
+            dist.init_process_group(
+                "nccl" if device == "cuda" else "gloo", timeout=datetime.timedelta(seconds=timeout_s)
+            )
+            yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of an error that all come to the leader speaks alone, and whoever only hears of one lets its owner speak.
+
+    The launcher ends the others as soon as one has ended.
+    """
+    try:
+        yield
+    except AnotherIsGone:
+        time.sleep(_TO_SPEAK_S)
+        raise
+    except Exception:
+        if dist.is_initialized() and dist.get_rank():
+            time.sleep(_TO_SPEAK_S / 2)
+        raise
+
+
+@contextlib.contextmanager
+def _told(timeout_s: float) -> Iterator[None]:
+    try:
+        yield
+    except (dist.DistError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, dist.DistError) and not any(sign in text.lower() for sign in _LOST):
+            raise
+        why = "hangs" if "timed out" in text.lower() or "timeout" in text.lower() else "is gone"
+        raise AnotherIsGone(
+            f"Another process of the training {why}: {in_words(error)}.",
+            f"See what it said; --hang-timeout is {timeout_s:g} s."
+            if why == "hangs"
+            else "See what it said; with --max-restarts all begin again after the last whole epoch.",
+        ) from error
