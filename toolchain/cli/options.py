@@ -144,6 +144,7 @@ class Processes:
     shared_norm: bool = option(
         "--sync-batchnorm", is_flag=True, help="BatchNorm sees the samples of all processes, as one process would."
     )
+    fsdp: bool = option("--fsdp", is_flag=True, help="Each process keeps a part of the weights, for what fits in none.")
     reduction: str = option(
         "--reduce", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True,
         help="The number format in which gradients travel between processes.",
@@ -153,7 +154,11 @@ class Processes:
         """The same for the library."""
         from toolchain.training.options import Parallel
 
-        return Parallel(accumulate=self.accumulate, shared_norm=self.shared_norm, reduction=self.reduction)
+        if self.fsdp and self.reduction != "fp32":
+            raise click.UsageError("--reduce would do nothing with --fsdp.")
+        return Parallel(
+            accumulate=self.accumulate, shared_norm=self.shared_norm, fsdp=self.fsdp, reduction=self.reduction
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def command(
     from toolchain.training.options import resolve_device
     from toolchain.training.record import told
 
-    if ablate and (resume or options.typed("nproc", "accumulate", "shared_norm", "reduction")):
+    if ablate and (resume or options.typed("nproc", "accumulate", "shared_norm", "fsdp", "reduction")):
         raise click.UsageError("--ablate starts anew, in one process: leave out what is of --resume or of several.")
     if processes.nproc is None:
         options.refuse(("max_restarts",), "without --nproc")

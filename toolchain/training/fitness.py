@@ -25,8 +25,8 @@ _ONE_VALUE = "more than 1 value per channel"
 _FEW = 2
 
 
-def require_fit(model: torch.nn.Module, path: BatchPath, objective: Objective, metric: Metric) -> None:
-    """Raise BadUsage unless a training could begin; ``model`` is left as it is.
+def require_fit(model: torch.nn.Module, path: BatchPath, objective: Objective, metric: Metric) -> bool:
+    """Raise BadUsage unless a training could begin; ``model`` is left as it is. Whether a step reaches all weights.
 
     The data must be finite, the model run on a few samples of them, the metric judge what it gives, and the loss of the
     first training batch be one finite number that has a gradient.
@@ -41,7 +41,7 @@ def require_fit(model: torch.nn.Module, path: BatchPath, objective: Objective, m
             _require_classes(outputs, path, targets)
         metric.rows(evaluation.outputs_of(given, inputs, path.recipe), targets)
         batch = path.finish(path.place(next(path.draw(1))), path.augmentation_generator(1))
-        _require_loss(given.train(), batch, path, objective)
+        return _require_loss(given.train(), batch, path, objective)
 
 
 def _run(model: torch.nn.Module, inputs: Tensors, path: BatchPath) -> Any:
@@ -91,7 +91,7 @@ def _require_classes(scores: Any, path: BatchPath, targets: Any) -> None:
             )
 
 
-def _require_loss(model: torch.nn.Module, batch: Batch, path: BatchPath, objective: Objective) -> None:
+def _require_loss(model: torch.nn.Module, batch: Batch, path: BatchPath, objective: Objective) -> bool:
     amp = path.options.switches.amp_dtype
     try:
         with torch.autocast(path.options.device, dtype=amp, enabled=amp is not None):
@@ -110,9 +110,12 @@ def _require_loss(model: torch.nn.Module, batch: Batch, path: BatchPath, objecti
         ) from error
     if not batch.piece.is_all:
         objective.require_parts(outputs, batch)
-    loss = float(objective(outputs, batch).detach())
+    value = objective(outputs, batch)
+    loss = float(value.detach())
     if not math.isfinite(loss):
         raise BadUsage(
             f"The loss of the untrained model is {loss} on the first batch.",
             "Look for a logarithm of 0 or a division by 0 in the loss, and at the size of what the model gives.",
         )
+    weights = [each for each in model.parameters() if each.requires_grad]
+    return all(found is not None for found in torch.autograd.grad(value, weights, allow_unused=True))

@@ -1,5 +1,6 @@
 """Several processes of this machine that train together, started and watched by torchrun's own launcher."""
 
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0", max_restarts=max_restarts,
     )  # fmt: skip
+    logging.disable()  # of the launcher's: what a process has to say it says itself
     try:
         # -P: a user's toolchain.py in the present folder is not nnx
         elastic_launch(config, sys.executable)("-P", "-m", "toolchain", *arguments)
@@ -37,4 +39,6 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
                 "Use fewer processes or a smaller --batch-size; --resume goes on after the last whole epoch.",
             ) from failed
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    finally:
+        logging.disable(logging.NOTSET)
     return ExitCode.DONE

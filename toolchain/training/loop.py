@@ -19,9 +19,10 @@ from toolchain.recipes.recipe import Recipe
 from toolchain.training import checkpoint, data_parallel, evaluation, schedule
 from toolchain.training.batches import BatchPath
 from toolchain.training.fitness import require_fit
+from toolchain.training.objective import Objective
 from toolchain.training.options import Parallel, TrainingOptions
 from toolchain.training.record import Epoch, History, of_former
-from toolchain.training.trainer import Trainer
+from toolchain.training.trainer import Trainer, fresh_model
 from toolchain.training.world import ALONE, World
 
 _REPORT_EVERY_S = 0.25
@@ -64,11 +65,14 @@ def train(
     In a ``world`` of several processes all call it; the leader alone reads and writes files.
     """
     path = BatchPath(recipe, data, options, world)
-    trainer = Trainer(
-        recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress, world=world
-    )  # fmt: skip
     metric = recipe.judged_by()
-    require_fit(trainer.model, path, trainer.objective, metric)
+    reaches_all = require_fit(
+        fresh_model(recipe, options), path, Objective(recipe, data, options.device), metric
+    )  # fmt: skip
+    trainer = Trainer(
+        recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress, world=world,
+        reaches_all=reaches_all,
+    )  # fmt: skip
     done = History(options=options.as_json(), epochs=(), measure=metric.measure, processes=world.size)
     if world.size > 1:
         progress.note(f"{world.size} processes train together, {options.batch_size} samples a step in all.")
@@ -93,8 +97,9 @@ def train(
                 f"{path.steps_per_epoch():,} times an epoch."
             )
         done = replace(done, epochs=(*done.epochs, epoch))
+        state = trainer.state()
         if world.leads:
-            _keep(trainer, done, folder, made_from)
+            _keep(state, done, folder, made_from)
     return TrainingResult(
         checkpoint=folder / checkpoint.BEST,
         epochs=done.epochs,
@@ -152,18 +157,23 @@ def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, p
         loss=loss_value,
         train_score=world.total(torch.stack(right).sum()).item() / seen if right else None,
         validation_score=evaluation.score_of(
-            trainer.model, path.rows, path.data.validation, metric, trainer.options.device, world
+            trainer.model,
+            path.rows,
+            path.data.validation,
+            metric,
+            trainer.options.device,
+            ALONE if trainer.options.parallel.fsdp else world,  # whose weights are in parts, all must run alike
         ),
         seconds=seconds,
         samples_per_s=seen / seconds,
     )
 
 
-def _keep(trainer: Trainer, done: History, folder: Path, made_from: str) -> None:
+def _keep(trained: dict[str, Any], done: History, folder: Path, made_from: str) -> None:
     """Best checkpoint first, resume state last: a kill in between repeats the epoch and loses nothing."""
     latest = done.epochs[-1]
     if done.best is latest:
-        weights = {name: value.detach().cpu().contiguous() for name, value in trainer.model.state_dict().items()}
+        weights = {name: value.detach().cpu().contiguous() for name, value in trained["model"].items()}
         checkpoint.save(
             {
                 "model": weights, "epoch": latest.number,
@@ -173,7 +183,7 @@ def _keep(trainer: Trainer, done: History, folder: Path, made_from: str) -> None
         )  # fmt: skip
     write_text(folder / HISTORY, done.to_json())
     state = {**asdict(done), "epochs": [asdict(epoch) for epoch in done.epochs]}
-    checkpoint.save({**state, "made_from": made_from, "trainer": trainer.state()}, folder / checkpoint.RESUME)
+    checkpoint.save({**state, "made_from": made_from, "trainer": trained}, folder / checkpoint.RESUME)
 
 
 def _restored(

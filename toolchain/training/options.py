@@ -109,14 +109,19 @@ def resolve(
     if compile and (missing := torch_compiler.why_not(device)):
         progress.warn(f"Training without torch.compile: {missing}.")
         compile = False
+    parallel = parallel or Parallel()
+    # weights in parts are of neither another memory format nor any fused kernel
+    without = {"channels_last": False, "fused_optimizer": False} if parallel.fsdp else {}
     return TrainingOptions(
         epochs=recipe.epochs if epochs is None else epochs,
         batch_size=recipe.batch_size if batch_size is None else batch_size,
         lr=recipe.lr if lr is None else lr,
         seed=seed,
         device=device,
-        switches=replace(fastest(device), amp=resolve_amp(amp, device), compile=compile, compile_mode=compile_mode),
-        parallel=parallel or Parallel(),
+        switches=replace(
+            fastest(device), amp=resolve_amp(amp, device), compile=compile, compile_mode=compile_mode, **without
+        ),
+        parallel=parallel,
     )
 
 

@@ -10,7 +10,7 @@ from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.recipes.calling import Call
 from toolchain.recipes.recipe import Recipe, part
-from toolchain.training import data_parallel, parameters, schedule, shared_norm
+from toolchain.training import data_parallel, parameters, schedule, sharded, shared_norm
 from toolchain.training.allocator import keep_freed_memory
 from toolchain.training.batches import Batch
 from toolchain.training.objective import Objective
@@ -24,7 +24,8 @@ class Trainer:
     """A fresh model of ``recipe`` with its optimizer, schedule and gradient scaler on the device.
 
     Making one seeds PyTorch's global generator. ``step`` leaves its loss on the device: asking for its value waits. In
-    a ``world`` of several processes all make one and take the same steps, each with its own batches.
+    a ``world`` of several processes all make one and take the same steps, each with its own batches; ``reaches_all``
+    says that a step changes all weights.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Trainer:
         total_steps: int,
         progress: Progress,
         world: World = ALONE,
+        reaches_all: bool = True,
     ) -> None:
         self.options = options
         self.world = world
@@ -43,18 +45,17 @@ class Trainer:
         self._progress = progress
         switches = options.switches
         self._keeps_memory = switches.reuse_memory and keep_freed_memory()
-        torch.manual_seed(options.seed)
-        self.model = recipe.model().to(options.device)
+        self.model = fresh_model(recipe, options)
         if options.parallel.shared_norm and world.size > 1:
             self.model = shared_norm.shared(self.model, options.device)
-        if switches.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.parallel.fsdp and world.size > 1:
+            sharded.shard(self.model, options.device, world)
         self.objective = Objective(recipe, data, options.device)
         self.optimizer = _optimizer(recipe, self.model, options)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = schedule.made(recipe, self.optimizer, total_steps)
         self.scaler = torch.amp.GradScaler(options.device, enabled=switches.amp == "fp16")
-        self._plain: Any = data_parallel.wrapped(self.model, options.parallel, world)
+        self._plain: Any = data_parallel.wrapped(self.model, options.parallel, world, reaches_all=reaches_all)
         self._forward: Any = self._plain
         if switches.compile:
             # batches that a collate pads are of many lengths
@@ -99,7 +100,7 @@ class Trainer:
             self.model.train()
             self.optimizer.zero_grad(set_to_none=True)
             self._losses, self._hits, self._weight = [], [], torch.zeros_like(self._weight)
-        with contextlib.nullcontext() if piece.ends else data_parallel.unsummed(self._forward):
+        with data_parallel.explained(), contextlib.nullcontext() if piece.ends else data_parallel.apart(self._forward):
             self._learn(batch)
         if not piece.ends:
             return None
@@ -152,10 +153,10 @@ class Trainer:
         self.schedule = schedule.made(self.recipe, self.optimizer, total_steps)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a step depends on or changes."""
+        """Everything that a step depends on or changes; all processes of a world must call it."""
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": sharded.whole(self.model.state_dict()),
+            "optimizer": sharded.whole(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng_cpu": torch.get_rng_state(),
@@ -165,8 +166,7 @@ class Trainer:
     def restore(self, state: dict[str, Any], *, with_schedule: bool = True) -> None:
         """Go on as if the run had never stopped; without its schedule at the rates that the present one begins with."""
         begin = [dict(group) for group in self.optimizer.param_groups]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        sharded.load(self.model, self.optimizer, state)
         if with_schedule:
             self.schedule.load_state_dict(state["schedule"])
         else:
@@ -176,6 +176,15 @@ class Trainer:
         torch.set_rng_state(state["rng_cpu"])
         if state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
+
+
+def fresh_model(recipe: Recipe, options: TrainingOptions) -> torch.nn.Module:
+    """The untrained model on its device, after seeding PyTorch's global generator."""
+    torch.manual_seed(options.seed)
+    model = recipe.model().to(options.device)
+    if options.switches.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def _optimizer(recipe: Recipe, model: torch.nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
