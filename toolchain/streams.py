@@ -38,6 +38,22 @@ def results_alone() -> Iterator[None]:
         sys.stdout, _results = given, None
 
 
+@contextlib.contextmanager
+def handed_on() -> Iterator[None]:
+    """Processes that are started in this block print results of their own, where this one would."""
+    number = _descriptor(results())
+    if number is None:
+        yield
+        return
+    before = os.dup(1)
+    os.dup2(number, 1)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+
+
 def answers_alone() -> TextIO:
     """Stdout, for a process that answers on it; from now on whatever else is printed comes out on stderr."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

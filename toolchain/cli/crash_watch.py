@@ -38,9 +38,9 @@ def within(context: click.Context) -> Iterator[None]:
     parent, before = os.getpid(), signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     child = os.fork()
     if not child:
-        from toolchain.cli.time_limit import die_with
+        from toolchain.processes.worker import die_with_parent
 
-        die_with(parent)
+        die_with_parent(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield
         return

@@ -21,6 +21,10 @@ _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Where torch.compile keeps what it made, by default below the folder for temporary files."""
 
 
+_SEVERAL = {"train"}
+"""What torchrun may start several times, to work together."""
+
+
 def add_to(command: click.Command) -> click.Command:
     """``command`` with them, and with --timeout where it has none of its own."""
     callback = command.callback
@@ -33,6 +37,8 @@ def add_to(command: click.Command) -> click.Command:
     def run(*arguments: Any, **given: Any) -> Any:
         limit_s = given.pop(_TIME_LIMIT, None)
         context = click.get_current_context()
+        if "TORCHELASTIC_RUN_ID" in os.environ and context.info_name not in _SEVERAL:
+            raise click.UsageError("torchrun starts it several times over, in the same folder: run it alone.")
         with _folder(), _watched(limit_s, context), streams.results_alone(), _silent_libraries(), _memory(context):
             from toolchain.cli import outputs
 

@@ -38,8 +38,10 @@ def within(limit_s: float | None, context: click.Context) -> Iterator[None]:
         stream.flush()
     parent, child = os.getpid(), os.fork()
     if not child:
+        from toolchain.processes.worker import die_with_parent
+
         os.setpgid(0, 0)  # what it starts is ended with it, and Ctrl-C comes from the parent alone
-        die_with(parent)
+        die_with_parent(parent)
         yield
         return
     with contextlib.suppress(OSError):  # it may have done so itself, or be gone
@@ -54,15 +56,6 @@ def within(limit_s: float | None, context: click.Context) -> Iterator[None]:
             "Allow it more time.",
         )
     raise click.exceptions.Exit(crash_watch.exit_code(status, context))
-
-
-def die_with(parent: int) -> None:
-    """Be killed with the process that waits for this one."""
-    from toolchain.processes.worker import die_with_parent
-
-    die_with_parent()
-    if os.getppid() != parent:  # it ended before that
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _waited(child: int, limit_s: float) -> int | None:

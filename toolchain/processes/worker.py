@@ -43,10 +43,15 @@ def main() -> None:
         answers.flush()
 
 
-def die_with_parent() -> None:
-    """On Linux, be killed with the parent even in the middle of a long turn; elsewhere the turn ends first."""
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux, be killed with the parent even in the middle of a long turn; elsewhere the turn ends first.
+
+    So it is where the process ``parent``, which should be it, has ended already.
+    """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _describe(error: Exception) -> dict[str, str]:

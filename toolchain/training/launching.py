@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from toolchain import machine
+from toolchain import machine, streams
 from toolchain.errors import ExitCode, NotAvailable
+from toolchain.training.world import LAUNCHER
 
 _THREADS = "OMP_NUM_THREADS"
 
@@ -22,6 +23,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     When one fails, the others are ended and all begin anew, ``max_restarts`` times. Raises NotAvailable for one that
     was killed.
     """
+    os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault(_THREADS, str(max(1, machine.usable_cores() // processes)))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
@@ -29,8 +31,9 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     )  # fmt: skip
     logging.disable()  # of the launcher's: what a process has to say it says itself
     try:
-        # -P: a user's toolchain.py in the present folder is not nnx
-        elastic_launch(config, sys.executable)("-P", "-m", "toolchain", *arguments)
+        with streams.handed_on():
+            # -P: a user's toolchain.py in the present folder is not nnx
+            elastic_launch(config, sys.executable)("-P", "-m", "toolchain", *arguments)
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         if failure.exitcode == -signal.SIGKILL:

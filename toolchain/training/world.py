@@ -18,6 +18,8 @@ from toolchain.processes.worker import die_with_parent
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
 """Of what torch says when another process is gone or hangs, which is a RuntimeError for gloo."""
 _TO_SPEAK_S = 3.0
+LAUNCHER = "NNX_LAUNCHER"
+"""The number of the process that started the training's, where it is one of ours."""
 
 
 class AnotherIsGone(NotAvailable):
@@ -94,7 +96,8 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
     if not started_by_torchrun():
         yield ALONE
         return
-    die_with_parent()
+    launcher = os.environ.get(LAUNCHER)
+    die_with_parent(int(launcher) if launcher else None)
     here = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         if here >= torch.cuda.device_count():

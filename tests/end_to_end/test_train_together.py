@@ -1,0 +1,150 @@
+"""`nnx train` in several processes: by itself, by torchrun, killed, wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.command import run_nnx, start_nnx
+
+PLAIN = ("--amp", "off", "--no-compile", "--epochs", 3)
+ALONE_AGAIN = 20.0
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "toolchain")
+
+
+def curve(folder: Path) -> list[float]:
+    """Loss and scores of each epoch."""
+    told = json.loads((folder / "training.json").read_text())
+    return [value for each in told["epochs"] for value in (each["loss"], each["train_score"], each["validation_score"])]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    folder = tmp_path_factory.mktemp("alone")
+    ended = run_nnx("train", "digits", *PLAIN, "--out", "one", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    return curve(folder / "one")
+
+
+def test_two_processes_follow_the_curve_of_one(alone: list[float], tmp_path: Path) -> None:
+    ended = run_nnx("train", "digits", *PLAIN, "--nproc", 2, "--sync-batchnorm", "--out", "two", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("checkpoint.pt") == 1
+    assert "2 processes train together, 64 samples a step in all." in ended.stderr
+    assert curve(tmp_path / "two") == pytest.approx(alone, rel=0.01)
+    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
+
+
+def test_torchrun_starts_one_training_and_no_other_command(alone: list[float], tmp_path: Path) -> None:
+    command = [*TORCHRUN, "train", "digits", *map(str, PLAIN), "--sync-batchnorm", "--out", "two", "--json"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert len(json.loads(ended.stdout)["epochs"]) == 3
+    assert curve(tmp_path / "two") == pytest.approx(alone, rel=0.01)
+    ended = subprocess.run([*TORCHRUN, "run", "digits"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "torchrun starts it several times over, in the same folder: run it alone." in ended.stderr
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    for arguments, what in (
+        (("--nproc", 2, "--batch-size", 1), "A step has 1 samples, and 2 processes do it in 1 parts each."),
+        (("--nproc", 2, "--lr", "1e30"), "The loss became NaN in epoch 1"),
+        (("--max-restarts", 2), "--max-restarts would do nothing without --nproc."),
+        (("--ablate", "--accumulate", 2), "--ablate starts anew, in one process"),
+    ):
+        ended = run_nnx("train", "digits", *PLAIN, *arguments, "--out", "x", cwd=tmp_path)
+        assert ended.returncode == 2, ended.stderr
+        assert ended.stderr.count(what) == 1, ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Those that train in ``folder``, the launcher not among them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes()
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"TORCHELASTIC_RUN_ID=" in environment and str(folder).encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+def killed_once(folder: Path, after_s: float, draw: random.Random) -> subprocess.CompletedProcess[str]:
+    """A training of which one process is killed so long after it began."""
+    running = start_nnx(
+        "train", "digits", *PLAIN, "--nproc", 2, "--sync-batchnorm", "--max-restarts", 2, "--out", folder, cwd=folder
+    )
+    while len(there := processes_of(folder)) < 2 and running.poll() is None:
+        time.sleep(0.02)
+    time.sleep(after_s)
+    if there := processes_of(folder):
+        os.kill(draw.choice(there), signal.SIGKILL)
+    out, err = running.communicate(timeout=200)
+    return subprocess.CompletedProcess([], running.returncode, out, err)
+
+
+def test_a_killed_process_costs_an_epoch_at_most(alone: list[float], tmp_path: Path, seed: int = 0) -> None:
+    draw = random.Random(seed)
+    ended = killed_once(tmp_path, draw.uniform(0, 6), draw)
+    assert ended.returncode == 0, ended.stderr
+    assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 20))
+def test_a_process_killed_at_any_moment_costs_an_epoch_at_most(seed: int, alone: list[float], tmp_path: Path) -> None:
+    test_a_killed_process_costs_an_epoch_at_most(alone, tmp_path, seed)
+
+
+def test_a_killed_process_is_told_and_training_goes_on_with_another_number(alone: list[float], tmp_path: Path) -> None:
+    arguments = ("train", "digits", *PLAIN, "--sync-batchnorm", "--out", tmp_path)
+    running = start_nnx(*arguments, "--nproc", 2, cwd=tmp_path)
+    while not (tmp_path / "resume.pt").exists() and running.poll() is None:
+        time.sleep(0.02)
+    os.kill(processes_of(tmp_path)[0], signal.SIGKILL)
+    _, err = running.communicate(timeout=100)
+    assert running.returncode == 3, err
+    assert "of the training was killed, most likely for want of memory." in err
+    assert not processes_of(tmp_path)
+    ended = run_nnx(*arguments, "--resume", "--nproc", 4, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "Resuming after epoch" in ended.stderr
+    assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
+
+
+def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
+    running = start_nnx("train", "digits", "--epochs", 50, *PLAIN[:3], "--nproc", 2, "--out", tmp_path, cwd=tmp_path)
+    while len(processes_of(tmp_path)) < 2 and running.poll() is None:
+        time.sleep(0.02)
+    time.sleep(3)
+    running.kill()
+    running.communicate()
+    end = time.monotonic() + ALONE_AGAIN
+    while processes_of(tmp_path) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not processes_of(tmp_path)
+
+
+def test_a_process_that_hangs_is_told(tmp_path: Path) -> None:
+    arguments = ("train", "digits", "--epochs", 500, *PLAIN[:3], "--nproc", 2, "--hang-timeout", "4s")
+    running = start_nnx(*arguments, "--out", tmp_path, cwd=tmp_path)
+    while not (tmp_path / "resume.pt").exists() and running.poll() is None:
+        time.sleep(0.02)
+    os.kill(processes_of(tmp_path)[0], signal.SIGSTOP)
+    _, err = running.communicate(timeout=100)
+    assert running.returncode == 3, err
+    assert "Another process of the training hangs" in err
+    assert err.count("nnx: ") == 1, err
