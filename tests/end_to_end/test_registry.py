@@ -75,6 +75,19 @@ def test_a_package_goes_to_a_registry_and_comes_back(place: Path, registry: Regi
         (["push", "a.ortpackage", "file:///a", "--plain-http"], 2, "--plain-http would do nothing"),
         (["push", "--rollback", "oci://localhost:1/a:1"], 2, "--rollback would do nothing"),
         (["push", "nothing", "oci://localhost:1/a:1"], 2, "There is no package nothing"),
+        (["push", "a.ortpackage", "oci://localhost:1/a:1", "--modelcar", "busybox"], 2, "is no place in a registry"),
+        (["push", "a.ortpackage", "file:///a", "--emit", "mender", "-o", "new"], 2, "--device-type"),
+        (["push", "a.ortpackage", "file:///a", "--emit", "rauc"], 2, "with -o where this is written"),
+        (["push", "a.ortpackage", "file:///a", "--emit", "systemd-pull", "-o", "new"], 2, "is no place in a registry"),
+        (
+            ["push", "oci://h/a:1", "file:///a", "--emit", "systemd-pull", "-o", "full.ortpackage"],
+            2,
+            "is there already",
+        ),
+        (["push", "oci://h/a:1", "ssh://h/a", "--emit", "systemd-pull", "-o", "new"], 2, "is one machine"),
+        (["push", "oci://h/a:1", "file:///a%20b", "--emit", "systemd-pull", "-o", "new"], 2, "no folder that every"),
+        (["push", "oci://h/a:1", "file:///a", "--emit", "systemd-pull", "-o", "new", "--dry-run"], 2, "do nothing"),
+        (["push", "a.ortpackage", "file:///a", "--every", "1h"], 2, "--every would do nothing"),
     ],
 )
 def test_bad_input_gets_a_sentence(arguments: list[str], code: int, said: str, place: Path, nnx: Nnx) -> None:
@@ -85,6 +98,19 @@ def test_bad_input_gets_a_sentence(arguments: list[str], code: int, said: str, p
     assert said in err.replace("\n", " ")
     assert "Traceback" not in err
     assert (place / "full.ortpackage" / "letters.txt").exists()
+
+
+@pytest.mark.parametrize("kind", ["systemd-pull", "mender", "rauc"])
+def test_what_carries_it_to_a_fleet_is_written(kind: str, place: Path, nnx: Nnx) -> None:
+    pulls = kind == "systemd-pull"
+    source = "oci://registry.example/team/digits:stable" if pulls else "a.ortpackage"
+    more = ["--every", "5m"] if pulls else ["--device-type", "board"]
+    code, out, err = nnx("push", source, "file:///var/lib/digits", "--emit", kind, "-o", f"fleet/{kind}", *more)
+    assert code == 0, err
+    assert f"fleet/{kind}/README.md says where it goes" in out
+    assert "/var/lib/digits" in (place / "fleet" / kind / "README.md").read_text()
+    if pulls:
+        assert "OnUnitInactiveSec=300s" in (place / "fleet" / kind / "nnx-digits.timer").read_text()
 
 
 def test_a_pull_that_is_killed_leaves_nothing_half_and_the_next_goes_on(place: Path) -> None:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.cli import options, types
+from toolchain.cli.fleet_files import Fleet
 from toolchain.cli.option_groups import group, option
+from toolchain.cli.registry_target import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.shipping.devices import Outcome
+    from toolchain.shipping.pushing import Manner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +36,14 @@ class _There:
     limit_s: float | None = option("--timeout", type=types.Duration(), help="Give up on a device after this long.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Registry:
-    """How a package lies in a registry."""
-
-    base: str | None = option(
-        "--modelcar", metavar="BASE",
-        help="As an image for KServe, on top of the image oci://BASE, which has a shell, such as busybox.",
-    )  # fmt: skip
-    plain_http: bool = option("--plain-http", is_flag=True, help="The registry has no TLS, and who listens may listen.")
-
-
 @click.command("push")
 @click.argument("words", nargs=-1, required=True, metavar="PACKAGE TARGET...")
 @click.option("--trust", type=types.FILE, metavar="KEY.pub", help="The public key that must have signed all of it.")
 @click.option("--rollback", is_flag=True, help="No PACKAGE: the version before the live one is live again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and change nothing.")
 @group("there", _There)
-@group("registry", _Registry)
+@group("registry", Registry)
+@group("fleet", Fleet)
 @options.as_json
 def command(
     words: tuple[str, ...],
@@ -58,11 +51,13 @@ def command(
     rollback: bool,
     dry_run: bool,
     there: _There,
-    registry: _Registry,
+    registry: Registry,
+    fleet: Fleet,
     as_json: bool,
 ) -> None:
     """Bring PACKAGE, a folder or a .tar or .zip of it, to each TARGET, where it tests itself and only then is live.
-    A TARGET oci://registry/repository:tag is a registry, which keeps it for `nnx pull`.
+    A TARGET oci://registry/repository:tag is a registry, which keeps it for `nnx pull`. With --emit nothing is pushed:
+    files for systemd, which fetches what a tag of a registry leads to, for Mender or for RAUC are written.
 
     A TARGET is ssh://[user@]host[:port]/folder (/~/folder in the user's home), over this system's ssh with your
     configuration and keys, or file:///folder. The device needs sh, tar and coreutils, or BusyBox; nnx is not installed
@@ -77,9 +72,8 @@ def command(
       nnx push digits.ortpackage ssh://pi@raspberrypi.local/~/digits --trust release.pub
       nnx push --rollback ssh://pi@raspberrypi.local/~/digits
       nnx push digits.ortpackage oci://registry.example/team/digits:1.0
+      nnx push oci://registry.example/team/digits:stable file:///var/lib/digits --emit systemd-pull -o fleet
     """
-    import math
-
     from toolchain.console import LiveProgress
     from toolchain.shipping import device, pushing
 
@@ -90,14 +84,16 @@ def command(
         package, addresses = words[0], words[1:]
     if not addresses:
         raise click.UsageError("Name a target, such as ssh://pi@raspberrypi.local/~/model.")
+    if fleet.kind is not None:
+        fleet.write(package, addresses, _manner(there), trust, plain_http=registry.plain_http, as_json=as_json)
+        return
+    options.refuse(("output", "every_s", "device_type"), "without --emit")
     if any(address.startswith("oci://") for address in addresses):
-        _to_registry(package, addresses, registry, trust, dry_run=dry_run, as_json=as_json)
+        registry.push(package, addresses, trust, dry_run=dry_run, as_json=as_json)
         return
     options.refuse(("base", "plain_http"), "but for oci://")
     targets = [device.target(address) for address in addresses]
-    manner = pushing.Manner(
-        python=there.python, check=there.check, within_s=math.ceil(there.within_s), limit_s=there.limit_s
-    )
+    manner = _manner(there)
     if package is None:
         outcomes = pushing.roll_back(targets, manner)
     else:
@@ -106,32 +102,12 @@ def command(
     _show(outcomes, did="would be sent" if dry_run else "live", as_json=as_json)
 
 
-def _to_registry(
-    package: str | None, addresses: "Sequence[str]", how: _Registry, trust: Path | None, *, dry_run: bool, as_json: bool
-) -> None:
-    from dataclasses import asdict
+def _manner(there: _There) -> "Manner":
+    import math
 
-    from toolchain.console import LiveProgress, print_json, print_result
-    from toolchain.shipping.registry import pushing
-    from toolchain.shipping.registry.address import address
+    from toolchain.shipping.pushing import Manner
 
-    options.refuse(("python", "check", "within_s", "limit_s", "rollback"), "with oci://: it is for devices")
-    if package is None or len(addresses) > 1:
-        raise click.UsageError("A package goes to one registry at a time: name it and one oci:// address.")
-    place = types.FILE_OR_FOLDER.convert(package, None, click.get_current_context())
-    pushed = pushing.push(
-        place,
-        address(addresses[0]),
-        base=None if how.base is None else address(how.base),
-        trust=trust,
-        plain_http=how.plain_http,
-        dry_run=dry_run,
-        progress=LiveProgress(),
-    )
-    if as_json:
-        print_json({"schema_version": pushing.SCHEMA_VERSION, **asdict(pushed)})
-    else:
-        print_result(pushing.line(pushed, did="would be sent" if dry_run else "sent"))
+    return Manner(python=there.python, check=there.check, within_s=math.ceil(there.within_s), limit_s=there.limit_s)
 
 
 def _show(outcomes: "Sequence[Outcome]", *, did: str, as_json: bool) -> None:

@@ -45,7 +45,7 @@ def new(name: Path) -> Pair:
     name.parent.mkdir(parents=True, exist_ok=True)
     _write_new(pair[0], secret, 0o600)
     try:
-        _write_new(pair[1], _pem(key.public_key()), 0o644)
+        _write_new(pair[1], pem(key.public_key()), 0o644)
     except BaseException:
         pair[0].unlink()
         raise
@@ -89,10 +89,16 @@ def public(path: Path) -> "EllipticCurvePublicKey":
 
 def fingerprint(key: "EllipticCurvePublicKey") -> str:
     """The hex SHA-256 of the key's file, as signatures hint at the key that they want."""
-    return hashlib.sha256(_pem(key)).hexdigest()
+    return hashlib.sha256(pem(key)).hexdigest()
 
 
-def _pem(key: "EllipticCurvePublicKey") -> bytes:
+def hash_name(key: "EllipticCurvePublicKey") -> str:
+    """The hash that a signature with it takes, as OpenSSL calls it."""
+    return {256: "sha256", 384: "sha384", 521: "sha512"}[key.curve.key_size]
+
+
+def pem(key: "EllipticCurvePublicKey") -> bytes:
+    """The file that holds it."""
     from cryptography.hazmat.primitives import serialization
 
     return bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))

@@ -132,7 +132,7 @@ def _signed(content: bytes, trust: "EllipticCurvePublicKey") -> dict[str, str]:
 def _hash_for(key: "EllipticCurvePublicKey") -> "HashAlgorithm":
     from cryptography.hazmat.primitives import hashes
 
-    return {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}[key.curve.key_size]
+    return {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}[keys.hash_name(key)]
 
 
 def _listed(payload: bytes) -> dict[str, str]:

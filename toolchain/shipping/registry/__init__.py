@@ -1,4 +1,4 @@
-"""Packages in OCI registries: ``pushing`` and ``pulling``, in the form of CNCF's ``model_pack`` or KServe's ``modelcar``.
+"""Packages in OCI registries: ``pushing`` and ``pulling`` of CNCF's ``model_pack``, and KServe's ``modelcar``.
 
 An ``address`` names a place, ``credentials`` come from where docker keeps them, ``connections`` carry requests over
 HTTP, ``authorization`` gets them in, and ``client`` speaks the protocol of registries. It takes the standard library

@@ -7,15 +7,15 @@ so the same package has the same digest everywhere.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toolchain import regular_file, strict_json
-from toolchain.errors import BadUsage, CheckFailed
-from toolchain.shipping import checksums, names, package
+from toolchain import strict_json
+from toolchain.errors import BadUsage
+from toolchain.shipping import checksums, names, package, reproducible_tar
 from toolchain.shipping.bad_package import BadPackage
 from toolchain.shipping.folder import File, files_in, read, sha256_of
 from toolchain.shipping.package import CARD, CHECKSUMS, GOLDEN_ARRAYS, SIGNATURE, Package
@@ -27,7 +27,6 @@ _LAYER = "application/vnd.cncf.model.{kind}.v1.raw"
 _PATH = "org.cncf.model.filepath"
 _TITLE = "org.opencontainers.image.title"
 """By which ``oras pull`` names files."""
-_CHUNK_BYTES = 2**20
 _MOST_LIST_BYTES = 4 * 2**20
 DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 SIZE = {"type": "integer", "minimum": 0, "maximum": 2**53}
@@ -138,19 +137,7 @@ def _descriptor(media_type: str, file: File, digest: str) -> dict[str, Any]:
 
 
 def _blob(file: File, digest: str) -> Blob:
-    return Blob(f"sha256:{digest}", file.size_bytes, partial(pieces, file))
-
-
-def pieces(file: File, start: int) -> Iterator[bytes]:
-    """What a file holds from ``start`` on; CheckFailed for one that is shorter than it was."""
-    left = file.size_bytes - start
-    with regular_file.opened(file.path, through_links=False) as content:
-        content.seek(start)
-        while left and (piece := content.read(min(_CHUNK_BYTES, left))):
-            yield piece
-            left -= len(piece)
-    if left:
-        raise CheckFailed(f"{file.path} became shorter while it was sent.", "Push it when it is done.")
+    return Blob(f"sha256:{digest}", file.size_bytes, partial(reproducible_tar.content, file))
 
 
 def weights(described: Package) -> set[str]:

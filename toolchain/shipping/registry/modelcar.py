@@ -7,15 +7,14 @@ the same package on the same base has the same digest.
 """
 
 import hashlib
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from toolchain import strict_json
 from toolchain.errors import BadUsage
-from toolchain.shipping import package
+from toolchain.shipping import package, reproducible_tar
 from toolchain.shipping.folder import File, files_in
 from toolchain.shipping.registry import model_pack
 from toolchain.shipping.registry.client import INDEX, MANIFEST, Blob, Repository, blob_of
@@ -202,33 +201,15 @@ def _layers(folder: Path) -> list[Blob]:
 
 def _layer(files: Sequence[File]) -> Blob:
     digest, size = hashlib.sha256(), 0
-    for piece in _archive(files):
+    for piece in reproducible_tar.pieces(files, ROOT):
         digest.update(piece)
         size += len(piece)
 
     def pieces(start: int) -> Iterator[bytes]:
         left = start
-        for piece in _archive(files):
+        for piece in reproducible_tar.pieces(files, ROOT):
             if left < len(piece):
                 yield piece[left:]
             left = max(0, left - len(piece))
 
     return Blob(f"sha256:{digest.hexdigest()}", size, pieces)
-
-
-def _archive(files: Sequence[File]) -> Iterator[bytes]:
-    """A .tar of them below /models, in which nothing depends on who packs and when."""
-    folders = {parent for file in files for parent in PurePosixPath(ROOT, file.name).parents if str(parent) != "."}
-    for folder in sorted(folders):
-        yield _header(f"{folder}/", tarfile.DIRTYPE, 0o755, 0)
-    for file in files:
-        yield _header(f"{ROOT}/{file.name}", tarfile.REGTYPE, 0o644, file.size_bytes)
-        yield from model_pack.pieces(file, 0)
-        yield bytes(-file.size_bytes % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _header(name: str, kind: bytes, mode: int, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.mode, entry.size = kind, mode, size
-    return entry.tobuf(tarfile.PAX_FORMAT)

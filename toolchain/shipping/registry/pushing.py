@@ -1,13 +1,13 @@
 """From a package to a registry, where what is there already is not sent again."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.errors import BadUsage, CheckFailed
+from toolchain.errors import BadUsage
 from toolchain.progress import SILENT, Progress
-from toolchain.shipping import archive, verification
+from toolchain.shipping import sending
 from toolchain.shipping.registry import client, model_pack, modelcar
 from toolchain.shipping.registry.address import Address
 from toolchain.shipping.registry.client import Blob, Repository
@@ -43,7 +43,9 @@ def push(
     Nothing is sent of a package that is not whole, in good form and, with ``trust``, signed by that key: CheckFailed.
     Raises BadPackage and BadUsage as :func:`.verification.verify` does, and what :class:`.client.Repository` raises.
     """
-    with _verified(package, address, trust) as folder, ExitStack() as opened:
+    if address.tag is None or address.digest is not None:
+        raise BadUsage(f"{address} is no tag to push to.", "Name one; the digest is what comes of it.")
+    with sending.verified(package, trust) as folder, ExitStack() as opened:
         repository = opened.enter_context(Repository(address, plain_http=plain_http))
         beside = base is not None and base.registry == address.registry
         if base is None:
@@ -51,7 +53,7 @@ def push(
         else:
             source = opened.enter_context(Repository(base, plain_http=plain_http and beside))
             pack = modelcar.of(folder, source, base.digest or base.tag or "")
-        before = repository.digest_at(address.tag or "")
+        before = repository.digest_at(address.tag)
         missing = [blob for blob in (*pack.blobs, *pack.from_base) if not repository.has(blob.digest)]
         if not dry_run:
             if base is not None and beside:
@@ -64,7 +66,7 @@ def push(
                     repository.send(blob, bar.advance)
             for part in pack.parts:
                 repository.put(client.digest_of(part), part)
-            repository.put(address.tag or "", pack.manifest, pack.media_type)
+            repository.put(address.tag, pack.manifest, pack.media_type)
     return Pushed(
         target=str(address),
         digest=client.digest_of(pack.manifest),
@@ -72,21 +74,6 @@ def push(
         sent_bytes=_size(missing),
         package_bytes=_size((*pack.blobs, *pack.from_base)),
     )
-
-
-@contextmanager
-def _verified(package: Path, address: Address, trust: Path | None) -> Iterator[Path]:
-    """The folder of a package that may be sent there."""
-    if address.tag is None or address.digest is not None:
-        raise BadUsage(f"{address} is no tag to push to.", "Name one; the digest is what comes of it.")
-    if not package.exists():
-        raise BadUsage(f"There is no package {package}.", "Look at its name.")
-    with archive.opened(package) as folder:
-        verdict = verification.verify(folder, trust)
-        for fault in verdict.faults:
-            what = f"{package} is not sent: {fault.file} is {fault.kind}, {fault.why}."
-            raise CheckFailed(what, f"Look at it with `nnx verify {package}`.")
-        yield folder
 
 
 def _size(blobs: Sequence[Blob]) -> int:
