@@ -1,16 +1,20 @@
 """`nnx push` to a registry and `nnx pull` from one: exit codes, sentences, JSON, and what a kill leaves."""
 
+import io
 import json
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import device_folder, hostile_registry, registry_process
+from tests import base_image, device_folder, hostile_registry, registry_process
+from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
 from tests.hostile_registry import Request
 from tests.registry_process import Registry
+from toolchain.shipping.registry.address import address
 
 Nnx = Callable[..., tuple[int, str, str]]
 
@@ -98,6 +102,40 @@ def test_bad_input_gets_a_sentence(arguments: list[str], code: int, said: str, p
     assert said in err.replace("\n", " ")
     assert "Traceback" not in err
     assert (place / "full.ortpackage" / "letters.txt").exists()
+
+
+def test_what_kserve_serves_becomes_an_image(place: Path, registry: Registry, nnx: Nnx) -> None:
+    base = f"oci://{registry.place}/busybox:1"
+    base_image.put(address(base))
+    small_model.write(place / "small.onnx")
+    for engine in ("kserve", "triton"):
+        code, _, err = nnx("pack", "small.onnx", "--target", engine, "-o", engine)
+        assert code == 0, err
+    target = f"oci://{registry.place}/car:1"
+    code, out, err = nnx("push", "kserve", target, "--modelcar", base, "--json")
+    assert code == 0, err
+    (layer,) = [blob for blob in layers(registry, json.loads(out)["digest"]) if b"config.pbtxt" in blob]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        names = set(archive.getnames())
+    assert {"models/small/config.pbtxt", "models/small/1/model.onnx"} <= names
+    assert not [name for name in names if "nnx.json" in name or "yaml" in name]
+    code, out, err = nnx("push", "triton", target, "--modelcar", base)
+    assert (code, out) == (2, "")
+    assert "triton is for triton" in err
+    code, out, err = nnx("push", "kserve", target, "--modelcar", base, "--trust", "small.onnx")
+    assert (code, out) == (2, "")
+    assert "--trust would do nothing" in err
+
+
+def layers(registry: Registry, digest: str) -> list[bytes]:
+    """Those of the first image of an index."""
+
+    def blob(digest: str) -> bytes:
+        found = digest.removeprefix("sha256:")
+        return (registry.folder / f"docker/registry/v2/blobs/sha256/{found[:2]}/{found}/data").read_bytes()
+
+    image = json.loads(blob(json.loads(blob(digest))["manifests"][0]["digest"]))
+    return [blob(layer["digest"]) for layer in image["layers"]]
 
 
 @pytest.mark.parametrize("kind", ["systemd-pull", "mender", "rauc"])

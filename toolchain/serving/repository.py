@@ -25,6 +25,8 @@ RECEIPT = "nnx.json"
 """Of what a repository was made; engines look at folders alone."""
 MODELS = "models"
 """Where KServe's repository lies beside its YAML."""
+_TOLD = ("engine", "package", "package_version")
+_RECEIPT = {"type": "object", "required": [*_TOLD], "properties": {key: {"type": "string"} for key in _TOLD}}
 _WARMUP = "warmup"  # Triton looks for the files there
 _LABELS = "labels.txt"
 
@@ -96,13 +98,22 @@ def require_replaceable(output: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    receipt = folder / RECEIPT
-    if not receipt.is_file():
+    if not (folder / RECEIPT).is_file():
         return not any(folder.iterdir())
     try:
-        return strict_json.parsed(regular_file.read_bytes(receipt))["engine"] in ENGINES
-    except (ValueError, LookupError, TypeError):
+        return receipt_of(folder)["engine"] in ENGINES
+    except BadUsage:
         return False
+
+
+def receipt_of(folder: Path) -> dict[str, str]:
+    """Of what the repository in ``folder`` was made, and for which ``engine``; BadUsage for what is none of ours."""
+    try:
+        told = strict_json.parsed(regular_file.read_bytes(folder / RECEIPT))
+        strict_json.check(told, _RECEIPT)
+    except ValueError as error:
+        raise BadUsage(f"{folder} is no repository of nnx.", "Make one with `nnx pack --target kserve`.") from error
+    return dict(told)
 
 
 def _triton(folder: Path, served: Served, version: int) -> list[str]:

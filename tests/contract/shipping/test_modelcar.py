@@ -1,100 +1,31 @@
 """A package as an image for KServe: others unpack it, and what KServe runs of it runs."""
 
-import gzip
-import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.hard import base_package
-from tests import device_folder, registry_process
+from tests import base_image, device_folder, registry_process
 from tests.registry_process import Registry
 from toolchain.errors import BadUsage
-from toolchain.progress import Bar
-from toolchain.shipping.registry import client, pulling, pushing
-from toolchain.shipping.registry.address import Address, address
-from toolchain.shipping.registry.client import INDEX, MANIFEST
+from toolchain.shipping.registry import pulling, pushing
+from toolchain.shipping.registry.address import address
+from toolchain.shipping.registry.client import MANIFEST
 from toolchain.shipping.registry.pushing import Pushed
 
-CONFIG = "application/vnd.oci.image.config.v1+json"
-PROCESSORS = ("amd64", "arm64")
-
-
-def busybox() -> bytes:
-    found = shutil.which("busybox")
-    if (
-        found is None
-        or b"interpreter" in subprocess.run(["file", "-L", found], capture_output=True, check=False).stdout
-    ):
-        pytest.skip("no static busybox here: Debian's busybox-static has one")
-    return Path(found).read_bytes()
-
-
-def base_layer() -> bytes:
-    """Busybox and what it is called, packed by gzip as base images are."""
-    made, content = io.BytesIO(), busybox()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        program = tarfile.TarInfo("bin/busybox")
-        program.size, program.mode = len(content), 0o755
-        archive.addfile(program, io.BytesIO(content))
-        for name in ("sh", "ln", "sleep", "ls", "test"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(link)
-        for name in ("mnt", "proc"):
-            folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(folder)
-    return made.getvalue()
-
-
-def put_base(place: Address, *, processors: tuple[str, ...] = PROCESSORS) -> None:
-    """An index of an image for each of the processors; the image itself where there is one."""
-    layer = base_layer()
-    packed = client.blob_of(gzip.compress(layer, mtime=0))
-    entries = []
-    with client.Repository(place) as repository:
-        repository.send(packed, Bar().advance)
-        for name in processors:
-            configuration = {
-                "architecture": name, "os": "linux", "created": "2026-01-01T00:00:00Z", "config": {"Cmd": ["sh"]},
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-                "history": [{"created_by": "busybox"}],
-            }  # fmt: skip
-            config = client.blob_of(json.dumps(configuration).encode())
-            repository.send(config, Bar().advance)
-            manifest = {
-                "schemaVersion": 2, "mediaType": MANIFEST, "config": described(CONFIG, config),
-                "layers": [described("application/vnd.oci.image.layer.v1.tar+gzip", packed)],
-            }  # fmt: skip
-            made = client.blob_of(json.dumps(manifest).encode())
-            repository.put(made.digest, b"".join(made.pieces(0)))
-            entries.append(described(MANIFEST, made) | {"platform": {"os": "linux", "architecture": name}})
-        if len(processors) == 1:
-            repository.put(place.tag or "", b"".join(made.pieces(0)))
-            return
-        unknown = entries[0] | {"platform": {"os": "unknown", "architecture": "unknown"}}  # an attestation
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*entries, unknown]}
-        repository.put(place.tag or "", json.dumps(index).encode(), INDEX)
-
-
-def described(media_type: str, blob: client.Blob) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size_bytes}
+PROCESSORS = base_image.PROCESSORS
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with registry_process.running(tmp_path_factory.mktemp("registry")) as made:
         for tag, processors in (("all", PROCESSORS), ("one", PROCESSORS[:1])):
-            put_base(address(f"oci://{made.place}/base/busybox:{tag}"), processors=processors)
+            base_image.put(address(f"oci://{made.place}/base/busybox:{tag}"), processors=processors)
         yield made
 
 
@@ -173,7 +104,7 @@ def test_only_layers_that_changed_are_sent_and_the_base_is_taken_over(registry: 
     base_package.write_checksums(package)
     again = push(package, registry, "changed")
     assert again.before == first.digest != again.digest
-    assert again.sent_bytes == pytest.approx(3_200_000, rel=0.1)  # what is small, with a file of 3 MB that is no weight
+    assert again.sent_bytes < 40_000 < 3_000_000 < again.package_bytes
 
 
 def test_a_base_of_one_image_makes_one_image(registry: Registry, package: Path) -> None:

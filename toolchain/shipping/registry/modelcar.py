@@ -1,9 +1,9 @@
-"""A package as an image that KServe mounts as a "modelcar": its files below /models, on top of a base that has a shell.
+"""An image that KServe mounts as a "modelcar": files below /models, on top of a base that has a shell.
 
 KServe runs `sh`, `ln` and `sleep` of the image beside the model's server, and links its /models to /mnt/models:
-https://kserve.github.io/website/docs/model-serving/storage/providers/oci. Each file of weights is a layer, so that
-versions share those that did not change, and all else is one. Nothing in the layers tells when or by whom it was made:
-the same package on the same base has the same digest.
+https://kserve.github.io/website/docs/model-serving/storage/providers/oci. Each large file is a layer, so that versions
+share those that did not change, and all that is small is one. Nothing in the layers tells when or by whom it was made:
+the same files on the same base have the same digest.
 """
 
 import hashlib
@@ -14,17 +14,16 @@ from typing import Any
 
 from toolchain import strict_json
 from toolchain.errors import BadUsage
-from toolchain.shipping import package, reproducible_tar
+from toolchain.shipping import reproducible_tar
 from toolchain.shipping.folder import File, files_in
-from toolchain.shipping.registry import model_pack
 from toolchain.shipping.registry.client import INDEX, MANIFEST, Blob, Repository, blob_of
 from toolchain.shipping.registry.model_pack import DIGEST, SIZE, Pack, as_json
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 ROOT = "models"
-_MOST_ALONE = 64
-"""Weights that are a layer each: container runtimes take 127 layers."""
+_LARGE_BYTES, _MOST_ALONE = 2**20, 64
+"""What is a layer of its own, and how many are: container runtimes take 127 layers."""
 _MOST_BASE_LAYERS = 60
 _CHUNK_BYTES = 2**20
 _MOST_CONFIG_BYTES = 4 * 2**20
@@ -88,8 +87,8 @@ class _Base:
     layers: Sequence[Mapping[str, Any]]
 
 
-def of(folder: Path, base: Repository, reference: str) -> Pack:
-    """The package in ``folder`` on top of an image, for each kind of processor that this is there for.
+def of(folder: Path, base: Repository, reference: str, annotations: Mapping[str, str]) -> Pack:
+    """What lies in ``folder`` on top of an image, for each kind of processor that this is there for.
 
     BadUsage for a base that is no image for Linux.
     """
@@ -101,7 +100,7 @@ def of(folder: Path, base: Repository, reference: str) -> Pack:
         layers = [*each.layers, *({"mediaType": LAYER, "digest": one.digest, "size": one.size_bytes} for one in own)]
         described = {"mediaType": CONFIG, "digest": configuration.digest, "size": configuration.size_bytes}
         content = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}
-        part = as_json(content | {"annotations": model_pack.annotations(package.read(folder))})
+        part = as_json(content | {"annotations": dict(annotations)})
         parts.append(part)
         configurations.append(configuration)
         made = blob_of(part)
@@ -187,16 +186,16 @@ def _configuration(base: Mapping[str, Any], own: Sequence[Blob]) -> dict[str, An
     return {**base, "rootfs": rootfs, "history": [*base.get("history", []), *made]}
 
 
-# --- the package
+# --- the files
 
 
 def _layers(folder: Path) -> list[Blob]:
-    """Those that change seldom first; the last holds all that is small."""
+    """The large ones first; the last layer holds all that is small, which changes most."""
     files = files_in(folder)
-    weights = model_pack.weights(package.read(folder))
-    alone = sorted((file for file in files if file.name in weights), key=lambda file: -file.size_bytes)[:_MOST_ALONE]
+    large = sorted(files, key=lambda file: -file.size_bytes)[:_MOST_ALONE]
+    alone = [file for file in files if file in large and file.size_bytes >= _LARGE_BYTES]
     rest = [file for file in files if file not in alone]
-    return [_layer(group) for group in [*([file] for file in sorted(alone, key=lambda file: file.name)), rest] if group]
+    return [_layer(group) for group in [*([file] for file in alone), rest] if group]
 
 
 def _layer(files: Sequence[File]) -> Blob:
