@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness serve-load clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -104,6 +104,9 @@ int8-speed: $(INSTALLED) openvino  ## int8 beside PyTorch, ONNX Runtime and Open
 
 harness: $(INSTALLED)  ## does measuring change what is measured? nnx's rows beside plain timing loops. QUICK=1
 	$(BIN)/python benchmarks/harness.py $(if $(QUICK),--quick)
+
+serve-load: $(INSTALLED)  ## nnx serve under wrk's load beside bare session.run, 100,000 answers judged, memory. QUICK=1
+	$(BIN)/python -m benchmarks.serve_load $(if $(QUICK),--quick)
 
 depthwise: $(INSTALLED)  ## train the net on which min/max int8 fails, for int8-accuracy. DATA=folder of CIFAR-10
 	$(BIN)/nnx train benchmarks/depthwise.py:recipe $(if $(DATA),--data $(DATA))
