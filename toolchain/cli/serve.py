@@ -120,7 +120,8 @@ def command(
             if as_json:
                 print_json(facts)
             else:
-                print_result(f"{facts['url']}: {facts['variant']}, batches up to {facts['max_batch']}")
+                batches = f"batches up to {served.most_rows}" if served.most_rows > 1 else "each request alone"
+                print_result(f"{facts['url']}: {facts['variant']}, {batches}")
 
         answers = server.serve(
             served, socket, limits, delay_s=manner.delay_s or 0.0, streams=manner.streams, started=started

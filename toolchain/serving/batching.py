@@ -22,8 +22,8 @@ class Waiting:
     feeds: Feeds
     done: Done
     rows: int
-    alike: tuple[tuple[int, ...], ...]
-    """The shapes without the batch: only what is alike runs together."""
+    alike: tuple[tuple[int, ...], ...] | None
+    """The shapes without the batch: only what is alike runs together, and None with nothing."""
     since_s: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
@@ -46,29 +46,33 @@ class Batcher:
         self._waiting: deque[Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._threads = [threading.Thread(target=self._work, name=f"nnx-serve-{n}") for n in range(threads)]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, feeds: Feeds, done: Done) -> Waiting:
         """Let ``feeds`` be run; ``done`` gets the outputs, or what was raised."""
-        batched = self._most_rows > 1
-        rows = len(next(iter(feeds.values()))) if batched else 1
-        alike = tuple(array.shape[1:] for array in feeds.values()) if batched else ()
-        entry = Waiting(feeds, done, rows, alike)
+        entry = Waiting(feeds, done, 1, None)
+        if self._most_rows > 1:
+            rows = {len(array) for array in feeds.values()}
+            entry.rows = max(rows)
+            if len(rows) == 1:  # others would move the rows of those after it, and the model refuses it anyhow
+                entry.alike = tuple(array.shape[1:] for array in feeds.values())
         with self._changed:
             if self._closed:
                 raise RuntimeError("closed")
             self._waiting.append(entry)
-            self._changed.notify()
+            self._changed.notify_all()
         return entry
 
-    def close(self) -> None:
-        """Run what waits, and end; a second call does nothing."""
+    def close(self, *, wait: bool = True) -> None:
+        """Run what waits, and end; without ``wait``, as soon as what runs has ended. A second call does nothing."""
         with self._changed:
             self._closed = True
+            if not wait:
+                self._waiting.clear()
             self._changed.notify_all()
-        for thread in self._threads:
+        for thread in self._threads if wait else ():
             thread.join()
 
     def _work(self) -> None:
@@ -104,7 +108,7 @@ class Batcher:
                 continue
             batch.append(entry)
             rows += entry.rows
-            if rows >= self._most_rows:
+            if rows >= self._most_rows or entry.alike is None:
                 break
         return batch
 

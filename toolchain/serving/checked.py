@@ -1,15 +1,15 @@
 """A package that is whole, and one of its variants, open, which answers here as its golden values say."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from exporters.model_file import ModelFile
-from runtimes.base import Runtime, run
+from runtimes.base import Runtime, TensorSpec, run
 from runtimes.errors import RunFailed
 from runtimes.ort import OrtRuntime
 from toolchain.errors import BadUsage, CheckFailed
@@ -58,8 +58,8 @@ def opened(
     not what it should be, that ``trust``, a public key, has not signed, or whose variant does not answer as its golden
     values say; BadPackage and BadUsage for what is no package, or has no such variant.
     """
-    verification.require(verification.verify(package, trust))
     with archive.opened(package) as folder:
+        verification.require(replace(verification.verify(folder, trust), package=str(package)))
         described = packages.read(folder)
         chosen = _variant(described, variant)
         counted = threads or (chosen.row.threads if chosen.row else 1)
@@ -70,7 +70,12 @@ def opened(
             together = _together(folder / chosen.model, runtime, values, most_rows, progress)
             yield Served(
                 folder=folder,
-                interface=_interface(described),
+                interface=Interface(
+                    name=described.name,
+                    version=described.version,
+                    inputs=_named(runtime.inputs),
+                    outputs=_named(runtime.outputs),
+                ),
                 package=described,
                 variant=chosen,
                 runtime=runtime,
@@ -87,20 +92,15 @@ def _variant(package: Package, name: str | None) -> Variant:
     return found[0]
 
 
-def _interface(package: Package) -> Interface:
-    return Interface(
-        name=package.name, version=package.version, inputs=_named(package.inputs), outputs=_named(package.outputs)
-    )
-
-
-def _named(given: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    for tensor in given:
-        if tensor.dtype not in DATATYPES:
+def _named(specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    """As the session says it: what the package says of it may be another matter."""
+    for spec in specs:
+        if spec.dtype not in DATATYPES:
             raise BadUsage(
-                f"'{tensor.name}' is {tensor.dtype}, which is not served.",
+                f"'{spec.name}' is {spec.dtype}, which is not served.",
                 "Cut the model there with `nnx convert`, or cast it to float32.",
             )
-    return {tensor.name: tensor for tensor in given}
+    return {spec.name: Tensor(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in specs}
 
 
 def _test(runtime: Runtime, values: Golden, name: str) -> None:

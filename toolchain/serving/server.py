@@ -45,6 +45,8 @@ def serve(
 ) -> Mapping[int, int]:
     """Answer on ``place`` until SIGTERM or Ctrl-C, and then what was taken on; how many answers there were, by status.
 
+    A second signal ends it without an answer to the rest.
+
     ``streams`` calls of the model run at once. ``started`` is called when the first request can come.
     """
     batcher = Batcher(served.run, most_rows=served.most_rows, delay_s=delay_s, threads=streams)
@@ -66,10 +68,11 @@ def serve(
     )
     gc.collect()
     gc.freeze()  # what is loaded stays: no collection looks through it while somebody waits
+    server = _Server(config, app, started)
     try:
-        _Server(config, app, started).run(sockets=[place])
+        server.run(sockets=[place])
     finally:
-        batcher.close()
+        batcher.close(wait=not server.force_exit)
         gc.unfreeze()
     return dict(app.answered)
 

@@ -22,6 +22,7 @@ DATATYPES = {
 """What the protocol calls numpy's types. BYTES and BF16 are not among them: no package has such golden values."""
 _KINDS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 _MOST_AXES = 64  # numpy's own
+_MOST_LENGTH = 2**31 - 1
 
 
 def from_bytes(name: str, content: memoryview | bytes, dtype: str, shape: Sequence[int]) -> Array:
@@ -95,14 +96,18 @@ def _flat(name: str, data: Any, shape: Sequence[int]) -> list[Any]:
 
 def require_shape(name: str, shape: Any, wanted: Sequence[int | str]) -> tuple[int, ...]:
     """``shape`` as numbers; raise Refusal for what is no shape, and for one that the model does not take."""
-    if type(shape) is not list or len(shape) > _MOST_AXES or any(type(axis) is not int or axis < 1 for axis in shape):
-        raise Refusal(400, f"The shape of input '{name}' is no list of whole numbers from 1 on.")
+    if type(shape) is not list or len(shape) > _MOST_AXES or not all(_is_length(axis) for axis in shape):
+        raise Refusal(400, f"The shape of input '{name}' is no list of whole numbers from 1 to {_MOST_LENGTH}.")
     fits = len(shape) == len(wanted) and all(
         not isinstance(axis, int) or axis == length for axis, length in zip(wanted, shape, strict=True)
     )
     if not fits:
         raise Refusal(400, f"Input '{name}' has the shape {shape}, the model wants {[*wanted]}.")
     return tuple(shape)
+
+
+def _is_length(axis: Any) -> bool:
+    return type(axis) is int and 1 <= axis <= _MOST_LENGTH
 
 
 def _called(kind: type) -> str:

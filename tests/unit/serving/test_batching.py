@@ -157,3 +157,43 @@ def test_a_delay_passes() -> None:
     batcher = Batcher(model.run, most_rows=3, delay_s=0.02)
     assert submitted(batcher, 1.0).result(timeout=10)["y"].item() == 2.0
     batcher.close()
+
+
+def test_inputs_of_unequal_numbers_of_rows_move_nobody_s_rows() -> None:
+    """The sums of two such calls may be equal: together they would run, and shift what lies between them."""
+    go, begun = threading.Event(), threading.Event()
+    calls: list[tuple[int, int]] = []
+
+    def added(feeds: Outputs) -> Outputs:
+        begun.set()
+        assert go.wait(10)
+        calls.append((len(feeds["x"]), len(feeds["z"])))
+        return {"y": feeds["x"] + feeds["z"]}  # raises where there are not as many of both
+
+    batcher = Batcher(added, most_rows=8)
+    told: dict[str, Outputs | Exception] = {}
+    for name, x, z in (("first", 1, 1), ("A", 2, 3), ("C", 1, 1), ("B", 3, 2), ("D", 1, 1)):
+        feeds = {"x": np.full((x, 1), 1.0), "z": np.full((z, 1), ord(name[0]) * 1.0)}
+        batcher.submit(feeds, lambda outcome, name=name: told.update({name: outcome}))  # type: ignore[misc]
+        assert begun.wait(10)
+    go.set()
+    batcher.close()
+    assert {name for name, outcome in told.items() if isinstance(outcome, Exception)} == {"A", "B"}
+    for name in "CD":
+        outcome = told[name]
+        assert not isinstance(outcome, Exception)
+        assert outcome["y"].item() == 1.0 + ord(name)
+    assert sorted(calls) == [(1, 1), (2, 2), (2, 3), (3, 2)]
+
+
+def test_closed_at_once_what_waits_is_not_run() -> None:
+    model = Model()
+    batcher = Batcher(model.run, most_rows=1)
+    first = submitted(batcher, 1.0)
+    assert model.begun.wait(10)
+    second = submitted(batcher, 2.0)
+    batcher.close(wait=False)
+    model.go.set()
+    assert first.result(timeout=10)["y"].item() == 2.0
+    batcher.close()
+    assert not second.done()

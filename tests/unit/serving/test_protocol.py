@@ -141,12 +141,13 @@ def with_x(**changed: Any) -> str:
         (with_x(datatype=["FP32"]), "Input 'x' is FP32, not ['FP32']."),
         (with_x(shape=[1, 3]), "Input 'x' has the shape [1, 3], the model wants ['N', 2]."),
         (with_x(shape=[2]), "Input 'x' has the shape [2], the model wants ['N', 2]."),
-        (with_x(shape=[0, 2], data=[]), "The shape of input 'x' is no list of whole numbers from 1 on."),
-        (with_x(shape=[-1, 2]), "The shape of input 'x' is no list of whole numbers from 1 on."),
-        (with_x(shape=[1.0, 2]), "The shape of input 'x' is no list of whole numbers from 1 on."),
-        (with_x(shape=[True, 2]), "The shape of input 'x' is no list of whole numbers from 1 on."),
-        (with_x(shape=[1] * 65), "The shape of input 'x' is no list of whole numbers from 1 on."),
-        (with_x(shape=[10**30, 2]), f"Input 'x' of shape [{10**30}, 2] takes {2 * 10**30} values, not 2."),
+        (with_x(shape=[0, 2], data=[]), "The shape of input 'x' is no list of whole numbers from 1 to 2147483647."),
+        (with_x(shape=[-1, 2]), "The shape of input 'x' is no list of whole numbers from 1 to 2147483647."),
+        (with_x(shape=[1.0, 2]), "The shape of input 'x' is no list of whole numbers from 1 to 2147483647."),
+        (with_x(shape=[True, 2]), "The shape of input 'x' is no list of whole numbers from 1 to 2147483647."),
+        (with_x(shape=[1] * 65), "The shape of input 'x' is no list of whole numbers from 1 to 2147483647."),
+        (with_x(shape=[2**31, 2]), "The shape of input 'x' is no list of whole numbers from 1 to 2147483647."),
+        (with_x(shape=[2**31 - 1, 2]), "Input 'x' of shape [2147483647, 2] takes 4294967294 values, not 2."),
         (with_x(data=[1]), "Input 'x' of shape [1, 2] takes 2 values, not 1."),
         (with_x(data=[[1], [2]]), "The data of input 'x' are not nested as its shape [1, 2] says."),
         (with_x(data=[[1, [2]]]), "Input 'x' is FP32, and its data hold lists."),
@@ -206,6 +207,12 @@ def test_a_value_that_the_type_does_not_hold_is_not_bent(dtype: str, data: list[
     array = np.zeros(1, dtype)
     with pytest.raises(Refusal, match=f"^Input 'x' is {NAMES[dtype]}, and its data hold {why}.$"):
         protocol.read(asked(array, data), None, taking(array))
+
+
+def test_what_is_told_back_has_an_end() -> None:
+    with pytest.raises(Refusal) as refused:
+        protocol.read(with_x(datatype="FP32", shape=[7] * 64, name="x").encode(), None, model(shape=("N",) * 63 + (2,)))
+    assert len(refused.value.what) == 400
 
 
 @pytest.mark.parametrize(
