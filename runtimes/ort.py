@@ -86,11 +86,29 @@ class OrtRuntime(Runtime):
         )
 
     def bind(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Callable[[], Arrays]:
+        return self._bound(feeds, ort_device.run_options(ort_device.NO_GRAPH) if self._uses_graphs() else None)
+
+    def stoppable(
+        self, feeds: Mapping[str, npt.NDArray[np.generic]]
+    ) -> tuple[Callable[[], Arrays], Callable[[], None]]:
+        """As :meth:`bind`, and what another thread calls to end it between two nodes, when it raises RunFailed.
+
+        Not under CUDA graphs, which run as a whole.
+        """
+        options = onnxruntime.RunOptions()
+
+        def stop() -> None:
+            options.terminate = True
+
+        return self._bound(feeds, options), stop
+
+    def _bound(
+        self, feeds: Mapping[str, npt.NDArray[np.generic]], options: onnxruntime.RunOptions | None
+    ) -> Callable[[], Arrays]:
         check_feeds(self.inputs, feeds)
         session = self._opened()
         names = [spec.name for spec in self.outputs]
         held = dict(feeds)
-        options = ort_device.run_options(ort_device.NO_GRAPH) if self._uses_graphs() else None
 
         def call() -> Arrays:
             try:

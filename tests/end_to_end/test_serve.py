@@ -4,14 +4,18 @@ import contextlib
 import http.client
 import json
 import shutil
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import parser
 
 from tests.contract.shipping.conftest import write_net
 from tests.served import Serve, servers
@@ -21,6 +25,19 @@ from toolchain.shipping.packing import Title
 
 Nnx = Callable[..., tuple[int, str, str]]
 INFER = "/v2/models/net/infer"
+LOOP = """
+<ir_version: 9, opset_import: ["": 18]>
+net (float[N, 4] x, int64[1] rounds) => (float[N, 4] y)
+<bool go = {1}>
+{
+    count = Squeeze(rounds)
+    y = Loop(count, go, x) <body = step (int64 i, bool more, float[M, 4] a) => (bool again, float[M, 4] b) {
+        again = Identity(more)
+        b = Neg(a)
+    }>
+}
+"""
+"""As long as one likes: three million rounds take some ten seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +51,50 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served")
     given = contents.of_models([write_net(folder / "net.onnx")])
     return packing.pack(given, folder / "net.ortpackage", Title(name="net")).path
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slow")
+    onnx.save(parser.parse_model(LOOP), folder / "net.onnx")
+    np.savez(folder / "samples.npz", x=np.ones((1, 1, 4), np.float32), rounds=np.ones((1, 1), np.int64))
+    given = contents.of_models([folder / "net.onnx"], samples_source=str(folder / "samples.npz"))
+    return packing.pack(given, folder / "net.ortpackage", Title(name="net")).path
+
+
+def rounds(count: int) -> bytes:
+    return body_of({"x": np.ones((1, 4), np.float32), "rounds": np.array([count], np.int64)})[0]
+
+
+def test_a_call_that_takes_too_long_is_ended_and_the_next_is_answered(slow: Path, serve: Serve) -> None:
+    server = serve(slow, "--within", "1s")
+    started = time.monotonic()
+    assert server.ask("POST", INFER, rounds(10**9))[0] == 504
+    assert server.ask("POST", INFER, rounds(3))[0] == 200
+    assert time.monotonic() - started < 20
+    assert server.stop()[0] == 0
+
+
+def test_who_leaves_ends_their_call(slow: Path, serve: Serve) -> None:
+    server = serve(slow, "--within", "100s")
+    body = rounds(10**9)
+    with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+        leaving.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        time.sleep(0.5)
+    assert server.ask("POST", INFER, rounds(3))[0] == 200
+    assert server.stop()[0] == 0
+
+
+def test_a_second_signal_ends_it_at_once(slow: Path, serve: Serve) -> None:
+    server = serve(slow, "--within", "100s")
+    body = rounds(10**9)
+    with socket.create_connection(("127.0.0.1", server.port)) as waiting:
+        waiting.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(1)  # what was taken on is to be answered
+        assert server.stop()[0] == 0
 
 
 def test_it_answers_until_it_is_told_to_stop(package: Path, serve: Serve) -> None:

@@ -183,7 +183,7 @@ class App:
         except RuntimesError as error:
             raise Refusal(400, f"The model cannot answer that. {error.what}") from error
         finally:
-            waiting.cancel()
+            self._batcher.cancel(waiting)
             answer.cancel()
             if gone is not None:
                 gone.cancel()

@@ -11,13 +11,15 @@ import numpy as np
 from toolchain.serving.tensors import Array
 
 Feeds = Mapping[str, Array]
-Run = Callable[[Feeds], Mapping[str, Array]]
-Done = Callable[[Mapping[str, Array] | Exception], None]
+Outputs = Mapping[str, Array]
+Start = Callable[[Feeds], tuple[Callable[[], Outputs], Callable[[], None]]]
+"""What makes a call of the model, and what ends it while it runs."""
+Done = Callable[[Outputs | Exception], None]
 
 
 @dataclass(eq=False)
 class Waiting:
-    """One call that waits. ``cancel`` it, and it is not run any more, unless it runs already."""
+    """One call that waits, or runs."""
 
     feeds: Feeds
     done: Done
@@ -27,23 +29,22 @@ class Waiting:
     since_s: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
-    def cancel(self) -> None:
-        self.cancelled = True
-
 
 class Batcher:
     """Threads that run what is submitted, oldest first, ``most_rows`` in one call at most; 1 runs each call alone.
 
     A call that is alone waits up to ``delay_s`` for company; without it, calls come together only while others run.
     What comes with more rows of its own is run as it came. Where a call of several fails, each of them runs alone: what
-    is wrong with one is not the others' fault. ``done`` is called in one of the threads.
+    is wrong with one is not the others' fault. What was cancelled does not run any more, and a call that runs ends
+    when all those in it were cancelled. ``done`` is called in one of the threads, and not for what was cancelled.
     """
 
-    def __init__(self, run: Run, *, most_rows: int, delay_s: float = 0.0, threads: int = 1) -> None:
-        self._run = run
+    def __init__(self, start: Start, *, most_rows: int, delay_s: float = 0.0, threads: int = 1) -> None:
+        self._start = start
         self._most_rows = most_rows
         self._delay_s = delay_s if most_rows > 1 else 0.0
         self._waiting: deque[Waiting] = deque()
+        self._running: dict[Waiting, _Running] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
@@ -65,14 +66,20 @@ class Batcher:
             self._changed.notify_all()
         return entry
 
-    def close(self, *, wait: bool = True) -> None:
-        """Run what waits, and end; without ``wait``, as soon as what runs has ended. A second call does nothing."""
+    def cancel(self, entry: Waiting) -> None:
+        """Nobody waits for it any more, if anybody did."""
+        with self._changed:
+            entry.cancelled = True
+            running = self._running.get(entry)
+            if running is not None and all(each.cancelled for each in running.batch):
+                running.stop()
+
+    def close(self) -> None:
+        """Run what waits, and end; a second call does nothing."""
         with self._changed:
             self._closed = True
-            if not wait:
-                self._waiting.clear()
             self._changed.notify_all()
-        for thread in self._threads if wait else ():
+        for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
@@ -115,26 +122,56 @@ class Batcher:
     def _answer(self, batch: Sequence[Waiting]) -> None:
         if len(batch) > 1:
             try:
-                parts = _split(self._run(_joined(batch)), [entry.rows for entry in batch])
+                parts = _split(self._run(batch, _joined(batch)), [entry.rows for entry in batch])
             except Exception:  # noqa: BLE001 - whatever one of them brought about; alone each shows its own
                 pass
             else:
                 for entry, part in zip(batch, parts, strict=True):
-                    entry.done(part)
+                    self._tell(entry, part)
                 return
         for entry in batch:
             try:
-                outcome: Mapping[str, Array] | Exception = self._run(entry.feeds)
+                outcome: Outputs | Exception = self._run([entry], entry.feeds)
             except Exception as error:  # noqa: BLE001 - the thread goes on, and who asked is told
                 outcome = error
+            self._tell(entry, outcome)
+
+    def _run(self, batch: Sequence[Waiting], feeds: Feeds) -> Outputs:
+        call, stop = self._start(feeds)
+        with self._changed:
+            if all(entry.cancelled for entry in batch):
+                raise _Cancelled
+            running = _Running(batch, stop)
+            self._running |= dict.fromkeys(batch, running)
+        try:
+            return call()
+        finally:
+            with self._changed:
+                for entry in batch:
+                    del self._running[entry]
+
+    def _tell(self, entry: Waiting, outcome: Outputs | Exception) -> None:
+        if not entry.cancelled:
             entry.done(outcome)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A call that runs now."""
+
+    batch: Sequence[Waiting]
+    stop: Callable[[], None]
+
+
+class _Cancelled(Exception):
+    """Nobody waits for it."""
 
 
 def _joined(batch: Sequence[Waiting]) -> Feeds:
     return {name: np.concatenate([entry.feeds[name] for entry in batch]) for name in batch[0].feeds}
 
 
-def _split(outputs: Mapping[str, Array], rows: Sequence[int]) -> list[dict[str, Array]]:
+def _split(outputs: Outputs, rows: Sequence[int]) -> list[dict[str, Array]]:
     """Each one's part of ``outputs``; raise ValueError where they have not as many rows as went in."""
     ends = np.cumsum(rows)
     if any(array.ndim == 0 or len(array) != ends[-1] for array in outputs.values()):

@@ -1,7 +1,7 @@
 """A package that is whole, and one of its variants, open, which answers here as its golden values say."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from runtimes.ort import OrtRuntime
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.progress import SILENT, Progress
 from toolchain.serving.protocol import Interface
-from toolchain.serving.tensors import DATATYPES, Array
+from toolchain.serving.tensors import DATATYPES
 from toolchain.shipping import archive, golden_values, verification
 from toolchain.shipping import package as packages
 from toolchain.shipping.golden_values import Golden
@@ -33,13 +33,9 @@ class Served:
     interface: Interface
     package: Package
     variant: Variant
-    runtime: Runtime
+    runtime: OrtRuntime
     threads: int
     most_rows: int
-
-    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Raises RunFailed, BadFeed and MemoryError."""
-        return run(self.runtime, feeds)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def serve(
 
     ``streams`` calls of the model run at once. ``started`` is called when the first request can come.
     """
-    batcher = Batcher(served.run, most_rows=served.most_rows, delay_s=delay_s, threads=streams)
+    batcher = Batcher(served.runtime.stoppable, most_rows=served.most_rows, delay_s=delay_s, threads=streams)
     app = App(served.interface, batcher, limits)
     config = uvicorn.Config(
         app,
@@ -68,11 +68,10 @@ def serve(
     )
     gc.collect()
     gc.freeze()  # what is loaded stays: no collection looks through it while somebody waits
-    server = _Server(config, app, started)
     try:
-        server.run(sockets=[place])
+        _Server(config, app, started).run(sockets=[place])
     finally:
-        batcher.close(wait=not server.force_exit)
+        batcher.close()  # nobody waits for anything any more
         gc.unfreeze()
     return dict(app.answered)
 

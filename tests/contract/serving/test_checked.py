@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import parser
 
+from runtimes.base import run
 from tests.contract.shipping.conftest import write_net, write_two
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.progress import Progress
@@ -41,21 +42,21 @@ def test_it_answers_and_says_what_it_is(package: Path) -> None:
     with checked.opened(package, most_rows=4) as served:
         assert (served.interface.name, served.interface.version, served.variant.name) == ("net", "1.0.0", "fp32")
         assert (served.threads, served.most_rows) == (1, 4)
-        outputs = served.run({"x": np.zeros((3, 4), np.float32)})
+        outputs = run(served.runtime, {"x": np.zeros((3, 4), np.float32)})
     np.testing.assert_array_equal(outputs["scores"], [[0, 1, 2]] * 3)
 
 
 def test_an_archive_is_served_too(package: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "net"), "tar", package.parent, package.name)
     with checked.opened(Path(archive)) as served:
-        assert served.run({"x": np.zeros((1, 4), np.float32)})["scores"].shape == (1, 3)
+        assert run(served.runtime, {"x": np.zeros((1, 4), np.float32)})["scores"].shape == (1, 3)
 
 
 def test_variants_that_share_their_weights_and_bring_settings(tmp_path: Path) -> None:
     package = pack(tmp_path, *write_two(tmp_path))
     for name, bias in (("second", 0), ("first", 1)):
         with checked.opened(package, variant=name) as served:
-            outputs = served.run({"x": np.zeros((1, 4), np.float32)})
+            outputs = run(served.runtime, {"x": np.zeros((1, 4), np.float32)})
         np.testing.assert_array_equal(outputs["scores"], [[bias, 1 + bias, 2 + bias]])
     with pytest.raises(BadUsage, match="has no variant 'third'"), checked.opened(package, variant="third"):
         pass

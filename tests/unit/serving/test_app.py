@@ -30,6 +30,9 @@ class Model:
         self.rows: list[int] = []
         self.error: Exception | None = None
 
+    def start(self, feeds: Outputs) -> tuple[Callable[[], Outputs], Callable[[], None]]:
+        return lambda: self.run(feeds), lambda: None
+
     def run(self, feeds: Outputs) -> Outputs:
         assert self.go.wait(10)
         if self.error is not None:
@@ -49,7 +52,7 @@ def app(net: Model) -> Iterator[Callable[..., App]]:
     batchers = []
 
     def make(**limits: Any) -> App:
-        batchers.append(Batcher(net.run, most_rows=8))
+        batchers.append(Batcher(net.start, most_rows=8))
         return App(model(), batchers[-1], Limits(**limits))
 
     yield make

@@ -1,7 +1,7 @@
 """What runs together: as many as may, only what is alike, each with its own rows, in the order of arrival."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolchain.serving.batching import Batcher
+from toolchain.serving.batching import Batcher, Start
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
+
+
+def unstoppable(run: Callable[[Outputs], Outputs]) -> Start:
+    """``run`` as a call that nothing ends."""
+    return lambda feeds: (lambda: run(feeds), lambda: None)
 
 
 class Model:
@@ -68,7 +73,7 @@ def test_each_gets_its_own_rows_and_no_call_is_too_large(
     rows: list[tuple[int, int]], most_rows: int, threads: int
 ) -> None:
     model = Model()
-    batcher = Batcher(model.run, most_rows=most_rows, threads=threads)
+    batcher = Batcher(unstoppable(model.run), most_rows=most_rows, threads=threads)
     futures = all_of(model, batcher, [(float(n), shape) for n, shape in enumerate(rows)])
     for number, (shape, future) in enumerate(zip(rows, futures, strict=True)):
         np.testing.assert_array_equal(future.result()["y"], np.full(shape, 2.0 * number))
@@ -79,25 +84,27 @@ def test_each_gets_its_own_rows_and_no_call_is_too_large(
 def test_what_waits_runs_together_in_the_order_of_arrival() -> None:
     model = Model()
     shapes = [(1, 1), (1, 2), (2, 1), (1, 2), (1, 1), (3, 1)]
-    all_of(model, Batcher(model.run, most_rows=4), [(1.0, shape) for shape in shapes])
+    all_of(model, Batcher(unstoppable(model.run), most_rows=4), [(1.0, shape) for shape in shapes])
     assert model.calls == [(1, 1), (4, 1), (2, 2), (3, 1)]
 
 
 def test_a_request_larger_than_a_batch_runs_as_it_came() -> None:
     model = Model()
-    all_of(model, Batcher(model.run, most_rows=2), [(1.0, (5, 1)), (1.0, (1, 1))])
+    all_of(model, Batcher(unstoppable(model.run), most_rows=2), [(1.0, (5, 1)), (1.0, (1, 1))])
     assert model.calls == [(1, 1), (5, 1), (1, 1)]
 
 
 def test_without_batches_each_runs_alone_whatever_its_rank() -> None:
     model = Model()
-    all_of(model, Batcher(model.run, most_rows=1), [(1.0, ()), (1.0, ()), (1.0, (2, 2))])
+    all_of(model, Batcher(unstoppable(model.run), most_rows=1), [(1.0, ()), (1.0, ()), (1.0, (2, 2))])
     assert model.calls == [(1, 1), (), (), (2, 2)]
 
 
 def test_what_one_of_them_brings_about_the_others_do_not_suffer() -> None:
     model = Model()
-    good, bad, other = all_of(model, Batcher(model.run, most_rows=8), [(1.0, (1, 1)), (-1.0, (1, 1)), (2.0, (1, 1))])
+    good, bad, other = all_of(
+        model, Batcher(unstoppable(model.run), most_rows=8), [(1.0, (1, 1)), (-1.0, (1, 1)), (2.0, (1, 1))]
+    )
     assert (good.result()["y"].item(), other.result()["y"].item()) == (2.0, 4.0)
     with pytest.raises(ValueError, match="below zero"):
         bad.result()
@@ -112,7 +119,7 @@ def test_outputs_without_the_rows_are_not_split() -> None:
         calls.append(len(feeds["x"]))
         return {"y": feeds["x"].sum(keepdims=True)}
 
-    batcher = Batcher(summed, most_rows=8)
+    batcher = Batcher(unstoppable(summed), most_rows=8)
     first = submitted(batcher, 1.0)
     assert begun.wait(10)
     others = [submitted(batcher, value) for value in (2.0, 3.0)]
@@ -124,11 +131,11 @@ def test_outputs_without_the_rows_are_not_split() -> None:
 
 def test_what_is_cancelled_before_its_turn_does_not_run() -> None:
     model = Model()
-    batcher = Batcher(model.run, most_rows=1)
+    batcher = Batcher(unstoppable(model.run), most_rows=1)
     batcher.submit({"x": np.ones((1, 1))}, lambda outcome: None)
     assert model.begun.wait(10)
     told: list[object] = []
-    batcher.submit({"x": np.ones((3, 1))}, told.append).cancel()
+    batcher.cancel(batcher.submit({"x": np.ones((3, 1))}, told.append))
     last = submitted(batcher, 2.0, (2, 1))
     model.go.set()
     batcher.close()
@@ -140,7 +147,7 @@ def test_what_is_cancelled_before_its_turn_does_not_run() -> None:
 def test_with_a_delay_one_waits_for_company_and_not_once_the_batch_is_full() -> None:
     model = Model()
     model.go.set()
-    batcher = Batcher(model.run, most_rows=3, delay_s=60)
+    batcher = Batcher(unstoppable(model.run), most_rows=3, delay_s=60)
     futures = [submitted(batcher, 1.0) for _ in range(3)]
     for future in futures:
         future.result(timeout=10)
@@ -154,7 +161,7 @@ def test_with_a_delay_one_waits_for_company_and_not_once_the_batch_is_full() -> 
 def test_a_delay_passes() -> None:
     model = Model()
     model.go.set()
-    batcher = Batcher(model.run, most_rows=3, delay_s=0.02)
+    batcher = Batcher(unstoppable(model.run), most_rows=3, delay_s=0.02)
     assert submitted(batcher, 1.0).result(timeout=10)["y"].item() == 2.0
     batcher.close()
 
@@ -170,7 +177,7 @@ def test_inputs_of_unequal_numbers_of_rows_move_nobody_s_rows() -> None:
         calls.append((len(feeds["x"]), len(feeds["z"])))
         return {"y": feeds["x"] + feeds["z"]}  # raises where there are not as many of both
 
-    batcher = Batcher(added, most_rows=8)
+    batcher = Batcher(unstoppable(added), most_rows=8)
     told: dict[str, Outputs | Exception] = {}
     for name, x, z in (("first", 1, 1), ("A", 2, 3), ("C", 1, 1), ("B", 3, 2), ("D", 1, 1)):
         feeds = {"x": np.full((x, 1), 1.0), "z": np.full((z, 1), ord(name[0]) * 1.0)}
@@ -186,14 +193,33 @@ def test_inputs_of_unequal_numbers_of_rows_move_nobody_s_rows() -> None:
     assert sorted(calls) == [(1, 1), (2, 2), (2, 3), (3, 2)]
 
 
-def test_closed_at_once_what_waits_is_not_run() -> None:
-    model = Model()
-    batcher = Batcher(model.run, most_rows=1)
-    first = submitted(batcher, 1.0)
-    assert model.begun.wait(10)
-    second = submitted(batcher, 2.0)
-    batcher.close(wait=False)
-    model.go.set()
-    assert first.result(timeout=10)["y"].item() == 2.0
+def test_a_call_ends_when_all_that_are_in_it_were_cancelled() -> None:
+    stopped, begun = threading.Event(), threading.Semaphore(0)
+    calls: list[int] = []
+
+    def start(feeds: Outputs) -> tuple[Callable[[], Outputs], Callable[[], None]]:
+        def call() -> Outputs:
+            calls.append(len(feeds["x"]))
+            begun.release()
+            if len(feeds["x"]) > 1 and not stopped.wait(10):
+                raise TimeoutError
+            if stopped.is_set() and len(feeds["x"]) > 1:
+                raise ValueError("ended")
+            return {"y": feeds["x"]}
+
+        return call, stopped.set
+
+    told: list[object] = []
+    batcher = Batcher(start, most_rows=2, delay_s=60)
+    both = [batcher.submit({"x": np.ones((1, 1))}, told.append) for _ in range(2)]
+    assert begun.acquire(timeout=10)
+    batcher.cancel(both[0])
+    assert not stopped.is_set()
+    batcher.cancel(both[1])
+    assert stopped.is_set()
+    last = submitted(batcher, 1.0, (2, 1))  # the thread goes on
+    with pytest.raises(ValueError, match="ended"):
+        last.result(timeout=10)
     batcher.close()
-    assert not second.done()
+    assert (told, calls) == ([], [2, 2])
+    batcher.cancel(both[0])  # too late, and harmless
