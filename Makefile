@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness serve-load clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -101,6 +101,9 @@ int8-accuracy: $(INSTALLED) openvino  ## SQNR and accuracy beside ONNX Runtime a
 
 int8-speed: $(INSTALLED) openvino  ## int8 beside PyTorch, ONNX Runtime and OpenVINO with NNCF, in turns; half an hour
 	$(BIN)/python -m benchmarks.int8_speed $(BENCH_OPTIONS)
+
+far-bench: $(INSTALLED)  ## do ssh and a slow network change what is measured on the other side? QUICK=1
+	$(BIN)/python -m benchmarks.far_bench $(if $(QUICK),--quick)
 
 harness: $(INSTALLED)  ## does measuring change what is measured? nnx's rows beside plain timing loops. QUICK=1
 	$(BIN)/python benchmarks/harness.py $(if $(QUICK),--quick)

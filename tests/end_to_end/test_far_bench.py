@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import loopback_sshd
-from tests import emulated_arm64, slow_network
+from benchmarks import loopback_sshd, slow_network
+from tests import emulated_arm64
 from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
 
@@ -181,7 +181,7 @@ def test_a_connection_that_breaks_is_the_rows_reason(place: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--host", "ssh://nowhere.invalid"], 3, "nowhere.invalid cannot be used: the connection to nowhere.invalid"),
+        (["--host", "ssh://nowhere.invalid"], 3, "nowhere.invalid cannot be used: ssh did not get through"),
         (
             ["--host", "ssh://device", "--python", "/nowhere"],
             3,

@@ -119,8 +119,10 @@ class _Record:
         )
 
     def done(self, circumstances: Circumstances, rows: Sequence[Row]) -> None:
-        """All rows of these circumstances are measured and judged."""
+        """All rows of these circumstances are measured and judged: where they ran it is as hot now as it gets."""
         self._rows[circumstances] = rows
+        if circumstances.host is not None:
+            self._others[circumstances.host].seen()
 
     def keep(self, circumstances: Circumstances, rows: Sequence[Row]) -> None:
         """What is done, with ``rows`` that are not done yet; seldom enough to take little time from the rounds."""
@@ -162,7 +164,7 @@ class _Record:
             [replace(row, setting=replace(row.setting, host=None)) for row in own], given=self._extras.given,
             busy=max(before.busy, after.busy), steal=hosts.stolen(before, after), effort=self._effort, cores=host.cores,
         )  # fmt: skip
-        return [*(f"On {name}: {line}" for line in found), *hosts.warnings(name, after)]
+        return [*(f"On {name}: {line}" for line in found), *hosts.warnings(name, before, after)]
 
     def _in_order(self) -> list[Row]:
         return [row for rows in self._rows.values() for row in rows]

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from toolchain.bench.group import Contestant
 from toolchain.machine import conditions
 
-_THROTTLED_NOW = 0xF
-"""Of what a Raspberry Pi tells: too little voltage, a lowered clock, now; above it since it was started."""
+_NOW, _SINCE_START = 0xF, 0xF0000
+"""Of what a Raspberry Pi tells: too little voltage, a lowered clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,13 @@ def stolen(before: Look, after: Look) -> float:
     return conditions.stolen_share([late - early for early, late in zip(before.times, after.times, strict=True)])
 
 
-def warnings(name: str, after: Look) -> Iterable[str]:
+def warnings(name: str, before: Look, after: Look) -> Iterable[str]:
     """What the machine tells of its clock."""
-    if after.throttled and int(after.throttled, 16) & _THROTTLED_NOW:
+    was, is_now = (int(look.throttled or "0", 16) for look in (before, after))
+    if is_now & _NOW or is_now & ~was & _SINCE_START:
         yield (
-            f"{name} lowers its clock (get_throttled {after.throttled}): it is hot, or its supply is weak. Cool it, or "
-            "give it a stronger supply, then run it again."
+            f"{name} lowered its clock (get_throttled {after.throttled}): it is hot, or its supply is weak. Cool it, "
+            "or give it a stronger supply, then run it again."
         )
     if after.governors and set(after.governors) != {"performance"}:
         yield (

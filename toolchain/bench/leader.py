@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from toolchain.bench.figures import is_proven
 from toolchain.bench.group import speedup
-from toolchain.bench.record import Row
+from toolchain.bench.record import LOCAL, Circumstances, Row
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:
@@ -23,3 +23,9 @@ def called(row: Row, among: Sequence[Row]) -> str:
     """The row's name, without where it ran if all that ran did so there."""
     places = {(each.setting.where, each.setting.python) for each in among if each.rounds_ms}
     return row.name if len(places) > 1 else row.candidate.label + (" again" if row.repeats else "")
+
+
+def titled(circumstances: Circumstances, among: Sequence[Row]) -> str:
+    """The circumstances, with this machine's name too where others have rows."""
+    elsewhere = any(row.setting.host for row in among)
+    return f"{circumstances} on {LOCAL}" if elsewhere and circumstances.host is None else str(circumstances)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from toolchain.accuracy.status import Status
 from toolchain.bench import hosts
 from toolchain.bench.figures import efficient, is_proven
-from toolchain.bench.leader import called, fastest, level_with
+from toolchain.bench.leader import called, fastest, level_with, titled
 from toolchain.bench.record import LOCAL, Benchmark, Circumstances, Row, shown_host
 from toolchain.bench.scores import measure_of
 from toolchain.legible import shapes_in_words
@@ -26,7 +26,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         if best is None or sum(map(is_proven, together)) < 2:
             continue
         level = [called(row, rows) for row in level_with(best, together)]
-        line = f"{circumstances}: the fastest is {called(best, rows)}"
+        line = f"{titled(circumstances, rows)}: the fastest is {called(best, rows)}"
         lines.append(line + (f", not clearly ahead of {_listed(level)}." if level else "."))
     return lines
 
@@ -119,8 +119,8 @@ def _emulated(rows: Sequence[Row]) -> list[str]:
     """The machines whose times are no machine's."""
     found = {row.setting.host: row.emulated for row in rows if row.emulated}
     return [
-        f"{shown_host(host)} is emulated, {kinds}: what its rows answer was looked at as everywhere; how fast they are "
-        "says nothing about a device, and none is called the fastest."
+        f"{shown_host(host)} is emulated, {kinds}: what its rows answer counts, how fast they are says nothing about a "
+        "device, and none is called the fastest."
         for host, kinds in found.items()
     ]
 

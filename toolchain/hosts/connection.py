@@ -39,7 +39,7 @@ class Connection:
     """
 
     def __init__(self, address: Address, *, python: str | None, asks: bool) -> None:
-        self._address, self._lost, self._ended_by = address, "", ""
+        self._address, self._lost, self._ended_by, self._is_open = address, "", "", False
         script = script_of("begin.sh", python=python or "", base=address.folder, agent=text_of("agent.py"))
         command = command_to(address, script, asks=asks)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
@@ -117,6 +117,7 @@ class Connection:
             self._process.kill()
             self.close()
             raise
+        self._is_open = True
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _beat(self) -> None:
@@ -158,7 +159,7 @@ class Connection:
         lines = self._said.read(_MOST_SAID).decode(errors="replace").strip().splitlines()
         last = f": {lines[-1].strip().rstrip('.')}" if lines else ""
         if self._address.reach and code == _OF_SSH:
-            return f"the connection to {self._address} broke, or ssh did not get through{last}"
+            return f"{'the connection broke' if self._is_open else 'ssh did not get through'}{last}"
         return f"what runs on {self._address} broke off with code {code}{last}"
 
     @property

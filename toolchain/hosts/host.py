@@ -36,8 +36,8 @@ class Host:
         self.address, self.connection, self._progress = address.host, connection, progress
         self._name = str(address)
         folder = connection.ask("make", files={}, texts={_PORTRAIT: text_of(_PORTRAIT)})
-        self._portrait = connection.ask("start", program=f"{folder}/{_PORTRAIT}", threads=1, cpus=[])
-        told = connection.ask_worker(self._portrait, "describe", limit_s=_BEGIN_S, told_s=_BEGIN_S)
+        self._portrait = f"{folder}/{_PORTRAIT}"
+        told = self._told("describe")
         flags = set(told.pop("isa"))
         self.processors: tuple[int, ...] = tuple(told.pop("allowed"))
         self.cores: int = told["cores"]
@@ -58,7 +58,7 @@ class Host:
 
     def look(self) -> Look:
         """How it does now."""
-        told = self.connection.ask_worker(self._portrait, "look", limit_s=_BEGIN_S, told_s=_BEGIN_S)
+        told = self._told("look")
         return Look(**{**told, "times": tuple(told["times"]), "governors": tuple(told["governors"])})
 
     def seen(self) -> tuple[Look, Look]:
@@ -98,6 +98,13 @@ class Host:
             (sha256,) = self._sent({file.name: file}).values()
             self._places[file] = self.connection.ask("place_of", sha256=sha256)
         return self._places[file]
+
+    def _told(self, operation: str) -> dict[str, Any]:
+        """By a process that is gone while rows run: onnxruntime takes its memory."""
+        worker = self.connection.ask("start", program=self._portrait, threads=1, cpus=[])
+        told: dict[str, Any] = self.connection.ask_worker(worker, operation, limit_s=_BEGIN_S, told_s=_BEGIN_S)
+        self.connection.ask("end", worker=worker)
+        return told
 
     def _sent(self, files: Mapping[str, Path]) -> dict[str, str]:
         """The SHA-256 of each, once all are there."""

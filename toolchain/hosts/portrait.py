@@ -110,6 +110,7 @@ def look(root: Path = Path("/")) -> dict[str, Any]:
     spent = [late - early for early, late in zip(before, after)]  # noqa: B905 - strict= came with 3.10
     degrees = [told(place / "temp") for place in folders(root / "sys/class/thermal", r"thermal_zone\d+")]
     heat = [int(each) / 1000 for each in degrees if re.fullmatch(r"-?\d+", each)]
+    throttled = told(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
     governors = [
         told(place / "cpufreq/scaling_governor") for place in folders(root / "sys/devices/system/cpu", r"cpu\d+")
     ]
@@ -118,7 +119,7 @@ def look(root: Path = Path("/")) -> dict[str, Any]:
         "times": after,
         "temperature_c": max(heat) if heat else None,
         "governors": sorted(set(filter(None, governors))),
-        "throttled": told(root / "sys/devices/platform/soc/soc:firmware/get_throttled"),
+        "throttled": throttled if re.fullmatch(r"(0x)?[0-9a-f]+", throttled) else "",
     }
 
 

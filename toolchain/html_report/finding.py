@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from toolchain.accuracy.status import Status
 from toolchain.bench import figures as bench_figures
 from toolchain.bench import report
-from toolchain.bench.leader import called, fastest, level_with
+from toolchain.bench.leader import called, fastest, level_with, titled
 from toolchain.bench.record import Benchmark, Circumstances, Row
 from toolchain.bench.scores import measure_of
 
@@ -24,7 +24,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """The rows that were measured in the same circumstances; ``key`` is unique in the page.
+    """The rows that were measured in the same circumstances, ``where`` in words; ``key`` is unique in the page.
 
     By their names: ``cells`` of the bench table under its headings, what the rows are ``called``, and which are
     ``efficient``. All of it is worked out once, for an interval of a percentile takes 15 ms.
@@ -32,6 +32,7 @@ class Panel:
 
     key: str
     circumstances: Circumstances
+    where: str
     rows: tuple[Row, ...]
     cells: Mapping[str, Mapping[str, str]]
     called: Mapping[str, str]
@@ -39,7 +40,7 @@ class Panel:
 
     @property
     def title(self) -> str:
-        text = str(self.circumstances) + (" (emulated)" if self.emulated else "")
+        text = self.where + (" (emulated)" if self.emulated else "")
         return text[:1].upper() + text[1:]
 
     @property
@@ -69,6 +70,7 @@ def panels(benchmark: Benchmark) -> list[Panel]:
             Panel(
                 key=f"p{number}",
                 circumstances=where,
+                where=titled(where, benchmark.rows),
                 rows=rows,
                 cells={row.name: _cells(row) for row in rows},
                 called={row.name: _called(row, benchmark.rows) for row in rows},
@@ -109,7 +111,7 @@ def finding(panel: Panel) -> Finding:
         return Finding(sentence="No row ran and was proven. What went wrong stands below the table.")
     base = next((row for row in panel.rows if row.name == best.baseline), None)
     return Finding(
-        sentence=f"At {panel.circumstances}, {_lead(panel, best, base)}.",
+        sentence=f"At {panel.where}, {_lead(panel, best, base)}.",
         figures=tuple(_figures(panel, best, base)),
     )
 

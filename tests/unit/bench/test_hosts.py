@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.bench.fake_contestant import FakeContestant
 from tests.unit.bench.scripted_bench import MACHINE, candidate, setting
-from toolchain.bench import benchmark, report
+from toolchain.bench import benchmark, compare_table, report
 from toolchain.bench.compare import compare, of_another_machine, require_no_slowdown
 from toolchain.bench.csv_file import to_csv
 from toolchain.bench.effort import Effort
@@ -41,8 +41,10 @@ class FakeHost:
 
     cores = 4
 
-    def __init__(self, address: str, times: dict[str, float], emulated: str = "", after: Look = CALM) -> None:
-        self.address, self._times, self._emulated, self._after = address, times, emulated, after
+    def __init__(
+        self, address: str, times: dict[str, float], emulated: str = "", *, before: Look = CALM, after: Look = CALM
+    ) -> None:
+        self.address, self._times, self._emulated, self._looks = address, times, emulated, (before, after)
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class FakeHost:
         return Emulated(latencies(base)) if self._emulated else FakeContestant(latencies(base))
 
     def seen(self) -> tuple[Look, Look]:
-        return CALM, self._after
+        return self._looks
 
 
 class Emulated(FakeContestant):
@@ -84,7 +86,7 @@ def test_each_row_is_compared_with_those_of_its_own_machine() -> None:
     assert [row.setting.host for row in found.rows] == [None, None, PI, PI]
     assert [found.machine_of(row)["processor"] for row in found.rows[1:3]][1] == "Cortex-A72"
     said = notes(found)
-    assert "batch 1, 2 threads: the fastest is fp32." in said
+    assert "batch 1, 2 threads on local: the fastest is fp32." in said
     assert "batch 1, 2 threads on pi@one.local: the fastest is int8." in said
     assert any(line.startswith("pi@one.local: Cortex-A72, aarch64, 2 cores, 8.0 GiB") for line in said)
     assert "Speed-ups are over fp32 on cpu of the same host, with 95 % intervals." in said
@@ -137,12 +139,13 @@ def test_what_bends_the_figures_of_a_machine_is_said_of_that_machine() -> None:
     after = replace(CALM, busy=0.4, governors=("ondemand",), throttled="50005")
     said = measured(FakeHost(PI, {"a": 10.0, "b": 5.0}, after=after)).warnings
     assert any(line.startswith("On pi@one.local: Other programs use 40% of the processor") for line in said)
-    assert any(line.startswith("pi@one.local lowers its clock (get_throttled 50005)") for line in said)
+    assert any(line.startswith("pi@one.local lowered its clock (get_throttled 50005)") for line in said)
     assert any(line.startswith("pi@one.local has the governor ondemand") for line in said)
-    earlier = replace(CALM, throttled="50000")  # since its start, not now
-    assert not any(
-        "lowers its clock" in line for line in measured(FakeHost(PI, {"a": 1.0, "b": 5.0}, after=earlier)).warnings
-    )
+    times = {"a": 1.0, "b": 5.0}
+    since = replace(CALM, throttled="50000")
+    assert any("lowered its clock" in line for line in measured(FakeHost(PI, times, after=since)).warnings)
+    earlier = FakeHost(PI, times, before=since, after=since)  # since its start, but not now, nor while it ran
+    assert not any("lowered its clock" in line for line in measured(earlier).warnings)
     emulated = FakeHost(PI, {"a": 10.0, "b": 5.0}, "aarch64 on x86_64", after=after)
     assert not any("one.local" in line for line in measured(emulated).warnings)
 
@@ -164,6 +167,9 @@ def test_the_gate_looks_at_the_machine_that_a_row_ran_on() -> None:
     with pytest.raises(BadUsage, match=r"pi@one.local: processor Cortex-A76 → Cortex-A72"):
         require_no_slowdown(compare(other, new))
     assert [change.verdict for change in compare(old, new).changes] == ["no difference shown", "slower"]
+    both = compare(measured(FakeHost(PI, {"a": 1.0, "b": 2.0})), measured(FakeHost(PI, {"a": 1.0, "b": 2.0})))
+    assert [line[1] for line in compare_table.table(both).lines] == ["local", "local", "pi@one.local", "pi@one.local"]
+    assert "host" not in compare_table.table(compare(old, new)).headings
 
 
 def test_a_machine_without_the_row_fails_it_alone() -> None:
