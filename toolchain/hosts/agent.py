@@ -157,10 +157,10 @@ class Agent:
         self._asker, self._python = asker, python
         if base is not None:
             base.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="nnx-bench-", dir=base)).absolute()
+        self._folder = Path(tempfile.mkdtemp(prefix="nnx-bench-", dir=base))
         cleaner = ["sh", "-c", 'cat >/dev/null; rm -rf "$0"', str(self._folder)]
         self._cleaner = subprocess.Popen(cleaner, stdin=subprocess.PIPE, start_new_session=True)
-        self._kept = (base or self._folder).absolute() / "files"
+        self._kept = (base or self._folder) / "files"
         self._kept.mkdir(exist_ok=True)
         self._workers: dict[int, Worker] = {}
         self._started = 0
@@ -262,9 +262,9 @@ def main() -> None:
     python, base = sys.argv[1:]
     asker = Asker()
     try:
-        agent = Agent(asker, python, Path(base).expanduser() if base else None)
+        agent = Agent(asker, python, Path.home() / base if base else None)
     except OSError as error:
-        sys.stdout.write(f"nnx.no {base or 'its temporary folder'} cannot be used: {error.strerror}\n")
+        asker.answer({"refused": f"{base or 'its temporary folder'} cannot be used: {error.strerror}"})
         return
     try:
         asker.answer({"result": None})

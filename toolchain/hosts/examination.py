@@ -5,13 +5,14 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toolchain.doctor.checks import MISSING, OK, WARN, Check, int8, judged
 from toolchain.errors import NotAvailable
 from toolchain.hosts.address import Address
 from toolchain.hosts.connection import command_to, script_of, text_of
+from toolchain.legible import legible
 from toolchain.machine.description import SHOWN_ISA
 from toolchain.shipping.device import may_ask
 
@@ -51,7 +52,8 @@ class Seen:
 
 def examined(address: Address, python: str | None = None) -> tuple[Check, ...]:
     """All checks, the road there first; NotAvailable without ssh on this machine."""
-    return tuple(_judge(_seen(address, python), address, python))
+    checks = _judge(_seen(address, python), address, python)
+    return tuple(replace(check, found=legible(check.found)) for check in checks)  # what it says is a stranger's
 
 
 def _seen(address: Address, python: str | None) -> Seen:

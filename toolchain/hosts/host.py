@@ -29,6 +29,9 @@ _MEGABYTE = 1e6
 _WORTH_A_NOTE_BYTES = 5_000_000
 
 
+_Version = tuple[Path, int]
+
+
 class Host:
     """What :class:`toolchain.bench.hosts.Host` asks for, over a ``connection`` that is open."""
 
@@ -43,8 +46,8 @@ class Host:
         self.cores: int = told["cores"]
         self._machine = {**told, "isa": [flag for flag in SHOWN_ISA if flag in flags], "gpu": None}
         self._looks = [self.look()]
-        self._runners: dict[str, str] = {}
-        self._places: dict[Path, str] = {}
+        self._runners: dict[_Version, str] = {}
+        self._places: dict[_Version, str] = {}
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -76,7 +79,8 @@ class Host:
 
     def runner_of(self, model: str) -> str:
         """The program there that runs a model, beside which it lies as in a package; sent when it is not there."""
-        if model not in self._runners:
+        version = _version_of(Path(model))
+        if version not in self._runners:
             file = ModelFile(Path(model))
             beside = {path.relative_to(file.path.parent).as_posix(): path for path in file.external_files}
             settings = stored_in(file.path)
@@ -88,16 +92,18 @@ class Host:
             file.release()
             sent = self._sent({_MODEL: file.path, **beside})
             texts = {"nnx/package.json": json.dumps({"variants": [variant]}), **_runner()}
-            folder = self.connection.ask("make", files=sent, texts=texts)
-            self._runners[model] = f"{folder}/{_RUNNER.as_posix()}/run.py"
-        return self._runners[model]
+            takes_s = file.size_bytes / _MEGABYTE  # where the disk there has no links
+            folder = self.connection.ask("make", files=sent, texts=texts, takes_s=takes_s)
+            self._runners[version] = f"{folder}/{_RUNNER.as_posix()}/run.py"
+        return self._runners[version]
 
     def place_of(self, file: Path) -> str:
         """Where a file lies there; sent when it is not there."""
-        if file not in self._places:
+        version = _version_of(file)
+        if version not in self._places:
             (sha256,) = self._sent({file.name: file}).values()
-            self._places[file] = self.connection.ask("place_of", sha256=sha256)
-        return self._places[file]
+            self._places[version] = self.connection.ask("place_of", sha256=sha256)
+        return self._places[version]
 
     def _told(self, operation: str) -> dict[str, Any]:
         """By a process that is gone while rows run: onnxruntime takes its memory."""
@@ -138,6 +144,11 @@ def opened(
             except JobFailed as failure:
                 raise NotAvailable(f"{each} cannot be used: {failure.what}", failure.do) from failure
         yield found
+
+
+def _version_of(file: Path) -> _Version:
+    """One that is written anew is sent anew."""
+    return file, file.stat().st_mtime_ns
 
 
 def _runner() -> dict[str, str]:

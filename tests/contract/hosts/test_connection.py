@@ -196,7 +196,7 @@ def test_silence_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_folder_that_cannot_be_written_is_said() -> None:
     with (
-        pytest.raises(NotAvailable, match="here cannot be used: /proc/nowhere cannot be used"),
+        pytest.raises(NotAvailable, match="here says: /proc/nowhere cannot be used: No such file"),
         connected("/proc/nowhere"),
     ):
         pass

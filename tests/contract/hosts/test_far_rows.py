@@ -51,6 +51,7 @@ def rows(count: int, *shape: int) -> Array:
 
 
 PRODUCT = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+NEGATED = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Neg", ["p"], ["y"])]
 SUM = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Add", ["p", "by"], ["y"])]
 LAST = [
     helper.make_node("MatMul", ["x", "w"], ["p"]),
@@ -189,3 +190,22 @@ def test_torch_is_left_out_there_or_told(tmp_path: Path) -> None:
     with far_side.host(python=sys.executable) as host, pytest.raises(JobFailed, match="do not run on here") as failure:
         host.start("", {"runtime": "eager"}, threads=1, cpus=(), timeout_s=1.0)
     assert failure.value.kind == "ProviderUnavailable"
+
+
+def test_a_model_that_is_written_anew_is_sent_anew(tmp_path: Path) -> None:
+    samples = Samples(inputs={"x": rows(3, 4)}, labels=None, source="noise")
+    given: list[Any] = []
+
+    def judge(row: Row, outputs: Outputs, baseline: tuple[Row, Outputs] | None) -> Judgement:
+        given.append(np.array(outputs[0]["y"]))
+        return Judgement()
+
+    with far_side.host() as host:
+        setting = Setting(provider="cpu", batch=1, threads=1, host=host.address)
+        for nodes in (PRODUCT, NEGATED):
+            file = model(tmp_path / "m.onnx", {"x": ["batch", 4]}, nodes, ["batch", 3])
+            benchmark.run(
+                [candidates.of_file(file, label="it")], [setting], samples, judge=judge, effort=QUICK,
+                others={host.address: host},
+            )  # fmt: skip
+    np.testing.assert_array_equal(given[0], -given[1])
