@@ -276,7 +276,10 @@ def _ratio(gain: Interval | None) -> str:
 def machine(benchmark: Benchmark) -> Section:
     """Where it was measured."""
     machines = benchmark.machines
-    described = [tables.facts([*_machine(facts), ("Measured", benchmark.created)]) for facts in machines.values()]
+    described = [
+        tables.facts([*_machine(facts, here=name == LOCAL), ("Measured", benchmark.created)])
+        for name, facts in machines.items()
+    ]
     if len(machines) > 1:
         titles = [tag("h3", shown_host(None if name == LOCAL else name)) for name in machines]
         described = [joined(title, facts) for title, facts in zip(titles, described, strict=True)]
@@ -288,7 +291,8 @@ def machine(benchmark: Benchmark) -> Section:
     )
 
 
-def _machine(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _machine(facts: Mapping[str, Any], *, here: bool) -> list[tuple[str, str]]:
+    """Nobody looks for a GPU elsewhere."""
     memory, heat = facts.get("memory_bytes"), facts.get("temperature_c")
     pairs = [
         ("Processor", str(facts.get("processor", ""))),
@@ -296,7 +300,7 @@ def _machine(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Cores", str(facts.get("cores", ""))),
         ("Instructions", ", ".join(facts.get("isa", ()))),
         ("Memory", f"{memory / 2**30:.0f} GiB" if memory else ""),
-        ("GPU", facts.get("gpu") or "none"),
+        ("GPU", facts.get("gpu") or ("none" if here else "")),
         ("System", " ".join(filter(None, (facts.get("system"), facts.get("architecture"))))),
         ("Python", str(facts.get("python", ""))),
         ("Libraries", ", ".join(f"{name} {at}" for name, at in facts.get("libraries", {}).items() if at != "-")),
