@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf export-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -51,6 +51,9 @@ zoo-hf: $(INSTALLED)  ## transformers types exported and compared, its own expor
 
 export-cost: $(INSTALLED)  ## time and memory of nnx export beside torch.onnx.export, in turns. QUICK=1
 	$(BIN)/python -m benchmarks.export_cost $(if $(QUICK),--quick)
+
+registry: $(INSTALLED)  ## seconds and memory of a package of a gigabyte to a registry here and back, skopeo beside
+	$(BIN)/python -m benchmarks.registry
 
 check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and the pages; CI runs this and then slow
 	$(BIN)/ruff format --check .

@@ -117,7 +117,7 @@ def command(
     from toolchain.console import LiveProgress, print_json
     from toolchain.serving import repository
     from toolchain.shipping import contents, keys, packing, signature
-    from toolchain.shipping.package import CHECKSUMS, SUFFIX
+    from toolchain.shipping.package import CHECKSUMS, SUFFIX, require_replaceable
     from toolchain.shipping.targets import TARGETS, cautions
 
     progress = LiveProgress()
@@ -137,7 +137,7 @@ def command(
         return
     options.refuse(("variant", "most_rows", "trust"), f"without --target {', '.join(_ENGINES)}")
     place = output or Path(f"{contents.name_of(targets)}{SUFFIX}")
-    packing.require_replaceable(place)
+    require_replaceable(place)
     name = place.name.removesuffix(SUFFIX)
     title = packing.Title(name=name, version=packaging.version, licence=packaging.licence)
     writable(place / CHECKSUMS, makes="")

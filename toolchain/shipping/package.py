@@ -111,3 +111,17 @@ def read(folder: Path) -> Package:
     if not (folder / PACKAGE).is_file():
         raise BadUsage(f"{folder} is not a package: it has no {PACKAGE}.", "Make one with `nnx pack`.")
     return FORM.read(Package, regular_file.read_bytes(folder / PACKAGE))
+
+
+def require_replaceable(output: Path) -> None:
+    """BadUsage unless a package may be written there: to a new name, or over another package."""
+    if not output.name.endswith(SUFFIX):
+        raise BadUsage(f"{output} does not end in {SUFFIX}.", f"Call it NAME{SUFFIX}.")
+    if output.is_symlink():
+        raise BadUsage(f"{output} is a link.", "Name the folder itself, or another place.")
+    if output.exists() and not (output.is_dir() and _is_ours(output)):
+        raise BadUsage(f"{output} is there, and is no package of nnx.", "Choose another place, or remove it.")
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / PACKAGE).is_file() or not any(folder.iterdir())

@@ -85,7 +85,7 @@ def pack(
     Raises CheckFailed, and leaves all as it was, when the package does not answer in a fresh process as its models do
     here; BadUsage for what cannot be packed, and for an ``output`` that is something else.
     """
-    require_replaceable(output)
+    packages.require_replaceable(output)
     answers = {}
     with progress.bar("golden", len(contents.models)) as bar:
         for model in contents.models:
@@ -98,20 +98,6 @@ def pack(
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         digest = sha256_of(folder / packages.CHECKSUMS)
     return Packed(path=output, package=package, size_bytes=size, digest=digest, receipt=receipt)
-
-
-def require_replaceable(output: Path) -> None:
-    """BadUsage unless a package may be written there: to a new name, or over another package."""
-    if not output.name.endswith(packages.SUFFIX):
-        raise BadUsage(f"{output} does not end in {packages.SUFFIX}.", f"Call it NAME{packages.SUFFIX}.")
-    if output.is_symlink():
-        raise BadUsage(f"{output} is a link.", "Name the folder itself, or another place.")
-    if output.exists() and not (output.is_dir() and _is_ours(output)):
-        raise BadUsage(f"{output} is there, and is no package of nnx.", "Choose another place, or remove it.")
-
-
-def _is_ours(folder: Path) -> bool:
-    return (folder / packages.PACKAGE).is_file() or not any(folder.iterdir())
 
 
 def _write(

@@ -131,7 +131,7 @@ def test_nothing_else_is_replaced(what: str, tmp_path: Path) -> None:
         (tmp_path / "there").mkdir()
         place.symlink_to(tmp_path / "there")
     with pytest.raises(BadUsage):
-        packing.require_replaceable(place)
+        package.require_replaceable(place)
 
 
 @pytest.mark.parametrize("name", ["nnx", "RUNNERS", "shared_assets", "../up", ".hidden", "a/b", "", "a" * 101])

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from benchmarks.hard import base_package
 from tests import device_folder, registry_process
 from tests.registry_process import PASSWORD, USER, Registry
+from toolchain import errors
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
 from toolchain.shipping import keys, signature
 from toolchain.shipping.registry import client, pulling, pushing
@@ -237,3 +239,74 @@ def test_an_image_is_no_package(tmp_path: Path, registry: Registry, place: Addre
     skopeo("copy", "--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}", target)
     with pytest.raises(BadUsage, match="no package"):
         pull(place, tmp_path)
+
+
+# --- this machine
+
+
+def test_two_pulls_to_one_place_do_not_meet(place: Address, versions: tuple[Path, ...], tmp_path: Path) -> None:
+    push(versions[0], place)
+    arrived = tmp_path / ".small.ortpackage.arrived"
+    arrived.mkdir()
+    with subprocess.Popen(["flock", arrived, "sleep", "60"]) as other:
+        while subprocess.run(["flock", "-n", arrived, "true"], check=False).returncode == 0:
+            pass
+        with pytest.raises(NotAvailable, match="is at work"):
+            pull(place, tmp_path)
+        other.kill()
+    subprocess.run(["flock", arrived, "true"], check=True)
+    pull(place, tmp_path)
+
+
+def test_a_link_where_files_arrive_is_not_followed(place: Address, versions: tuple[Path, ...], tmp_path: Path) -> None:
+    push(versions[0], place)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".small.ortpackage.arrived").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadUsage, match="is a link"):
+        pull(place, tmp_path)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_package_that_is_there_in_part_is_damaged_or_not_taken_over(
+    place: Address, versions: tuple[Path, ...], tmp_path: Path
+) -> None:
+    """Its list tells what it was; what it is now is looked at."""
+    push(versions[0], place)
+    pulled = pull(place, tmp_path).folder
+    (pulled / "README.md").write_text("changed\n")
+    weights = pulled / "small" / "weights.bin"
+    weights.unlink()
+    weights.symlink_to(versions[0] / "small" / "weights.bin")
+    pull(place, tmp_path)
+    assert held(pulled) == held(versions[0])
+    assert not weights.is_symlink()
+    assert weights.stat().st_nlink == 1
+
+
+def test_a_full_disk_is_said_and_the_next_pull_goes_on(
+    place: Address, versions: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=False).returncode
+    ):
+        pytest.skip("no disk of our own here")
+    try:
+        push(versions[0], place)
+        with pytest.raises(NotAvailable, match=r"2\.1 are free"):
+            pull(place, disk)
+        assert not list(disk.iterdir())
+        plenty = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: plenty)  # as if somebody took the space meanwhile
+        with pytest.raises(OSError, match="No space left") as caught:
+            pull(place, disk)
+        assert errors.explain(caught.value) is not None
+        assert [path.name for path in disk.iterdir()] == [".small.ortpackage.arrived"]
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        pulled = pull(place, disk)
+        assert held(pulled.folder) == held(versions[0])
+        assert pulled.fetched_bytes < 2_000_000
+    finally:
+        subprocess.run(["umount", disk], check=True)

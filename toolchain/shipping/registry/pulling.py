@@ -14,7 +14,7 @@ from exporters import file_lock
 from toolchain import regular_file
 from toolchain.errors import BadUsage, CheckFailed, NotAvailable
 from toolchain.progress import SILENT, Progress
-from toolchain.shipping import checksums, keys, packing, staged_folder, verification
+from toolchain.shipping import checksums, keys, package, staged_folder, verification
 from toolchain.shipping.package import CHECKSUMS, SUFFIX
 from toolchain.shipping.registry import client, model_pack
 from toolchain.shipping.registry.address import Address
@@ -59,7 +59,7 @@ def pull(
     BadPackage is for names that lead elsewhere, BadUsage for what is no package. What has arrived of a pull that broke
     off waits in ``.NAME.arrived`` for the next one; files of an older package in ``output`` are not fetched again.
     """
-    packing.require_replaceable(output)
+    package.require_replaceable(output)
     if trust is not None:
         keys.public(trust)  # what is no key, before the work
     with Repository(address, plain_http=plain_http) as repository:
@@ -85,19 +85,30 @@ def lines(pulled: Pulled) -> list[str]:
 def _arrivals(output: Path) -> Iterator[Path]:
     """A folder for what arrives, by its SHA-256; it stays when the block fails, and goes when it is done."""
     place = output.with_name(f".{output.name}.arrived")
-    if place.is_symlink():
-        raise BadUsage(f"{place} is a link.", "Remove it.")
-    place.mkdir(parents=True, exist_ok=True)
-    handle = os.open(place, os.O_RDONLY)
+    handle = _locked(place, output)
     try:
-        if file_lock.take(handle) is file_lock.HELD:
-            raise NotAvailable(f"Another pull to {output} is at work.", "Wait until it has ended.")
         yield place
         shutil.rmtree(place)
     finally:
-        os.close(handle)
         with contextlib.suppress(OSError):  # not empty, when anything arrived
             place.rmdir()
+        os.close(handle)
+
+
+def _locked(place: Path, output: Path) -> int:
+    """The folder, which is made, open for us alone."""
+    while True:
+        if place.is_symlink():
+            raise BadUsage(f"{place} is a link.", "Remove it.")
+        place.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another pull has just ended, and removed it
+            handle = os.open(place, os.O_RDONLY)
+            taken = file_lock.take(handle)
+            if taken is not file_lock.HELD and file_lock.same_file(handle, place):
+                return handle
+            os.close(handle)
+            if taken is file_lock.HELD:
+                raise NotAvailable(f"Another pull to {output} is at work.", "Wait until it has ended.")
 
 
 def _known(output: Path) -> Mapping[str, Path]:
@@ -128,7 +139,7 @@ def _fetch(
             bar.advance(count)
 
         for layer in missing.values():
-            if not _copied(layer, known.get(layer.digest), place):
+            if not _taken_over(layer, known.get(layer.digest), place):
                 _fetch_one(repository, layer, place, came)
     return fetched
 
@@ -138,7 +149,7 @@ def _is_whole(path: Path, sha256: str) -> bool:
     try:
         with regular_file.opened(path, through_links=False) as content:
             return hashlib.file_digest(content, "sha256").hexdigest() == sha256
-    except FileNotFoundError:
+    except (OSError, BadUsage):  # not there, or a link or a pipe by now
         return False
 
 
@@ -146,23 +157,15 @@ def _name(layer: Layer) -> str:
     return layer.digest.removeprefix("sha256:")
 
 
-def _copied(layer: Layer, source: Path | None, place: Path) -> bool:
-    """Whether it could be had of the package that is there."""
-    if source is None:
+def _taken_over(layer: Layer, source: Path | None, place: Path) -> bool:
+    """Whether it could be had of the package that is there, whose file it then is too until that one goes."""
+    if source is None or not _is_whole(source, _name(layer)):
         return False
-    copy = place / f"{_name(layer)}.copy"
     try:
-        with regular_file.opened(source, through_links=False) as content, copy.open("wb") as made:
-            for piece in _pieces(content.read, layer.size_bytes):
-                made.write(piece)
-        if _is_whole(copy, _name(layer)):
-            copy.rename(place / _name(layer))
-            return True
-    except (OSError, BadUsage):  # a link or a pipe by now
-        pass
-    finally:
-        copy.unlink(missing_ok=True)
-    return False
+        os.link(source, place / _name(layer), follow_symlinks=False)
+    except OSError:  # a file system without links
+        return False
+    return True
 
 
 def _fetch_one(repository: Repository, layer: Layer, place: Path, came: Callable[[int], None]) -> None:
