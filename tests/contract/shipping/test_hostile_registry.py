@@ -468,6 +468,27 @@ def test_an_upload_that_breaks_off_goes_on(registry: HostileRegistry, package: P
     assert ranges == ["0", str(2**20) if knows_how_far else "0"]
 
 
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "gopher://127.0.0.1/"])
+def test_an_upload_goes_to_no_other_kind_of_place(registry: HostileRegistry, package: Path, location: str) -> None:
+    takes_uploads(registry, lambda request, taken, calls: take_all(request, taken))
+    registry.answers["POST", "/uploads/"] = lambda request: request.answer(202, Location=location)
+    with pytest.raises(NotAvailable, match="leads nowhere"):
+        pushing.push(package, registry.address, plain_http=True)
+
+
+def test_an_upload_that_came_further_than_it_is_begins_anew(registry: HostileRegistry, package: Path) -> None:
+    def answer(request: Request, taken: bytearray, calls: list[int]) -> None:
+        if calls[0] > 1:
+            take_all(request, taken)
+        else:
+            request.connection.close()
+            request.close_connection = True
+
+    takes_uploads(registry, answer)
+    registry.answers["GET", "/uploads/1"] = lambda request: request.answer(204, Range="0-99999999")
+    pushing.push(package, registry.address, plain_http=True)
+
+
 def test_an_upload_that_always_breaks_off_leaves_the_tag(registry: HostileRegistry, package: Path) -> None:
     def answer(request: Request, taken: bytearray, calls: list[int]) -> None:
         request.connection.close()

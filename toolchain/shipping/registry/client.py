@@ -166,7 +166,7 @@ class Repository:
                 if not left:
                     raise
                 time.sleep(_PAUSES_S[0])
-                place, start = self._reached(place)
+                place, start = self._reached(place, blob.size_bytes)
         joint = "&" if urlsplit(place).query else "?"
         ending = f"{place}{joint}{urlencode({'digest': blob.digest})}"
         with self._asked("PUT", ending, {"Content-Length": "0"}) as response:
@@ -194,19 +194,20 @@ class Repository:
             self._require(response, (202, 204), f"{blob.digest} was not taken")
             return self._location(response, place)
 
-    def _reached(self, place: str) -> tuple[str, int]:
+    def _reached(self, place: str, size: int) -> tuple[str, int]:
         """How far an upload came, and where it goes on: a new one where the registry has dropped it."""
         with self._asked("GET", place) as response:
             first, _, last = response.headers.get("Range", "").removeprefix("bytes=").partition("-")
-            if response.status in (200, 204) and first == "0" and last.isdecimal() and len(last) < 20:
-                return self._location(response, place), int(last) + 1 if last != "0" else 0
+            known = response.status in (200, 204) and first == "0" and last.isdecimal() and len(last) < 20
+            if known and (reached := int(last) + 1 if last != "0" else 0) <= size:
+                return self._location(response, place), reached
         return self._new_upload(), 0
 
     def _location(self, response: HTTPResponse, before: str = "") -> str:
         told = response.headers.get("Location")
         if not told and not before:
             raise NotAvailable(f"{self._address.registry} does not say where to send it.", "Is it a registry?")
-        return urljoin(before or self._root, told or before)
+        return self._led(before or self._root, told or before)
 
     # --- requests
 
@@ -234,7 +235,10 @@ class Repository:
                 elif status in _BUSY and pauses:
                     pass
                 elif status in (301, 302, 303, 307, 308) and (method in ("GET", "HEAD") or status in (307, 308)):
-                    url, redirects = self._redirected(url, response.headers.get("Location"), redirects), redirects - 1
+                    url, redirects = (
+                        self._led(url, response.headers.get("Location") if redirects else ""),
+                        redirects - 1,
+                    )
                 else:
                     yield response
                     if method == "HEAD" or (response.length is not None and response.length <= _MOST_SAID_BYTES):
@@ -248,10 +252,11 @@ class Repository:
             elif status in _BUSY:
                 time.sleep(pauses.pop(0))
 
-    def _redirected(self, url: str, told: str | None, left: int) -> str:
+    def _led(self, url: str, told: str | None) -> str:
+        """Where the answer to ``url`` leads; never out of TLS, nor to what is no place to ask."""
         further = urljoin(url, told or "")
         parts = urlsplit(further)
-        if not told or not left or parts.scheme not in ("http", "https") or not parts.hostname:
+        if not told or parts.scheme not in ("http", "https") or not parts.hostname:
             raise NotAvailable(f"{self._address.registry} leads nowhere.", "Tell who keeps the registry.")
         if parts.scheme == "http" and urlsplit(url).scheme == "https":
             what = f"{self._address.registry} leads to {legible(parts.netloc, most=MOST_IN_CELL)}, which has no TLS."
