@@ -1,6 +1,7 @@
 """A package that is whole, and one of its variants, open, which answers here as its golden values say."""
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -50,15 +51,16 @@ def opened(
 ) -> Iterator[Served]:
     """``package``, a folder or a .tar or .zip of it, whose ``variant`` (the recommended one) answers in the block.
 
-    ``threads`` are those of the package's own measurement where nobody says. Raises CheckFailed for a package that is
-    not what it should be, that ``trust``, a public key, has not signed, or whose variant does not answer as its golden
-    values say; BadPackage and BadUsage for what is no package, or has no such variant.
+    ``threads`` are those of the package's own measurement where nobody says, and no more than there are processors.
+    Raises CheckFailed for a package that is not what it should be, that ``trust``, a public key, has not signed, or
+    whose variant does not answer as its golden values say; BadPackage and BadUsage for what is no package, or has no
+    such variant.
     """
     with archive.opened(package) as folder:
         verification.require(replace(verification.verify(folder, trust), package=str(package)))
         described = packages.read(folder)
         chosen = _variant(described, variant)
-        counted = threads or (chosen.row.threads if chosen.row else 1)
+        counted = threads or min(chosen.row.threads if chosen.row else 1, os.cpu_count() or 1)
         weights = None if chosen.shared_weights is None else folder / chosen.shared_weights
         values = golden_values.read(folder, chosen.name)
         with OrtRuntime(folder / chosen.model, threads=counted, weights=weights) as runtime:

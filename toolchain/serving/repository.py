@@ -205,7 +205,9 @@ def _labels(served: Served) -> list[str]:
     outputs = list(served.interface.outputs.values())
     if served.package.labels is None or len(outputs) != 1:
         return []
-    labels = [str(each) for each in strict_json.parsed(regular_file.read_bytes(served.folder / served.package.labels))]
+    labels = strict_json.parsed(regular_file.read_bytes(served.folder / served.package.labels))
+    if type(labels) is not list or not all(type(each) is str for each in labels):
+        return []
     fits = bool(outputs[0].shape) and outputs[0].shape[-1] == len(labels)
     return labels if fits and all(each.splitlines() == [each] for each in labels) else []
 

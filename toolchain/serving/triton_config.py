@@ -45,14 +45,18 @@ class Config:
     @property
     def unknown(self) -> list[str]:
         """The settings that Triton's backend has no words for."""
-        return sorted(self.settings.keys() - {*_GRAPH, *_PARAMETERS})
+        return sorted(entry for entry, value in self.settings.items() if not _told(entry, value))
 
 
-_GRAPH = ("session.graph_optimization_level",)
+_GRAPH = "session.graph_optimization_level"
 _PARAMETERS = {
     "session.execution_mode": ("execution_mode", {"sequential": "0", "parallel": "1"}),
     "session.enable_mem_pattern": ("enable_mem_pattern", {"0": "0", "1": "1"}),
 }
+
+
+def _told(entry: str, value: str) -> bool:
+    return value in (_LEVELS if entry == _GRAPH else _PARAMETERS[entry][1] if entry in _PARAMETERS else {})
 
 
 def text(config: Config) -> str:
@@ -68,7 +72,7 @@ def text(config: Config) -> str:
     if config.most_rows:
         lines.append("dynamic_batching { }")
     lines.append("instance_group { count: 1 kind: KIND_CPU }")
-    if (level := _LEVELS.get(config.settings.get(_GRAPH[0], ""))) is not None:
+    if (level := _LEVELS.get(config.settings.get(_GRAPH, ""))) is not None:
         lines.append(f"optimization {{ graph {{ level: {level} }} }}")
     for key, value in _parameters(config).items():
         lines.append(f"parameters {{ key: {quoted(key)} value {{ string_value: {quoted(value)} }} }}")
@@ -111,8 +115,8 @@ def _dims(dims: Sequence[int]) -> str:
 def _parameters(config: Config) -> dict[str, str]:
     found = {"intra_op_thread_count": str(config.threads)}
     for entry, (key, values) in _PARAMETERS.items():
-        if entry in config.settings:
-            found[key] = values[config.settings[entry]]
+        if (value := config.settings.get(entry)) in values:
+            found[key] = values[value]
     if found.get("execution_mode") == "1":
         found["inter_op_thread_count"] = str(config.threads)
     return found

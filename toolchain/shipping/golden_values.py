@@ -80,7 +80,8 @@ class Golden:
         """What is wrong with the answer to one of the calls, a sentence each without its full stop."""
         told = []
         for name, want in self.outputs[number].items():
-            if why := self.tolerances[name].why_not(outputs[name], want):
+            why = self.tolerances[name].why_not(outputs[name], want) if name in outputs else "is not there"
+            if why:
                 told.append(f"'{name}' of case {number} {why}")
         return told
 

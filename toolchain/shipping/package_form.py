@@ -97,12 +97,23 @@ def _of_component(name: str, component: Any, files: Mapping[str, File]) -> Itera
 
 
 def _of_package(package: Any, files: Mapping[str, File]) -> Iterator[Fault]:
-    """Our own description: its form, and that every file which it names is one of the package."""
+    """Our own description: its form, that every file which it names is one of the package, and that none leads out.
+
+    What it calls itself, its variants and their weights becomes the name of a file where it is copied.
+    """
     try:
         strict_json.check(package, json.loads(FORM.schema_text()))
     except ValueError as error:
         yield _unfit(PACKAGE, str(error))
         return
+    called = [package["name"], *(variant["name"] for variant in package["variants"])]
+    for name in sorted({name for name in called if "/" in name or names.why_not(name) is not None}):
+        yield _unfit(PACKAGE, f"'{names.shown(name)}' is no name of a package or a variant")
+    copied = [variant["shared_weights"] for variant in package["variants"] if variant["shared_weights"] is not None]
+    copied += [weights for variant in package["variants"] for weights in variant["external_data"]]
+    for place in sorted(set(copied)):
+        if (why := _leads_out(place)) is not None:
+            yield _unfit(PACKAGE, why)
     named = [package[key] for key in ("golden", "preprocessing", "labels", "rows", "required_operators")]
     for variant in package["variants"]:
         named += [variant["model"], variant["ort_file"], *variant["external_data"].values()]

@@ -1,6 +1,7 @@
 """What is served was whole and answered as its golden values say; what runs together gives what each gives alone."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,27 @@ def test_golden_values_that_are_none(package: Path, tmp_path: Path, change: obje
     checksums.write(harmed)
     with pytest.raises(BadUsage, match=why), checked.opened(harmed):
         pass
+
+
+def test_a_golden_output_that_the_model_has_not_is_a_fault(package: Path, tmp_path: Path) -> None:
+    harmed = Path(shutil.copytree(package, tmp_path / "net.ortpackage"))
+    described = harmed / "nnx" / "golden.json"
+    described.write_text(described.read_text().replace('"scores"', '"other"'))
+    checksums.write(harmed)
+    with pytest.raises(CheckFailed, match="'other' of case 0 is not there"), checked.opened(harmed):
+        pass
+
+
+def test_a_package_asks_for_no_more_threads_than_there_are_processors(package: Path, tmp_path: Path) -> None:
+    harmed = Path(shutil.copytree(package, tmp_path / "net.ortpackage"))
+    described = harmed / "nnx" / "package.json"
+    told = json.loads(described.read_text())
+    latency = {"p50": 1.0, "p90": 1.0, "p99": 1.0}
+    told["variants"][0]["row"] = {"latency_ms": latency, "batch": 1, "threads": 10**9, "machine": "large"}
+    described.write_text(json.dumps(told))
+    checksums.write(harmed)
+    with checked.opened(harmed) as served:
+        assert served.threads == os.cpu_count()
 
 
 FIXED = """

@@ -16,7 +16,7 @@ from tests.contract.shipping.conftest import write_net, write_two
 from toolchain.errors import BadUsage
 from toolchain.progress import Progress
 from toolchain.serving import repository
-from toolchain.shipping import contents, golden_values, packing
+from toolchain.shipping import checksums, contents, golden_values, packing
 from toolchain.shipping.packing import Title
 
 Pack = Callable[..., Path]
@@ -178,6 +178,29 @@ def test_the_settings_of_the_session_go_along_as_far_as_triton_knows_them(tmp_pa
     unknown = ["optimization.disable_specified_optimizers", "session.inter_op.allow_spinning"]
     assert all(any(name in warning for warning in heard.warnings) for name in unknown)
     assert {path.name for path in (tmp_path / "out/net/1").iterdir()} == {"model.onnx", "weights.bin"}
+
+
+def test_what_a_stranger_s_package_says_is_taken_where_it_makes_sense(tmp_path: Path, pack: Pack) -> None:
+    package = pack(write_net(tmp_path / "net.onnx"))
+    told = json.loads((package / "nnx/package.json").read_text())
+    told["variants"][0]["session_options"] = {
+        "session.execution_mode": "sideways",
+        "session.graph_optimization_level": "x",
+    }
+    told["labels"] = "nnx/labels.json"
+    (package / "nnx/package.json").write_text(json.dumps(told))
+    for labels in ({"a": 1}, [1, 2, 3], ["a", "b\nc", "d"], ["a", "b"]):
+        (package / "nnx/labels.json").write_text(json.dumps(labels))
+        checksums.write(package)
+        heard = Heard()
+        repository.write(package, "triton", tmp_path / "out", most_rows=4, progress=heard)
+        assert (tmp_path / "out/net/config.pbtxt").read_text() == CONFIG
+        assert len(heard.warnings) == 2
+    (package / "nnx/labels.json").write_text('["a", "b", "\\u00e9"]')
+    checksums.write(package)
+    repository.write(package, "triton", tmp_path / "out", most_rows=4)
+    assert (tmp_path / "out/net/labels.txt").read_text(encoding="utf-8") == "a\nb\né\n"
+    assert 'label_filename: "labels.txt"' in (tmp_path / "out/net/config.pbtxt").read_text()
 
 
 def test_a_repository_of_openvino_s_server(tmp_path: Path, pack: Pack) -> None:

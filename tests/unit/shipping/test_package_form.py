@@ -56,6 +56,17 @@ UNFIT: dict[str, tuple[str, Change, str]] = {
     "settings that are no text": ("small/component.json", _ort(session_options={"a": 1}), "session_options"),
     "our unknown key": ("nnx/package.json", lambda told: told.update(run_me="x"), "run_me is not known"),
     "another format": ("nnx/package.json", lambda told: told.update(format=2), "format is 2"),
+    "a package called elsewhere": ("nnx/package.json", lambda told: told.update(name="../x"), "is no name"),
+    "a package called nothing": ("nnx/package.json", lambda told: told.update(name=""), "is no name"),
+    "a variant called elsewhere": (
+        "nnx/package.json", lambda told: told["variants"][0].update(name="a/b"), "is no name of a package or a variant",
+    ),
+    "weights called elsewhere": (
+        "nnx/package.json", lambda told: told["variants"][0].update(external_data={"../a": "README.md"}), "leads out",
+    ),
+    "shared weights elsewhere": (
+        "nnx/package.json", lambda told: told["variants"][0].update(shared_weights="../.."), "leads out",
+    ),
     "golden values elsewhere": ("nnx/package.json", lambda told: told.update(golden="../golden.json"), "leads out"),
     "labels that are not there": ("nnx/package.json", lambda told: told.update(labels="a.json"), "no a.json"),
     "weights elsewhere": (
