@@ -137,6 +137,7 @@ def test_a_package_that_was_changed_is_not_sent(place: Path, tmp_path: Path, nnx
     assert "is not what it should be" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_in_its_rounds_nothing_goes_on_there(
     how: signal.Signals, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,6 +160,7 @@ def test_stopped_in_its_rounds_nothing_goes_on_there(
     assert str(folder) not in listed
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_is_the_rows_reason(place: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     process = start_nnx(

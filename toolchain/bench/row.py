@@ -4,7 +4,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,13 @@ class BenchRow:
     def outputs(self, *, path: str) -> None:
         """Run all samples, batch by batch, and save each call's outputs as ``path``, in the model's order.
 
-        A batch that is not whole is filled up, as a model may take whole ones only, and what is too much cut off again.
+        What fills up a batch that is not whole is cut off again.
         """
         names = [spec.name for spec in self._runtime.outputs]
         writer = calls_file.Writer(Path(path))
-        for part in feeds.parts(self._samples, replace(self._axes, fixed=None), self._batch):
-            rows = [part[index % len(part)] for index in range(self._batch)]
+        for rows, count in samples_file.calls(self._samples, self._axes, self._batch):
             results = self._runtime.bind(self._typed(feeds.stacked(self._samples, self._axes, rows)))()
-            writer.add({name: self._copied(name, results[name], len(part)) for name in names})
+            writer.add({name: self._copied(name, results[name], count) for name in names})
         writer.close()
 
     def _copied(self, name: str, value: Any, count: int) -> Any:

@@ -1,11 +1,15 @@
 """What the rows of a bench run on, in files that they map: numpy's ``.npy``, no pickles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from exporters import feeds
+from exporters.batch_axes import BatchAxes
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +42,17 @@ def mapped(saved: Mapping[str, Any]) -> dict[str, Array | list[Array]]:
             samples.append(flat[start:stop].reshape(shape))
             start = stop
     return found
+
+
+def calls(
+    samples: Mapping[str, Array | Sequence[Array]], axes: BatchAxes, batch: int
+) -> Iterator[tuple[list[int], int]]:
+    """The samples of each call that has its outputs judged, and how many of them count.
+
+    A batch that is not whole is filled up, as a model may take whole ones only.
+    """
+    for part in feeds.parts(samples, replace(axes, fixed=None), batch):
+        yield [part[index % len(part)] for index in range(batch)], len(part)
 
 
 def _plain(array: Array) -> Array:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporters import feeds
 from exporters.batch_axes import BatchAxes
+from exporters.errors import BadCalibrationData
 from runtimes.registry import provider_named
 from toolchain.bench import samples_file
 from toolchain.processes.turns import JobFailed
@@ -33,7 +34,7 @@ class FarRow:
         program = self._host.runner_of(spec["model"])
         self._worker = connection.ask("start", program=program, threads=self._threads, cpus=list(self._cpus))
         self.ask(
-            "open", batch=spec["batch"], threads=spec["threads"], inputs=inputs, axes=self._axes(),
+            "open", batch=spec["batch"], threads=spec["threads"], inputs=inputs, **self._calls(),
             execution_provider=provider_named(spec["provider"]).ort_name, options=spec["options"],
         )  # fmt: skip
 
@@ -67,21 +68,27 @@ class FarRow:
         self._asked("outputs", path=place)
         self._host.connection.get_outputs(path)
 
-    def _inputs(self) -> dict[str, str]:
-        """Where the samples are there."""
-        if any(not isinstance(entry, str) for entry in self._spec["inputs"].values()):
-            what = "The samples are of unequal shapes, which the runner on another machine does not stack."
-            raise JobFailed("BadUsage", what, "Give samples of one shape with --samples.")
-        return {name: self._host.place_of(Path(entry)) for name, entry in self._spec["inputs"].items()}
+    def _inputs(self) -> dict[str, Any]:
+        """Where the samples are there, as :func:`samples_file.write` tells it."""
 
-    def _axes(self) -> dict[str, Any]:
-        """As the runner has them: where each sample is a call of its own, no input has an axis to stack along."""
+        def placed(entry: Any) -> Any:
+            if isinstance(entry, str):
+                return self._host.place_of(Path(entry))
+            return {**entry, "file": self._host.place_of(Path(entry["file"]))}
+
+        return {name: placed(entry) for name, entry in self._spec["inputs"].items()}
+
+    def _calls(self) -> dict[str, Any]:
+        """Which samples make a call, for the runner stacks what it is told: here is known what fits together."""
         axes, samples = BatchAxes(**self._spec["axes"]), samples_file.mapped(self._spec["inputs"])
+        batch = self._spec["batch"]
+        try:
+            first = feeds.like(samples, axes, 0, batch)
+            calls = list(samples_file.calls(samples, axes, batch))
+        except BadCalibrationData as misfit:
+            raise JobFailed("BadUsage", misfit.what, misfit.do) from misfit
+        inputs = dict.fromkeys(samples) if feeds.run_alone(samples, axes) else dict(axes.inputs)
         shared = [name for name, array in samples.items() if feeds.is_shared(array, name, axes)]
-        inputs = dict(axes.inputs)
-        if feeds.run_alone(samples, axes):
-            if self._spec["batch"] > 1:
-                what = "The model takes one sample a call: it has no batch axis."
-                raise JobFailed("BadUsage", what, "Use batch 1.")
-            inputs = dict.fromkeys(samples)
-        return {"inputs": inputs, "outputs": dict(axes.outputs), "shared": shared}
+        return {
+            "axes": {"inputs": inputs, "outputs": dict(axes.outputs), "shared": shared}, "calls": calls, "first": first,
+        }  # fmt: skip

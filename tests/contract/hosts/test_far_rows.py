@@ -62,6 +62,27 @@ CASES: dict[str, Any] = {
     "the batch second": ({"x": [2, "batch", 4]}, LAST, [2, 3, "batch"], {"x": rows(7, 2, 4)}, 3),
     "a value that all share": ({"x": ["batch", 4], "by": [3]}, SUM, ["batch", 3], {"x": rows(7, 4), "by": rows(3)}, 2),
     "a value of each": ({"x": ["batch", 4], "by": [3]}, SUM, ["batch", 3], {"x": rows(7, 4), "by": rows(7, 3)}, 1),
+    "a value of each in a batch": (
+        {"x": ["batch", 4], "by": [3]},
+        SUM,
+        ["batch", 3],
+        {"x": rows(7, 4), "by": rows(4, 3)[[0, 0, 0, 1, 1, 2, 3]]},
+        2,
+    ),
+    "unequal shapes": (
+        {"x": ["batch", "time", 4]},
+        PRODUCT,
+        ["batch", "time", 3],
+        {"x": [rows(time, 4) for time in (2, 2, 2, 3, 5, 5)]},
+        2,
+    ),
+    "calls of their own": (
+        {"x": ["batch", 4]},
+        PRODUCT,
+        ["batch", 3],
+        {"x": [rows(count, 4) for count in (2, 3, 1)]},
+        1,
+    ),
     "no batch": ({"x": [2, 4]}, PRODUCT, [2, 3], {"x": rows(5, 2, 4)}, 1),
     "a fixed batch": ({"x": [2, 4]}, PRODUCT, [2, 3], {"x": rows(6, 4)}, 2),
 }
@@ -147,14 +168,6 @@ def test_what_it_cannot_do_is_its_row_s_reason(
     (row,) = found.rows
     assert row.status is status
     assert said in row.reason
-
-
-def test_samples_of_unequal_shapes_are_refused_in_a_sentence(tmp_path: Path) -> None:
-    file = model(tmp_path / "m.onnx", {"x": ["batch", "time", 4]}, PRODUCT, ["batch", "time", 3])
-    samples = Samples(inputs={"x": [rows(2, 4), rows(3, 4)]}, labels=None, source="noise", layout=file.batch_axes)
-    found, _ = measured(file, samples, 1)
-    assert found.rows[0].status is Status.OK
-    assert found.rows[1].reason.startswith("The samples are of unequal shapes")
 
 
 def test_a_lost_machine_fails_its_rows_with_the_reason_and_leaves_the_others(tmp_path: Path) -> None:

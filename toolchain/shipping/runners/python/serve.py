@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import re
 import sys
 import time
@@ -13,17 +14,28 @@ from package import Refused, arrays, chosen, golden, told_by
 from session import CPU, Session
 
 
+def samples_in(entry):
+    """A file of them; of unequal shapes one after the other, whose shapes are told beside."""
+    if isinstance(entry, str):
+        return np.load(entry, mmap_mode="r", allow_pickle=False)
+    flat, found, start = np.load(entry["file"], mmap_mode="r", allow_pickle=False), [], 0
+    for shape in entry["shapes"]:
+        found.append(flat[start : start + math.prod(shape)].reshape(shape))
+        start += math.prod(shape)
+    return found
+
+
 class Row:
     """What nnx's benchmark asks of a row; without ``inputs`` of its own it runs on the golden ones.
 
     ``axes`` are those along which samples are stacked, of "inputs" and "outputs", null for none; inputs that are
-    "shared" are the same for all samples.
+    "shared" are the same for all samples. ``calls`` are [samples, how many of them count] of each call, one after the
+    other without; the ``first`` is timed.
     """
 
-    def __init__(
-        self, variant=None, threads=1, batch=1, inputs=None, axes=None, execution_provider=CPU, options=None, **_
-    ):
-        self.session, self.batch = Session(chosen(variant)[0], threads, execution_provider, options), batch
+    def __init__(self, variant=None, threads=1, batch=1, inputs=None, axes=None, calls=None, first=None, **how):
+        provider = how.get("execution_provider", CPU)
+        self.session, self.batch = Session(chosen(variant)[0], threads, provider, how.get("options")), batch
         axes = axes or {}
         self.axes, self.output_axes = axes.get("inputs", {}), axes.get("outputs", {})
         self.shared = axes.get("shared", [])
@@ -33,21 +45,28 @@ class Row:
             cases = [arrays(case["inputs"], content) for case in told["cases"][: told["singles"]]]
             self.samples = {name: np.concatenate([case[name] for case in cases]) for name in cases[0]}
         else:
-            self.samples = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in inputs.items()}
-        self.count = max([1, *(len(each) for name, each in self.samples.items() if name not in self.shared)])
+            self.samples = {name: samples_in(entry) for name, entry in inputs.items()}
+        count = max([1, *(len(each) for name, each in self.samples.items() if name not in self.shared)])
+        around = [
+            [[(start + step) % count for step in range(batch)], count - start] for start in range(0, count, batch)
+        ]
+        self.calls = calls or around
+        self.timed = first or self.calls[0][0]
 
-    def feeds(self, start):
-        """A whole batch from there on, going round."""
-        rows, made = [(start + step) % self.count for step in range(self.batch)], {}
+    def feeds(self, rows):
+        """These samples as one call."""
+        made = {}
         for name, samples in self.samples.items():
             axis = None if name in self.shared else self.axes.get(name, 0)
-            taken = samples if name in self.shared else samples[start]
+            taken = samples if name in self.shared else samples[rows[0]]
+            if axis is not None:
+                taken = np.stack([samples[row] for row in rows], axis)
             half = np.float16 if self.types.get(name) == "tensor(float16)" else None
-            made[name] = np.array(taken if axis is None else np.moveaxis(samples[rows], 0, axis), half, order="C")
+            made[name] = np.array(taken, half, order="C")
         return made
 
     def start(self):
-        self.first, before = self.feeds(0), time.perf_counter()
+        self.first, before = self.feeds(self.timed), time.perf_counter()
         self.session.run(self.first)
         first_run_ms = (time.perf_counter() - before) * 1e3
         return {
@@ -73,16 +92,15 @@ class Row:
         """Each call's outputs, in an .npz that says in "built" which array is which."""
         built = []
         with zipfile.ZipFile(path, "w") as archive:
-            for start in range(0, self.count, self.batch):
-                kept = min(self.batch, self.count - start)
+            for rows, kept in self.calls:
                 built.append({})
-                for name, value in self.session.run(self.feeds(start)).items():
+                for name, value in self.session.run(self.feeds(rows)).items():
                     number = str(sum(map(len, built)))
                     built[-1][name] = ["array", number]
                     if not isinstance(value, np.ndarray):
                         raise Refused(f"'{name}' is no array.", "Measure it where nnx is.")
                     axis = self.output_axes.get(name, 0)
-                    if axis is not None and value.ndim > axis and value.shape[axis] == self.batch:
+                    if axis is not None and value.ndim > axis and value.shape[axis] == self.batch > kept:
                         value = value.take(range(kept), axis)
                     self.write(archive, number, value)
             self.write(archive, "built", np.array(json.dumps(built)))
