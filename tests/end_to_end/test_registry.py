@@ -1,9 +1,12 @@
 """`nnx push` to a registry and `nnx pull` from one: exit codes, sentences, JSON, and what a kill leaves."""
 
+import contextlib
 import io
 import json
+import os
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
 from tests.hostile_registry import Request
 from tests.registry_process import Registry
+from toolchain.shipping import checksums
 from toolchain.shipping.registry.address import address
 
 Nnx = Callable[..., tuple[int, str, str]]
@@ -149,6 +153,36 @@ def test_what_carries_it_to_a_fleet_is_written(kind: str, place: Path, nnx: Nnx)
     assert "/var/lib/digits" in (place / "fleet" / kind / "README.md").read_text()
     if pulls:
         assert "OnUnitInactiveSec=300s" in (place / "fleet" / kind / "nnx-digits.timer").read_text()
+
+
+@pytest.mark.slow
+def test_a_push_that_is_killed_moves_no_tag_and_the_next_sends_the_rest(place: Path, registry: Registry) -> None:
+    weights = place / "a.ortpackage" / "small" / "weights.bin"
+    weights.write_bytes(os.urandom(2**20) * 128)
+    checksums.write(place / "a.ortpackage")
+    target = f"oci://{registry.place}/killed:1"
+    process = start_nnx("push", "a.ortpackage", target, cwd=place)
+    while arrived(registry) < 2**20 and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate(timeout=30)
+    assert process.returncode < 0
+    assert run_nnx("pull", target, cwd=place).returncode == 2
+    ended = run_nnx("push", "a.ortpackage", target, "--json", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["before"] is None
+    ended = run_nnx("pull", target, cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    assert (place / "killed.ortpackage" / "small" / "weights.bin").read_bytes() == weights.read_bytes()
+
+
+def arrived(registry: Registry) -> int:
+    """Bytes of the upload that goes on."""
+    size = 0
+    for path in registry.folder.glob("docker/registry/v2/repositories/killed/_uploads/*/data"):
+        with contextlib.suppress(FileNotFoundError):  # it is done
+            size = max(size, path.stat().st_size)
+    return size
 
 
 def test_a_pull_that_is_killed_leaves_nothing_half_and_the_next_goes_on(place: Path) -> None:
