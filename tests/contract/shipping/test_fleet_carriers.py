@@ -247,7 +247,11 @@ def test_systemd_fetches_what_a_tag_leads_to(root: Path, tmp_path: Path, monkeyp
     python = device_folder.executable(
         root / "usr/local/bin/python-of-the-device", device_folder.PYTHON.format(python="/usr/bin/python3")
     )
-    manner = Manner(python=f"/{python.relative_to(root)}", check="test -e current/SHA256SUMS", within_s=20)
+    manner = Manner(
+        python=f"/{python.relative_to(root)}",
+        check="systemctl restart camera && test -e current/SHA256SUMS",
+        within_s=20,
+    )
     with registry_process.running(tmp_path / "registry") as registry:
         place = address(f"oci://{registry.place}/small:stable")
         pushing.push(one, place)
@@ -274,6 +278,8 @@ def install(root: Path, out: Path) -> None:
     """What README.md says; the machine starts with the timer as its goal."""
     shutil.copytree(out / "nnx-small", root / "usr/local/lib/nnx-small")
     (root / "var/lib/small").mkdir()
+    camera = "[Service]\nType=oneshot\nExecStart=/usr/bin/touch /run/camera\n"
+    (root / "etc/systemd/system/camera.service").write_text(camera)
     units = root / "etc/systemd/system"
     for unit in out.glob("*.*er*"):
         shutil.copy(unit, units)

@@ -299,8 +299,7 @@ def test_what_is_not_the_file_is_not_kept(
     assert fleet.live() is None
     assert sum(path.stat().st_size for path in fleet.folder.rglob("*") if path.is_file()) < 8 * 2**20
     hostile.answers.clear()
-    for _ in range(2):  # a part that is too long goes first
-        ended = fleet.fetch()
+    ended = fleet.fetch()
     assert ended.returncode == 0, ended.stderr
     assert fleet.live() == device_folder.sha256(versions[0])
 
@@ -336,6 +335,19 @@ def test_a_token_is_fetched_where_one_is_wanted(
     assert fleet.live() == device_folder.sha256(versions[0])
     (asked,) = {path for _, path, _ in hostile.asked if path.startswith("/token")}
     assert asked == "/token?a=b&service=here&scope=repository%3asmall%3apull"
+
+
+@pytest.mark.parametrize("realm", ["-o{out}", "file:///etc/passwd", "", "http://{place}/[1-9]{{a,b}}"])
+def test_a_realm_is_a_place_and_nothing_else(hostile: HostileRegistry, tmp_path: Path, realm: str) -> None:
+    """No option of curl's, no file, and no pattern that makes many of one."""
+    named = realm.format(out=tmp_path / "out", place=hostile.place)
+    hostile.answers["GET", "/v2/"] = lambda request: request.answer(
+        401, WWW_Authenticate=f'Bearer realm="{named}",x="y"'
+    )
+    fleet = Fleet(tmp_path, hostile.address)
+    assert fleet.fetch().returncode == 1
+    assert not (tmp_path / "out").exists()
+    assert len([path for _, path, _ in hostile.asked if not path.startswith("/v2/")]) <= 1
 
 
 # --- what is written

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches the package that a tag of an OCI registry leads to, and makes it live. It needs curl, and what receive.sh needs.
 #
-# A package lies there as its files, each by its SHA-256: https://github.com/modelpack/model-spec. So the list of them,
+# A package lies there as its files, each by its SHA-256, with a manifest as `nnx push` writes it. So the list of them,
 # SHA256SUMS, is fetched first, its signature looked at, and then each file that is not here yet. What arrived stays for
 # the next try. `login` beside this file, of the mode 600, may hold a line for curl: user = "name:password"
 
@@ -20,14 +20,16 @@ get() {
         code=$(ask "$1" "$2" "$3")
         ended=$?
     fi
-    [ $ended -ne 33 ] && [ "$code" != 416 ] || rm -f "$2" # it knows no parts, or what is here is no part: from the beginning
+    [ "$code" != 416 ] || ended=33
+    # what does not go on begins anew: the registry knows no parts, the disk is full, or more comes than should
+    case $ended in 23 | 33 | 153) rm -f "$2" ;; esac
     [ $ended -eq 0 ]
 }
 
 # the answer's status; a file that is here in part goes on
 ask() (
     ulimit -f $(($3 / 512 + 1)) 2>/dev/null
-    printf '%s\n' "$authorization" | curl --config - --silent --show-error --fail --location --proto "=$protocols" \
+    printf '%s\n' "$authorization" | curl --config - --globoff --silent --show-error --fail --location --proto "=$protocols" \
         --connect-timeout 30 --speed-limit 100 --speed-time 60 --retry 3 --header "Accept: $accept" \
         --continue-at - --dump-header "$work/headers" --output "$2" --write-out '%{http_code}' "$registry/v2/$repository/$1"
 )
@@ -39,8 +41,8 @@ let_in() {
     [ ! -f "$here/login" ] || login=$here/login
     case $challenge in
     [Bb]earer*)
-        token=$(curl --config "$login" --silent --show-error --fail --proto "=$protocols" --max-time 60 --get \
-            --data-urlencode "service=$(part service)" --data-urlencode "scope=$(part scope)" "$(part realm)" |
+        token=$(curl --config "$login" --globoff --silent --show-error --fail --proto "=$protocols" --max-time 60 --get \
+            --data-urlencode "service=$(part service)" --data-urlencode "scope=$(part scope)" --url "$(part realm)" |
             tr -d '\n\r' | sed -n 's/.*"\(access_\)\{0,1\}token": *"\([A-Za-z0-9._~+/=-]*\)".*/\2/p')
         authorization="header = \"Authorization: Bearer $token\""
         ;;
@@ -110,10 +112,10 @@ fetched=0
 fetch "$list"
 printf 'link:%s:SHA256SUMS\n' "$work/$list" >>"$work/recipe"
 signature=$(digest_of 'model\.sig')
-if [ -n "$key" ]; then
-    [ ${#signature} = 64 ] || fail "the package is not signed"
+[ -z "$key" ] || [ ${#signature} = 64 ] || fail "the package is not signed"
+if [ ${#signature} = 64 ]; then
     fetch "$signature"
-    signed "$work/$signature" "$list"
+    [ -z "$key" ] || signed "$work/$signature" "$list"
     printf 'link:%s:model.sig\n' "$work/$signature" >>"$work/recipe"
 fi
 for old in "$work"/*; do # of a tag that has moved on meanwhile

@@ -28,7 +28,6 @@ ProtectSystem=strict
 ReadWritePaths={folder}
 ProtectHome=read-only
 PrivateTmp=yes
-PrivateDevices=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
