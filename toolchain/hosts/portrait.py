@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -35,10 +36,10 @@ def told(path: Path) -> str:
 
 def describe(root: Path = Path("/")) -> dict[str, Any]:
     """As :class:`toolchain.machine.Machine`, and more; ``isa`` is all flags."""
+    really, cpuinfo = emulated_on(), told(root / "proc/cpuinfo")
     import numpy
     import onnxruntime
 
-    really, cpuinfo = emulated_on(), told(root / "proc/cpuinfo")
     flags = re.search(r"^(?:flags|Features)\s*: (.*)$", cpuinfo, re.M)
     return {
         "system": f"{platform.system()} {platform.release()}",
@@ -58,12 +59,28 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 def emulated_on() -> str:
     """The kind of processor that really runs this, where Python was made for another one; else nothing.
 
-    QEMU shows a program its own file as /proc/self/exe; by way of the thread the kernel shows QEMU's. What
-    /proc/cpuinfo says is no sign: QEMU fakes it since 8.2, and a 32-bit Python on a 64-bit kernel is not emulated.
+    QEMU shows a program its own file as its own /proc/self/exe; of another process, which is the same program, it shows
+    what the kernel does: QEMU. What /proc/cpuinfo says is no sign: QEMU fakes it since 8.2, and a 32-bit Python on a
+    64-bit kernel is not emulated.
     """
-    kinds = [elf_machine(Path(path)) for path in ("/proc/thread-self/exe", "/proc/self/exe", sys.executable)]
+    kinds = [of_a_fork(), elf_machine(Path("/proc/self/exe")), elf_machine(Path(sys.executable))]
     found = [kind for kind in kinds if kind is not None]
     return ELF_MACHINES.get(found[0], "another processor") if len(set(found)) > 1 else ""
+
+
+def of_a_fork() -> int | None:
+    """The kind of program that the kernel says another process of this one is."""
+    if not hasattr(os, "fork"):
+        return None
+    child = os.fork()
+    if not child:
+        time.sleep(5)  # at most: whoever is killed before the next line leaves nothing
+        os._exit(0)
+    try:
+        return elf_machine(Path(f"/proc/{child}/exe"))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def elf_machine(path: Path) -> int | None:

@@ -1,5 +1,7 @@
 """What a machine says of itself, read from files made here."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,17 +23,19 @@ def elf(path: Path, machine: int) -> Path:
 def test_it_is_emulated_where_another_kind_of_program_runs_it(
     runs: int, own: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = {
-        Path("/proc/thread-self/exe"): elf(tmp_path / "runs", runs),
-        Path("/proc/self/exe"): elf(tmp_path / "own", own),
-    }
-    read = portrait.elf_machine
-    monkeypatch.setattr(portrait, "elf_machine", lambda path: read(kinds.get(path, tmp_path / "none")))
+    read, place = portrait.elf_machine, elf(tmp_path / "own", own)
+    monkeypatch.setattr(portrait, "of_a_fork", lambda: read(elf(tmp_path / "runs", runs)))
+    monkeypatch.setattr(
+        portrait, "elf_machine", lambda path: read(place if path == Path("/proc/self/exe") else path / "no")
+    )
     assert portrait.emulated_on() == said
 
 
 def test_this_machine_is_not_emulated_and_a_script_is_no_program(tmp_path: Path) -> None:
-    assert portrait.emulated_on() == ""
+    # in a process without threads, as there: this one may not be forked
+    code = "from toolchain.hosts import portrait; print(portrait.of_a_fork(), portrait.emulated_on())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == [str(portrait.elf_machine(Path(sys.executable)))]
     (tmp_path / "script").write_text("#!/bin/sh\n" + "#" * 40)
     assert portrait.elf_machine(tmp_path / "script") is None
 
