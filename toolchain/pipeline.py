@@ -116,8 +116,8 @@ class Pipeline:
     def train_along(self, options: TrainingOptions, world: World) -> None:
         """What every process but the leader does until that has no training any more: nothing is left in the folder."""
         inputs = self._training_inputs(options)
-        while world.told() is not None:
-            self._trained_by_all(inputs, options, None, world)
+        while (asked := world.told()) is not None:
+            self._trained_by_all(inputs, options, asked["resume"], world)
 
     def _training_inputs(self, options: TrainingOptions) -> dict[str, Any]:
         return self._inputs("torch", "numpy", "scikit-learn", options=options.as_json(), data=self._data_digest)
@@ -126,7 +126,7 @@ class Pipeline:
         self, inputs: dict[str, Any], options: TrainingOptions, resume: bool | None, world: World
     ) -> loop.TrainingResult:
         if world.leads:
-            world.told("train")
+            world.told({"resume": resume})
         world.require_agreement(inputs)
         return loop.train(
             self.recipe,

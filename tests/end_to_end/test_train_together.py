@@ -58,7 +58,7 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
         (("--nproc", 2, "--batch-size", 1), "A step has 1 samples, and 2 processes do it in 1 parts each."),
         (("--nproc", 2, "--lr", "1e30"), "The loss became NaN in epoch 1"),
         (("--max-restarts", 2), "--max-restarts would do nothing without --nproc."),
-        (("--ablate", "--accumulate", 2), "--ablate starts anew, in one process"),
+        (("--ablate", "--accumulate", 2), "--accumulate would do nothing with --ablate."),
     ):
         ended = run_nnx("train", "digits", *PLAIN, *arguments, "--out", "x", cwd=tmp_path)
         assert ended.returncode == 2, ended.stderr
@@ -123,6 +123,15 @@ def test_a_killed_process_is_told_and_training_goes_on_with_another_number(alone
     assert ended.returncode == 0, ended.stderr
     assert "Resuming after epoch" in ended.stderr
     assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
+
+
+def test_more_epochs_go_on_with_another_number(tmp_path: Path) -> None:
+    arguments = ("train", "digits", *PLAIN[:3], "--out", tmp_path)
+    assert run_nnx(*arguments, "--epochs", 1, "--nproc", 2, cwd=tmp_path).returncode == 0
+    ended = run_nnx(*arguments, "--epochs", 2, "--nproc", 3, "--resume", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "The learning rate's schedule was over 1 epochs: a new one began after them." in ended.stderr
+    assert len(curve(tmp_path)) == 6
 
 
 def test_processes_end_with_their_launcher(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from exporters.atomic_file import write_text
 from toolchain import machine
 from toolchain.ablation import shared_data
 from toolchain.ablation.record import Ablation, Variant
+from toolchain.ablation.together import Together
 from toolchain.accuracy.metrics.metric import Measure
 from toolchain.artifacts_folder import ABLATION
 from toolchain.bench import report
@@ -29,6 +30,7 @@ from toolchain.training.record import ACCURACY, told
 HEADINGS = ("training loop", "step ms", "step gain", "epoch s", "epoch gain", "validation", "first step s")
 PLAIN, ALL, ALL_COMPILED = "plain", "all switches", "all, and compile"
 _TURN_LIMIT_S = 3600.0
+_JOB = "toolchain.ablation.variant"
 
 
 def measure(
@@ -42,6 +44,7 @@ def measure(
     steps_per_epoch: int,
     measure: Measure = ACCURACY,
     data_folder: Path | None = None,
+    processes: int = 1,
     start: Callable[..., Contestant] = Turn,
 ) -> Ablation:
     """Train every variant for ``options.epochs`` in ``rounds`` interleaved parts; leave ablation.json and ablation.md.
@@ -49,36 +52,43 @@ def measure(
     ``measure`` is the recipe's metric, ``data_folder`` where ``data`` was read.
 
     The plain loop is fp32, eager, default memory format, and transforms sample by sample in a DataLoader. A variant
-    that cannot run is left out and named; "all switches" are those that training uses by default on this device.
+    that cannot run is left out and named; "all switches" are those that training uses by default on this device. With
+    more than one of ``processes`` these train together in two more rows: the same batch in all of them, and the same in
+    each, where an epoch has fewer steps.
     Without the plain loop the others are kept, and no gain is known: see :func:`require_plain`. Raises CheckFailed when
     no loop could run.
     """
     results: dict[str, dict[str, Any]] = {}
     dropped: dict[str, str] = {}
-    switches = variants_of(options.switches)
-    steps = _steps_per_round(options.epochs * steps_per_epoch, rounds)
-    threads = machine.usable_cores()
+    loops = {name: _Loop(replace(options, switches=chosen)) for name, chosen in variants_of(options.switches).items()}
+    if processes > 1:
+        weak = replace(options, batch_size=options.batch_size * processes)
+        loops |= {
+            f"all, {processes} processes": _Loop(options, processes),
+            f"all, {processes} processes, {processes} x batch": _Loop(weak, processes),
+        }
+    rounds = min(rounds, options.epochs * steps_per_epoch)
     with tempfile.TemporaryDirectory(prefix="nnx-ablation-") as temporary:
         files = shared_data.write(data, Path(temporary))
         running: dict[str, Contestant] = {}
         try:
-            with progress.bar("start", len(switches)) as bar:
-                for name, chosen in switches.items():
+            with progress.bar("start", len(loops)) as bar:
+                for name, loop in loops.items():
                     spec = {
                         "recipe": sources.absolute(recipe_name),
-                        "options": replace(options, switches=chosen).as_json(),
+                        "options": loop.options.as_json(),
                         "files": files,
                         "data_folder": None if data_folder is None else str(data_folder.resolve()),
-                        "threads": threads,
+                        "threads": loop.threads,
                     }
-                    contestant = start("toolchain.ablation.variant", spec, threads=threads, timeout_s=_TURN_LIMIT_S)
-                    running[name] = contestant
+                    running[name] = contestant = loop.started(start, spec)
                     try:
                         contestant.open()
                         results[name] = {"first_step_s": contestant.ask("start"), "parts": []}
                     except JobFailed as failure:
                         _drop(name, failure, running, dropped, progress)
                     bar.advance(loop=name)
+            steps = {name: loop.steps(options, steps_per_epoch, rounds) for name, loop in loops.items()}
             _take_turns(running, results, dropped, steps, progress)
             for name, contestant in list(running.items()):
                 try:
@@ -95,13 +105,38 @@ def measure(
         recipe=recipe_name,
         options=options.as_json(),
         machine=asdict(machine.describe()),
-        variants=tuple(_variant(name, switches[name], results[name], plain, options) for name in running),
+        variants=tuple(_variant(name, loops[name].options, results[name], plain) for name in running),
         dropped=dropped,
         measure=measure,
     )
     write_text(folder / ABLATION, found.to_json())
     write_text(folder / "ablation.md", report.markdown_table(HEADINGS, cells(found)) + "\n")
     return found
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """What one row trains with."""
+
+    options: TrainingOptions
+    processes: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Of each process."""
+        return max(1, machine.usable_cores() // self.processes)
+
+    def started(self, start: Callable[..., Contestant], spec: dict[str, Any]) -> Contestant:
+        more: dict[str, Any] = {"threads": self.threads, "timeout_s": _TURN_LIMIT_S}
+        if self.processes == 1:
+            return start(_JOB, spec, **more)
+        return Together(start, _JOB, spec, processes=self.processes, **more)
+
+    def steps(self, asked: TrainingOptions, steps_per_epoch: int, rounds: int) -> list[int]:
+        """How many are in each round: those for as many samples as of the other rows."""
+        total = asked.epochs * steps_per_epoch * asked.batch_size // self.options.batch_size
+        edges = np.linspace(0, total, rounds + 1).astype(int)
+        return [int(count) for count in np.diff(edges)]
 
 
 def require_plain(found: Ablation) -> None:
@@ -149,23 +184,21 @@ def _take_turns(
     running: dict[str, Contestant],
     results: dict[str, dict[str, Any]],
     dropped: dict[str, str],
-    steps: list[int],
+    steps: dict[str, list[int]],
     progress: Progress,
 ) -> None:
-    order = random.Random(0)
-    with progress.bar("rounds", len(steps) * len(running)) as bar:
-        for count in steps:
+    order, rounds = random.Random(0), len(next(iter(steps.values())))
+    with progress.bar("rounds", rounds * len(running)) as bar:
+        for number in range(rounds):
             for name in order.sample(list(running), len(running)):
                 try:
-                    results[name]["parts"].append(running[name].ask("part", steps=count))
+                    results[name]["parts"].append(running[name].ask("part", steps=steps[name][number]))
                 except JobFailed as failure:
                     _drop(name, failure, running, dropped, progress)
                 bar.advance(loop=name)
 
 
-def _variant(
-    name: str, switches: Switches, result: dict[str, Any], plain: dict[str, Any] | None, options: TrainingOptions
-) -> Variant:
+def _variant(name: str, options: TrainingOptions, result: dict[str, Any], plain: dict[str, Any] | None) -> Variant:
     def steps_of(given: dict[str, Any]) -> list[list[float]]:
         return [part["step_ms"] for part in given["parts"]]
 
@@ -174,7 +207,7 @@ def _variant(
 
     return Variant(
         name=name,
-        switched_on=tuple(switches.on()),
+        switched_on=tuple(options.switches.on()),
         steps_ms=tuple(tuple(block) for block in steps_of(result)),
         parts_s=tuple(part["seconds"] for part in result["parts"]),
         epochs=options.epochs,
@@ -183,12 +216,6 @@ def _variant(
         step_gain=None if plain is None else ratio_of_medians(steps_of(plain), steps_of(result)),
         epoch_gain=None if plain is None else ratio_of_medians(seconds_of(plain), seconds_of(result)),
     )
-
-
-def _steps_per_round(total: int, rounds: int) -> list[int]:
-    """All steps of the run in ``rounds`` parts as equal as can be."""
-    edges = np.linspace(0, total, min(rounds, total) + 1).astype(int)
-    return [int(count) for count in np.diff(edges)]
 
 
 def _gain(gain: Interval | None) -> str:

@@ -1,5 +1,7 @@
 """The job of an ablation worker: one training loop with some switches on, run part by part."""
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ from toolchain.training import evaluation
 from toolchain.training.batches import Batch, BatchPath
 from toolchain.training.options import TrainingOptions
 from toolchain.training.trainer import Trainer
+from toolchain.training.world import ALONE, World, joined
+
+_OTHERS_S = 600.0
 
 
 def open_job(**spec: Any) -> "Variant":
@@ -25,7 +30,8 @@ def open_job(**spec: Any) -> "Variant":
 class Variant:
     """Trains ``recipe`` for ``options.epochs`` on the arrays in ``files``; ``steps`` of an epoch a part.
 
-    Without ``files`` it reads the data set, from ``data_folder``.
+    Without ``files`` it reads the data set, from ``data_folder``. In a ``world``, a rank of a size that meet at a port,
+    it does its part of each step.
     """
 
     def __init__(
@@ -36,15 +42,18 @@ class Variant:
         files: dict[str, Any] | None,
         data_folder: str | None,
         threads: int,
+        world: dict[str, int] | None = None,
     ) -> None:
         torch.set_num_threads(threads)
+        self._resources = contextlib.ExitStack()
+        together = ALONE if world is None else self._joined(options["device"], **world)
         made = sources.recipe_named(recipe)
         self._options = records.made(TrainingOptions, options)
         folder = None if data_folder is None else Path(data_folder)
         data = made.data(folder).load() if files is None else shared_data.mapped(files)
-        self._path = BatchPath(made, data, self._options)
+        self._path = BatchPath(made, data, self._options, together)
         total = self._options.epochs * self._path.steps_per_epoch()
-        self._trainer = Trainer(made, data, self._options, total_steps=total + 1, progress=SILENT)
+        self._trainer = Trainer(made, data, self._options, total_steps=total + 1, progress=SILENT, world=together)
         self._plain = not self._options.switches.whole_batches
         self._drawn = self._draw_all()
 
@@ -78,8 +87,16 @@ class Variant:
         """On the validation split."""
         return evaluation.score_of(
             self._trainer.model, self._path.rows, self._path.data.validation, self._path.recipe.judged_by(),
-            self._options.device,
+            self._options.device, self._path.world,
         )  # fmt: skip
+
+    def _joined(self, device: str, *, rank: int, size: int, port: int) -> World:
+        """As torchrun would have it; until this process ends."""
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }  # fmt: skip
+        return self._resources.enter_context(joined(device, timeout_s=_OTHERS_S))
 
     def _step(self, batch: Batch) -> None:
         stepped = self._trainer.step(batch)

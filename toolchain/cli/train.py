@@ -66,11 +66,15 @@ def command(
     from toolchain.training.options import resolve_device
     from toolchain.training.record import told
 
-    if ablate and (resume or options.typed("nproc", "accumulate", "shared_norm", "fsdp", "reduction")):
-        raise click.UsageError("--ablate starts anew, in one process: leave out what is of --resume or of several.")
+    if ablate and resume:
+        raise click.UsageError("--ablate starts anew: leave --resume out.")
+    if ablate:
+        options.refuse(("max_restarts", "hang_timeout", "accumulate", "fsdp"), "with --ablate")
     if processes.nproc is None:
         options.refuse(("max_restarts",), "without --nproc")
-    if processes.nproc is not None and not worlds.started_by_torchrun():
+    if ablate and worlds.started_by_torchrun():
+        raise click.UsageError("--ablate starts processes of its own: run it without torchrun, with --nproc.")
+    if processes.nproc is not None and not ablate and not worlds.started_by_torchrun():
         from toolchain.training.launching import launch
 
         arguments = _without(("--nproc", "--max-restarts"), click.get_current_context().obj[1:])
@@ -99,6 +103,7 @@ def command(
                 steps_per_epoch=BatchPath(road.recipe, road.data, chosen).steps_per_epoch(),
                 measure=road.recipe.judged_by().measure,
                 data_folder=folders.data,
+                processes=processes.nproc or 1,
             )
             if as_json:
                 print_result(found.to_json())
