@@ -175,7 +175,7 @@ def trained_task(name: str, checkpoint_path: Path, data: Path, folder: Path, cou
     given_weights.load(module, Weights(file=checkpoint_path))
     rows = np.random.default_rng(_SEED).permutation(len(images.train))[: counts[0]]
     made = Rows(recipe, images)
-    tests = np.asarray(made.model_inputs(images.test)[recipe.input_name])
+    tests = np.asarray(made.arrays(images.test)[0][recipe.input_name])
     chosen = np.random.default_rng(_SEED).permutation(len(tests))[: counts[1]]
     path = folder / f"{name}.onnx"
     example = {recipe.input_name: torch.from_numpy(tests[:2])}
@@ -183,7 +183,7 @@ def trained_task(name: str, checkpoint_path: Path, data: Path, folder: Path, cou
     return Task(
         name=name,
         model=path,
-        calibration={key: np.asarray(array) for key, array in made.model_inputs(images.train, rows).items()},
+        calibration={key: np.asarray(array) for key, array in made.arrays(images.train, rows)[0].items()},
         tests={recipe.input_name: tests[chosen]},
         labels=images.test.targets[chosen],
     )

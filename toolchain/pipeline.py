@@ -106,6 +106,8 @@ class Pipeline:
                     model, Rows(self.recipe, self.data), self.data.test, self.recipe.judged_by(), "cpu"
                 ),
             )
+            if self.data.bad.found:
+                self._progress.warn(str(self.data.bad))
             preprocessing = self._source.save_preprocessing(self.folder)
             return [result.checkpoint, self.folder / HISTORY, *preprocessing], trained
 

@@ -1,6 +1,7 @@
 """Reading what a user names: files alone, for a pipe never ends and a device is no data."""
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -36,3 +37,29 @@ def read_bytes(path: Path) -> bytes:
         if size > most:
             raise BadUsage(f"{path} has {size / 1e9:.1f} GB.", f"Such a file has at most {most / 1e9:g} GB.")
         return file.read(most + 1)
+
+
+class HeaderTooLarge(Exception):
+    """An archive wants more read in one piece than any header of an honest one has."""
+
+
+class Sipped(io.FileIO):
+    """An archive's file, of which no more than ``most`` bytes are read in one piece: what a header says is a guess.
+
+    Raises HeaderTooLarge, which no reader of archives takes for one of its own errors.
+    """
+
+    def __init__(self, handle: int, *, most: int = 4 * 2**20) -> None:
+        super().__init__(handle, closefd=False)
+        self._most = most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        if min(left, left if size is None or size < 0 else size) > self._most:
+            raise HeaderTooLarge
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        if whence == 0 and not 0 <= offset < 2**63:  # an OSError elsewhere, as if the disk had failed
+            raise ValueError("a place that no file has")
+        return super().seek(offset, whence)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import stored_pictures
 from tests.drawn import drawn
 from tests.end_to_end.command import run_nnx
 from toolchain.training.record import History
@@ -87,3 +88,37 @@ def test_a_recipe_for_another_task_goes_all_the_way(task: str, tmp_path: Path) -
 def test_no_example_is_left_out() -> None:
     recipes = {f"{task}_recipe.py" for task in TASKS} | {"wine_recipe.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*recipes, "factory.py", "library.py"}
+
+
+@pytest.mark.parametrize("kind", ["folders", "shards", "arrow"])
+def test_pictures_are_read_when_they_are_asked_for(
+    kind: str, nnx: Nnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write = {"folders": stored_pictures.class_folders, "shards": stored_pictures.shards, "arrow": stored_pictures.arrow}
+    write[kind](tmp_path / "data", {"train": range(150)})
+    recipe = f"{EXAMPLES / 'pictures_recipe.py'}:{kind}"
+    code, _, err = nnx("train", recipe, "--data", "data", "--out", "made", "--no-compile", "--workers", "2")
+    assert code == 0, err
+    history = History.from_json((tmp_path / "made" / "training.json").read_bytes())
+    assert history.best.validation_score == 1
+    assert json.loads((tmp_path / "made" / "preprocessing.json").read_text())["height"] == 32
+
+
+def test_a_broken_picture_ends_the_command_or_is_named_at_its_end(
+    nnx: Nnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stored_pictures.class_folders(tmp_path / "data", {"train": range(150)})
+    broken = tmp_path / "data" / "train" / "cat" / "00003.png"
+    broken.write_bytes(b"")
+    train = ["train", f"{EXAMPLES / 'pictures_recipe.py'}:folders", "--data", "data", "--out", "made", "--epochs", "1"]
+    code, _, err = nnx(*train, "--no-compile")
+    assert code == 2
+    assert f"{Path('data/train/cat/00003.png')} is not a readable image." in " ".join(err.split())
+    assert "--max-bad" in err
+    code, _, err = nnx(*train, "--no-compile", "--max-bad", "1")
+    assert code == 0, err
+    said = " ".join(err.split())
+    assert "1 sample was skipped, the next one taken instead: data/train/cat/00003.png is not a readable image" in said

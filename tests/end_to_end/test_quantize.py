@@ -28,7 +28,7 @@ def place(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     onnx_file.save(wild(ModelFile(Path("model.onnx")).proto), Path("wild.onnx"))
     data = recipe.data(None).load()
     rows = Rows(recipe, data)
-    test, train = (rows.model_inputs(split)["image"] for split in (data.test, data.train))
+    test, train = (rows.arrays(split)[0]["image"] for split in (data.test, data.train))
     np.savez("test.npz", image=test, labels=data.test.targets)
     np.savez("train.npz", image=train[:300])
     np.save("train.npy", train[:300])

@@ -1,5 +1,6 @@
 """Options that several commands share: single ones, and groups that reach a command as one value."""
 
+import functools
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,11 +26,35 @@ if TYPE_CHECKING:
     from toolchain.training.options import Parallel, TrainingOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DATA_HELP = "Folder that holds the recipe's data set (cifar10, sst2)."
+DATA_HELP = "Folder that holds the recipe's data set (cifar10, sst2, your own)."
+
+
+def _held(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """What keeps an option's value, while the command runs, where the library looks for it."""
+
+    def keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        from toolchain.datasets import reading
+
+        variable = getattr(reading, name)
+        context.call_on_close(functools.partial(variable.reset, variable.set(value)))
+
+    return keep
+
+
+def reading(function: Command) -> Command:
+    """How samples are read that do not lie in memory; no parameter of the command."""
+    function = click.option(
+        "--workers", type=click.IntRange(min=1), expose_value=False, callback=_held("WORKERS"),
+        help="Threads that read samples.  [default: the cores]",
+    )(function)  # fmt: skip
+    return click.option(
+        "--max-bad", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", expose_value=False,
+        callback=_held("MAX_BAD"), help="Skip up to so many samples that cannot be read, and name them.",
+    )(function)  # fmt: skip
 
 
 def data(function: Command) -> Command:
-    return click.option("--data", type=types.FOLDER, help=DATA_HELP)(function)
+    return click.option("--data", type=types.FOLDER, help=DATA_HELP)(reading(function))
 
 
 def as_json(function: Command) -> Command:
@@ -321,7 +346,10 @@ class Gate(Scored):
             write_text(self.save_plan, (plan or Plan(exclude=goal.exclude, methods=goal.methods)).to_json())
 
 
-folders = group("folders", Folders)
+def folders(function: Command) -> Command:
+    return group("folders", Folders)(reading(function))
+
+
 training = group("training", TrainingChoices)
 processes = group("processes", Processes)
 measuring = group("measuring", Measuring)

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toolchain.datasets.bad_samples import BadSamples
+from toolchain.datasets.on_demand import Half, OnDemand
 from toolchain.errors import BadUsage
 
 IDS = (torch.int16, torch.int32, torch.int64, torch.bool)
@@ -52,11 +54,23 @@ class Split:
             )
         object.__setattr__(self, "_count", counts[0])
 
+    @classmethod
+    def on_demand(cls, reader: OnDemand) -> "Split":
+        """Of samples that are read when they are asked for."""
+        return cls(Half(reader, 0), Half(reader, 1) if reader.labels is None else reader.labels)
+
+    @property
+    def reader(self) -> OnDemand | None:
+        """What gives whole samples, several at once, where they are read on demand."""
+        return self.inputs.samples if isinstance(self.inputs, Half) else None
+
     def __len__(self) -> int:
         return self._count
 
     def rows(self, chosen: npt.NDArray[np.int64]) -> "Split":
         """Only these samples."""
+        if self.reader is not None:
+            return Split.on_demand(self.reader.rows(chosen))
         return Split(_taken(self.inputs, chosen), _taken(self.targets, chosen))
 
 
@@ -136,7 +150,7 @@ class Dataset:
     """Validation chooses the checkpoint, train feeds calibration, test is for reporting alone.
 
     ``scale`` is that of the only input, or each input's by its name; one that has none is taken as it is. ``texts`` are
-    the sentences of which the test inputs were made, where they were made of any.
+    the sentences of which the test inputs were made, where they were made of any. ``bad`` is what could not be read.
     """
 
     train: Split
@@ -145,6 +159,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     scale: Scale | Mapping[str, Scale] = Scale()
     texts: tuple[str, ...] = ()
+    bad: BadSamples = field(default_factory=BadSamples)
 
     @classmethod
     def shuffled(

@@ -21,20 +21,26 @@ Size = tuple[int, int]
 
 
 def decode(path: Path, *, advice: str, resize: Callable[[Size], Size] | None = None) -> npt.NDArray[np.uint8]:
+    """What :func:`decoded` gives of the file."""
+    return decoded(regular_file.read_bytes(path), str(path), advice=advice, resize=resize)
+
+
+def decoded(
+    content: bytes, name: object, *, advice: str, resize: Callable[[Size], Size] | None = None
+) -> npt.NDArray[np.uint8]:
     """``(H, W, 3)``, or after a resize to what ``resize`` says of its (width, height).
 
-    BadUsage, with what to do as ``advice``, for what is no image, or too large a one.
+    BadUsage, which calls it ``name`` and says what to do as ``advice``, for what is no image, or too large a one.
     """
     from PIL import Image
 
-    content = regular_file.read_bytes(path)
     try:
         with Image.open(io.BytesIO(content)) as image:
             size = image.size if resize is None else resize(image.size)
             pixels = max(image.width * image.height, size[0] * size[1])  # a line of pixels becomes a long area
             if pixels > MOST_PIXELS:
                 raise BadUsage(
-                    f"{path} is {image.width} x {image.height}: {pixels / 1e6:,.0f} million pixels to decode.", advice
+                    f"{name} is {image.width} x {image.height}: {pixels / 1e6:,.0f} million pixels to decode.", advice
                 )
             with _one_at_a_time if pixels > _LARGE else contextlib.nullcontext():
                 plain = image.convert("RGB")
@@ -44,4 +50,4 @@ def decode(path: Path, *, advice: str, resize: Callable[[Size], Size] | None = N
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error and more for bytes that are no image
         if is_of_the_machine(error):
             raise
-        raise BadUsage(f"{path} is not a readable image.", advice) from error
+        raise BadUsage(f"{name} is not a readable image.", advice) from error

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toolchain.datasets import arrays, image_file, preparation
+from toolchain import regular_file
+from toolchain.datasets import arrays, preparation
 from toolchain.datasets.image_tree import images_in
+from toolchain.datasets.pictures import IMAGENET, Pictures
 from toolchain.errors import BadUsage
 from toolchain.machine import usable_cores
 
 PREPROCESSING = "resized, centre cropped, normalised by ImageNet's mean and deviation"
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_RESIZE = 256 / 224  # how much larger than the crop the shorter side is made
+_CROP = 224 / 256
 Images = npt.NDArray[np.float32]
 
 
@@ -56,16 +57,11 @@ def classes_in(folder: Path) -> list[Path]:
 def prepared_as(shape: Sequence[int | str]) -> dict[str, Any]:
     """What :func:`load` does to an image, for a device; ``shape`` is the model's input."""
     height, width = (int(side) for side in shape[2:])
-    return preparation.of_image((3, height, width), mean=_MEAN, std=_DEVIATION, crop=1 / _RESIZE)
+    return preparation.of_image((3, height, width), mean=IMAGENET[0], std=IMAGENET[1], crop=_CROP)
 
 
 def _decode(path: Path, height: int, width: int) -> Images:
-    def size(given: tuple[int, int]) -> tuple[int, int]:
-        scale = _RESIZE * max(height / given[1], width / given[0])
-        return max(width, round(given[0] * scale)), max(height, round(given[1] * scale))
-
-    resized = image_file.decode(path, advice="Remove it.", resize=size)
-    top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
-    pixels = resized[top : top + height, left : left + width].astype(np.float32) / 255
-    normalised = (pixels - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
-    return normalised.astype(np.float32).transpose(2, 0, 1)
+    pixels = Pictures(size=(height, width), crop=_CROP).decode(regular_file.read_bytes(path), str(path))
+    values = pixels.astype(np.float32) / 255
+    mean, deviation = (np.array(each, np.float32)[:, np.newaxis, np.newaxis] for each in IMAGENET)
+    return np.asarray((values - mean) / deviation)

@@ -12,12 +12,12 @@ from toolchain.datasets.dataset import Split
 from toolchain.errors import BadUsage
 from toolchain.machine import usable_cores
 
-_SUFFIXES = {".jpg", ".jpeg", ".png"}
+SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def images_in(folder: Path) -> list[Path]:
     """The .jpg, .jpeg and .png files of one folder, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def read(folder: Path, classes: Sequence[str], shape: tuple[int, int, int]) -> Split:

@@ -116,19 +116,32 @@ def require_answers(metric: Metric, samples: Samples) -> None:
 
 
 def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
-    """The first ``count`` test samples, or all."""
-    chosen = np.arange(len(data.test))[:count]
-    return _of_rows(Rows(recipe, data), data.test, chosen, f"the test split of {recipe.name}")
+    """The first ``count`` test samples, or all: of those that are read on demand, as many as may be held in memory."""
+    rows = Rows(recipe, data)
+    chosen = np.arange(_at_most(rows, data.test, count))
+    return _of_rows(rows, data.test, chosen, f"the test split of {recipe.name}")
 
 
-def of_train_split(recipe: Recipe, data: Dataset, count: int, *, seed: int = 0) -> Samples:
-    """``count`` training samples drawn with ``seed``, not augmented: what calibration sees."""
-    chosen = arrays.choose(len(data.train), count, seed=seed)
-    return _of_rows(Rows(recipe, data), data.train, chosen, f"the training split of {recipe.name}")
+def of_train_split(recipe: Recipe, data: Dataset, count: int | None, *, seed: int = 0) -> Samples:
+    """``count`` training samples drawn with ``seed``, not augmented: what calibration sees; None as for the test."""
+    rows = Rows(recipe, data)
+    chosen = arrays.choose(len(data.train), _at_most(rows, data.train, count), seed=seed)
+    return _of_rows(rows, data.train, chosen, f"the training split of {recipe.name}")
+
+
+def _at_most(rows: Rows, split: Split, count: int | None) -> int:
+    wanted = len(split) if count is None else min(count, len(split))
+    if split.reader is None:
+        return wanted
+    inputs, _ = rows.arrays(split, np.arange(1))
+    return min(wanted, _most(sum(np.asarray(each[0]).nbytes for each in inputs.values())))
 
 
 def _of_rows(rows: Rows, split: Split, chosen: npt.NDArray[np.int64], source: str) -> Samples:
-    return Samples(inputs=rows.model_inputs(split, chosen), labels=rows.targets(split, chosen), source=source)
+    inputs, answers = rows.arrays(split, chosen)
+    if split.reader is not None and len(chosen) < len(split):
+        source = f"{len(chosen):,} of the {len(split):,} of {source}"
+    return Samples(inputs=inputs, labels=answers, source=source)
 
 
 def named(
@@ -152,11 +165,7 @@ def named(
     if sources.is_recipe(source):
         recipe = sources.recipe_named(source)
         data = recipe.data(data_folder).load()
-        return (
-            of_train_split(recipe, data, count or len(data.train))
-            if split == "train"
-            else of_test_split(recipe, data, count)
-        )
+        return of_train_split(recipe, data, count) if split == "train" else of_test_split(recipe, data, count)
     if path.is_dir():
         spec = _specs(model, source)[0]
         images, found = image_folder.load(path, spec.shape, count or _most(4 * _elements(spec)))

@@ -1,6 +1,6 @@
 """A recipe's samples as tensors: picked by their row numbers, collated, scaled to what the model takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from toolchain.datasets.dataset import Array, Column, Columns, Dataset, Scale, Split, columns_of
+from toolchain.datasets.on_demand import Sample
 from toolchain.errors import BadUsage
 from toolchain.recipes import tensor_tree
 from toolchain.recipes.recipe import Recipe, Tensors, named_inputs, part
@@ -28,17 +29,37 @@ class Rows:
 
         Raises BadUsage for what is no tensor, or of unequal shapes, without a ``collate``, and for one that fails.
         """
-        if self.recipe.collate is not None:
-            return self._collated(split, rows)
-        inputs = {
+        (found,) = self.each(split, [rows])
+        return found
+
+    def each(self, split: Split, chosen: Iterable[Picked]) -> Iterator[tuple[Tensors, Any]]:
+        """:meth:`stored` of one batch of rows after the other; what is on a disk is read some batches ahead."""
+        if split.reader is not None:
+            for rows, samples in split.reader.ahead(chosen):
+                if self.recipe.collate is not None:
+                    yield self._collated(samples, rows)
+                else:
+                    inputs, targets = (_column([sample[half] for sample in samples]) for half in (0, 1))
+                    yield self._taken(inputs, targets, np.arange(len(rows)))
+            return
+        for rows in chosen:
+            if self.recipe.collate is not None:
+                yield self._collated(
+                    [(_sample(split.inputs, int(row)), _sample(split.targets, int(row))) for row in rows], rows
+                )
+            else:
+                yield self._taken(split.inputs, split.targets, rows)
+
+    def _taken(self, inputs: Columns, targets: Columns, rows: Picked) -> tuple[Tensors, Any]:
+        tensors = {
             name: _picked(column, rows, f"input '{name}'")
-            for name, column in columns_of(split.inputs, self.recipe.input_name).items()
+            for name, column in columns_of(inputs, self.recipe.input_name).items()
         }
-        if isinstance(split.targets, Mapping):
-            targets: Any = {name: _picked(each, rows, f"target '{name}'") for name, each in split.targets.items()}
+        if isinstance(targets, Mapping):
+            picked: Any = {name: _picked(each, rows, f"target '{name}'") for name, each in targets.items()}
         else:
-            targets = _picked(split.targets, rows, "target")
-        return inputs, tensor_tree.as_targets(targets)
+            picked = _picked(targets, rows, "target")
+        return tensors, tensor_tree.as_targets(picked)
 
     def scaled(self, inputs: Tensors) -> Tensors:
         """As the model takes them: floats as float32, ids as they are."""
@@ -56,34 +77,35 @@ class Rows:
 
     def batch(self, split: Split, rows: Picked, device: str) -> tuple[Tensors, Any]:
         """What the model takes of these rows, on ``device``, and their targets as arrays."""
-        inputs, targets = self.stored(split, rows)
-        return self.scaled({name: tensor.to(device) for name, tensor in inputs.items()}), _arrays(targets)
+        (found,) = self.batches(split, [rows], device)
+        return found
 
-    def model_inputs(self, split: Split, rows: Picked | None = None) -> dict[str, Array | list[Array]]:
-        """What the model takes, by name, of the rows chosen or of all: ``(N, ...)``.
+    def batches(self, split: Split, chosen: Iterable[Picked], device: str) -> Iterator[tuple[Tensors, Any]]:
+        """:meth:`batch` of one batch of rows after the other."""
+        for inputs, targets in self.each(split, chosen):
+            yield self.scaled({name: tensor.to(device) for name, tensor in inputs.items()}), _arrays(targets)
+
+    def arrays(self, split: Split, rows: Picked | None = None) -> tuple[dict[str, Array | list[Array]], Any]:
+        """What the model takes, by name, of the rows chosen or of all: ``(N, ...)``; and their targets.
 
         With a collate each sample is brought together alone, so that none is padded for another's sake; where they are
         of unequal shapes, they are a list.
         """
         rows = np.arange(len(split)) if rows is None else rows
         if self.recipe.collate is None:
-            return {name: tensor.numpy() for name, tensor in self.scaled(self.stored(split, rows)[0]).items()}
-        calls = [self.scaled(self.stored(split, rows[place : place + 1])[0]) for place in range(len(rows))]
-        return {name: _together([call[name].numpy() for call in calls]) for name in calls[0]}
+            stored, targets = self.stored(split, rows)
+            return {name: tensor.numpy() for name, tensor in self.scaled(stored).items()}, _arrays(targets)
+        alone = self.each(split, (rows[place : place + 1] for place in range(len(rows))))
+        calls, answers = zip(*[(self.scaled(inputs), _arrays(targets)) for inputs, targets in alone], strict=True)
+        together: Any
+        if isinstance(answers[0], Mapping):
+            together = {name: _together([one[name] for one in answers]) for name in answers[0]}
+        else:
+            together = _together(answers)
+        return {name: _together([call[name].numpy() for call in calls]) for name in calls[0]}, together
 
-    def targets(self, split: Split, rows: Picked | None = None) -> Any:
-        """The targets of these rows as arrays, in the same way."""
-        rows = np.arange(len(split)) if rows is None else rows
-        if self.recipe.collate is None:
-            return _arrays(self.stored(split, rows)[1])
-        found = [_arrays(self.stored(split, rows[place : place + 1])[1]) for place in range(len(rows))]
-        if isinstance(found[0], Mapping):
-            return {name: _together([one[name] for one in found]) for name in found[0]}
-        return _together(found)
-
-    def _collated(self, split: Split, rows: Picked) -> tuple[Tensors, Any]:
+    def _collated(self, samples: Sequence[Sample], rows: Picked) -> tuple[Tensors, Any]:
         assert self.recipe.collate is not None
-        samples = [(_sample(split.inputs, int(row)), _sample(split.targets, int(row))) for row in rows]
         with part(f"collate of {_listed(rows)}"):
             made = self.recipe.collate(samples)
         if not isinstance(made, tuple) or len(made) != 2:
@@ -122,6 +144,13 @@ def _picked(column: Column, rows: Picked, what: str) -> torch.Tensor:
             f"The {what} is stored as {values.dtype}, which no tensor holds.",
             "Store numbers, or give the recipe a collate, which makes some of them.",
         ) from error
+
+
+def _column(values: list[Any]) -> Columns:
+    """Several in a dict by name where each is one."""
+    if isinstance(values[0], Mapping):
+        return {name: [value[name] for value in values] for name in values[0]}
+    return values
 
 
 def _sample(columns: Columns, row: int) -> Any:

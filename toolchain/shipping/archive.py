@@ -1,6 +1,5 @@
 """A package in a .tar or .zip: looked through as a whole before the first byte of it is written."""
 
-import io
 import os
 import stat
 import struct
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from toolchain import regular_file
+from toolchain.regular_file import HeaderTooLarge, Sipped
 from toolchain.shipping import names
 from toolchain.shipping.bad_package import BadPackage
 
@@ -61,12 +61,14 @@ def opened(package: Path) -> Iterator[Path]:
 def unpack(archive: Path, folder: Path) -> None:
     """Write what ``archive`` holds below ``folder``, which is empty; permissions and times are not kept."""
     try:
-        with regular_file.opened(archive) as handle, _reader(_Sipped(handle.fileno(), closefd=False)) as reader:
+        with regular_file.opened(archive) as handle, _reader(Sipped(handle.fileno(), most=_HEADER_BYTES)) as reader:
             members = _of_zip(reader) if isinstance(reader, zipfile.ZipFile) else _of_tar(reader)
             for member in _looked_through(members, os.fstat(handle.fileno()).st_size):
                 _write(member, folder)
     except _Refused as error:
         raise BadPackage(archive, str(error)) from error
+    except HeaderTooLarge as error:
+        raise BadPackage(archive, "has a header that is too large") from error
     except _BROKEN as error:
         raise BadPackage(archive, "is no folder, and no .tar or .zip that can be read to its end") from error
 
@@ -75,22 +77,7 @@ class _Refused(Exception):
     """What is said completes "PACKAGE ..."; no ValueError, which the readers of archives take for one of theirs."""
 
 
-class _Sipped(io.FileIO):
-    """An archive's file, of which nothing is read in one piece that is larger than a package's header has to be."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        if min(left, left if size is None or size < 0 else size) > _HEADER_BYTES:
-            raise _Refused("has a header that is too large")
-        return super().read(size)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        if whence == 0 and not 0 <= offset < 2**63:  # an OSError elsewhere, as if the disk had failed
-            raise ValueError("a place that no file has")
-        return super().seek(offset, whence)
-
-
-def _reader(file: _Sipped) -> tarfile.TarFile | zipfile.ZipFile:
+def _reader(file: Sipped) -> tarfile.TarFile | zipfile.ZipFile:
     start = file.read(2)
     file.seek(0)
     if start == b"PK":

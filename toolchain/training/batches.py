@@ -1,6 +1,7 @@
 """Training batches: drawn, transformed, mixed and brought to the device."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,8 +99,9 @@ class BatchPath:
         order = self._order(generator)
         switches = self.options.switches
         half = (self.recipe.cast_inputs and switches.amp_dtype) or torch.float32
-        for rows, piece in self._pieces(order):
-            inputs, targets = self.rows.stored(self.data.train, rows)
+        pieces, again = itertools.tee(self._pieces(order))
+        stored = self.rows.each(self.data.train, (rows for rows, _ in again))
+        for (inputs, targets), (_, piece) in zip(stored, pieces, strict=True):
             for name, tensor in inputs.items():
                 if switches.cast_before_copy and tensor.is_floating_point():
                     inputs[name] = tensor.to(half)

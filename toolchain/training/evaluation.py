@@ -31,9 +31,9 @@ def score_of(
     module.eval()
     mine: dict[int, Any] = {}
     size = _rows_at_once(rows, split)
-    for start in range(world.rank * size, len(split), world.size * size):
-        chosen = np.arange(start, min(start + size, len(split)))
-        inputs, targets = rows.batch(split, chosen, device)
+    starts = range(world.rank * size, len(split), world.size * size)
+    chosen = (np.arange(start, min(start + size, len(split))) for start in starts)
+    for start, (inputs, targets) in zip(starts, rows.batches(split, chosen, device), strict=True):
         mine[start] = metric.rows(outputs_of(module, inputs, rows.recipe), targets)
     everyone = {start: kept for each in world.gathered(mine) for start, kept in each.items()}
     found = [everyone[start] for start in sorted(everyone)]

@@ -80,6 +80,7 @@ def train(
     state = world.told(checkpoint.load(file) if world.leads and resume is not False and file.exists() else None)
     if state is not None:
         done = _restored(done, trainer, path, state, file, made_from, strict=bool(resume))
+        data.bad.add(done.skipped)
         if done.epochs:
             progress.note(f"Resuming after epoch {len(done.epochs)} of {options.epochs}.")
         if done.restarted_after:
@@ -96,7 +97,9 @@ def train(
                 "The recipe's schedule has used up the learning rate after 1 epoch: it is stepped after every step, "
                 f"{path.steps_per_epoch():,} times an epoch."
             )
-        done = replace(done, epochs=(*done.epochs, epoch))
+        for skipped in world.gathered(data.bad.found):
+            data.bad.add(skipped)
+        done = replace(done, epochs=(*done.epochs, epoch), skipped=data.bad.found)
         state = trainer.state()
         if world.leads:
             _keep(state, done, folder, made_from)
@@ -218,4 +221,4 @@ def _restored(
     if restarted:
         trainer.reschedule((asked.options["epochs"] - restarted) * path.steps_per_epoch())
     trainer.restore(state["trainer"], with_schedule=restarted == was.restarted_after)
-    return replace(asked, epochs=was.epochs, restarted_after=restarted)
+    return replace(asked, epochs=was.epochs, restarted_after=restarted, skipped=was.skipped)

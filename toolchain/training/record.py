@@ -60,7 +60,8 @@ class History:
     """A run so far; ``options`` are the fields of :class:`toolchain.training.options.TrainingOptions`.
 
     ``restarted_after`` is the epoch after which the schedule of the learning rate began anew, for more epochs than were
-    asked for at first; 0 where it did not. ``processes`` trained the last epoch together.
+    asked for at first; 0 where it did not. ``processes`` trained the last epoch together. ``skipped`` says of each
+    sample that could not be read which it is and why.
     """
 
     options: Mapping[str, Any]
@@ -68,6 +69,7 @@ class History:
     measure: Measure = ACCURACY
     restarted_after: int = 0
     processes: int = 1
+    skipped: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:

@@ -44,7 +44,7 @@ def test_a_picture_of_a_digit_becomes_what_the_recipe_makes_of_it(
 ) -> None:
     data = Digits().load()
     (path,) = Digits().save_preprocessing(tmp_path)
-    wanted: Any = Rows(recipe, data).model_inputs(data.test, np.arange(20))["image"]
+    wanted: Any = Rows(recipe, data).arrays(data.test, np.arange(20))[0]["image"]
     for number in range(20):
         stored = np.asarray(data.test.inputs[number, 0])
         Image.fromarray(np.round(stored * (255 / 16)).astype(np.uint8)).save(tmp_path / "digit.png")

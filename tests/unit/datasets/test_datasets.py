@@ -142,7 +142,7 @@ def test_scaling_leaves_the_data_as_it_was() -> None:
     split = Split(values, np.zeros(4, np.int64))
     data = Dataset(train=split, validation=split, test=split, scale=Scale(divisor=2))
     for _ in range(2):
-        np.testing.assert_array_equal(Rows(recipe, data).model_inputs(split)["image"], np.full((4, 2), 4))
+        np.testing.assert_array_equal(Rows(recipe, data).arrays(split)[0]["image"], np.full((4, 2), 4))
         assert (Scale(divisor=2)(torch.from_numpy(values)) == 4).all()
     assert (values == 8).all()
 
