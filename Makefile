@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load push-cost clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -51,6 +51,9 @@ zoo-hf: $(INSTALLED)  ## transformers types exported and compared, its own expor
 
 distributed: $(INSTALLED)  ## processes that train together beside one: curve, speed, bytes. DATA=folder of CIFAR-10, QUICK=1
 	$(BIN)/python -m benchmarks.distributed $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+push-cost: $(INSTALLED)  ## nnx push of 92 MB over sshd on loopback beside plain scp, in turns; 20 targets at once. QUICK=1
+	$(BIN)/python -m benchmarks.push_cost $(if $(QUICK),--quick)
 
 export-cost: $(INSTALLED)  ## time and memory of nnx export beside torch.onnx.export, in turns. QUICK=1
 	$(BIN)/python -m benchmarks.export_cost $(if $(QUICK),--quick)

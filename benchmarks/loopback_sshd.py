@@ -21,8 +21,10 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 MaxStartups 100
-Subsystem sftp internal-sftp
+Subsystem sftp {sftp}
 """
+_SFTP = Path("/usr/lib/openssh/sftp-server")
+"""Where Debian's sshd has it in a process of its own."""
 _CLIENT = """
 Host device
   HostName {address}
@@ -40,10 +42,13 @@ class NoServer(Exception):
 
 
 @contextmanager
-def serving(folder: Path, *, address: str = "127.0.0.1", within: tuple[str, ...] = ()) -> Iterator[Path]:
+def serving(
+    folder: Path, *, address: str = "127.0.0.1", within: tuple[str, ...] = (), settings: str = ""
+) -> Iterator[Path]:
     """A folder with `ssh` and `scp`, the system's, which know the host `device`, while the block lasts.
 
-    ``within`` is the command that leads to where the server runs, as `ip netns exec NAME`. Raises NoServer.
+    ``within`` is the command that leads to where the server runs, as `ip netns exec NAME`; ``settings`` are lines of
+    its own. Raises NoServer.
     """
     server = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     clients = {name: shutil.which(name) for name in ("ssh", "scp")}
@@ -55,7 +60,8 @@ def serving(folder: Path, *, address: str = "127.0.0.1", within: tuple[str, ...]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     facts = {"port": port, "folder": folder, "address": address, "user": getpass.getuser()}
-    (folder / "sshd_config").write_text(_SERVER.format(**facts))
+    sftp = _SFTP if _SFTP.exists() else "internal-sftp"
+    (folder / "sshd_config").write_text(_SERVER.format(**facts, sftp=sftp) + settings)
     (folder / "config").write_text(_CLIENT.format(**facts))
     (folder / "known_hosts").write_text(f"[{address}]:{port} {(folder / 'host.pub').read_text()}")
     (folder / "bin").mkdir()

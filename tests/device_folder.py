@@ -5,7 +5,11 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+import pytest
 
 from benchmarks.hard import base_package
 from toolchain.shipping import device, pushing
@@ -19,10 +23,9 @@ ok = {ok}
 print(json.dumps({{"ok": ok, "checks": [{{"name": "golden fp32", "ok": ok, "detail": "is off by 3"}}]}}))
 sys.exit(0 if ok else 1)
 """
-TOOLS = "cat cp dd find head ln mkdir mv readlink rm rmdir sha256sum sync tail tar timeout wc"
+TOOLS = "cat cp dd head ln mkdir mv readlink rm rmdir sed sha256sum sync tail timeout tr wc xargs"
 PYTHON = """#!/bin/sh
-if [ "$1" = -c ]; then exit 0; fi
-exec {python} "$@"
+PYTHONPATH={modules} exec {python} "$@"
 """
 
 
@@ -32,10 +35,15 @@ def executable(path: Path, text: str) -> Path:
     return path
 
 
-def python_of_the_device(folder: Path) -> str:
-    """One that says that it has onnxruntime: the small packages' runners need none."""
-    found = shutil.which("python3", path=os.defpath) or shutil.which("python3")
-    return str(executable(folder / "python-of-the-device", PYTHON.format(python=found)))
+def python_of_the_device(folder: Path, *, root: Path = Path("/"), python: str | None = None) -> str:
+    """One that has an onnxruntime, which small packages' runners do not need; ``root`` is the device's."""
+    modules = folder / "modules-of-the-device"
+    modules.mkdir(exist_ok=True)
+    for name in ("numpy", "onnxruntime"):
+        (modules / f"{name}.py").touch()
+    found = python or shutil.which("python3", path=os.defpath) or shutil.which("python3")
+    text = PYTHON.format(python=found, modules=f"/{modules.relative_to(root)}")
+    return f"/{executable(folder / 'python-of-the-device', text).relative_to(root)}"
 
 
 def three_versions(folder: Path) -> tuple[Path, Path, Path]:
@@ -82,8 +90,51 @@ def live(folder: Path) -> str | None:
     return digest
 
 
+class Updated:
+    """A device that has two versions and gets a third, over and over, each time with another fault."""
+
+    def __init__(self, folder: Path, address: Callable[[Path], str] = "file://{}".format) -> None:
+        self.versions, self._manner = three_versions(folder), Manner(python=python_of_the_device(folder))
+        self._at, self._start, self._address = folder / "device", folder / "start", address
+        for package in self.versions[:2]:
+            assert push(package, self._start, python=self._manner.python).done
+
+    def under(self, fault: AbstractContextManager[None]) -> tuple[Outcome, bool]:
+        """What came of a push while the fault lasts, and whether it went live; the next push must do all the rest."""
+        shutil.rmtree(self._at, ignore_errors=True)
+        shutil.copytree(self._start, self._at, symlinks=True)
+        before, new = (sha256(package) for package in self.versions[1:])
+        with fault:
+            outcome = self._push()
+        is_live = live(self._at) == new
+        assert is_live or (live(self._at) == before and not outcome.done)
+        assert before in kept(self._at)
+        after = self._push()  # whatever was left is in nobody's way
+        assert after.done, after.why
+        assert (live(self._at), kept(self._at)) == (new, {before, new})
+        assert str((self._at / ".nnx" / "before" / new).readlink()) == f"releases/{before}"
+        return outcome, is_live
+
+    def _push(self) -> Outcome:
+        (outcome,) = pushing.push(self.versions[2], [device.target(self._address(self._at))], self._manner)
+        return outcome
+
+
 def kept(folder: Path) -> set[str]:
     return {path.name for path in (folder / "releases").iterdir()}
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of its own, where the rights are there to mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here, for want of rights")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def tools(folder: Path, wrapper: str = "") -> Path:

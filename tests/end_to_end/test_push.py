@@ -1,11 +1,9 @@
 """`nnx push` to a real sshd on this machine, with keys of its own, and what it says of bad input."""
 
-import getpass
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,74 +12,28 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import loopback_sshd
 from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
 from toolchain.shipping import checksums, keys, signature
 
 Nnx = Callable[..., tuple[int, str, str]]
-SERVER = """
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {folder}/host
-AuthorizedKeysFile {folder}/user.pub
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-"""
-CLIENT = """
-Host device
-  HostName 127.0.0.1
-  Port {port}
-  User {user}
-  IdentityFile {folder}/user
-  IdentitiesOnly yes
-  UserKnownHostsFile {folder}/known_hosts
-  StrictHostKeyChecking yes
-"""
 
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `bin/ssh`, the system's with a configuration that knows the host `device`: a real sshd."""
-    server = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    client = shutil.which("ssh")
-    if server is None or client is None:
-        pytest.skip("no sshd or no ssh here: openssh-server and openssh-client have them")
-    folder = tmp_path_factory.mktemp("ssh")
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder))
-    (folder / "config").write_text(CLIENT.format(port=port, folder=folder, user=getpass.getuser()))
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
-    (folder / "bin").mkdir()
-    (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {client} -F {folder}/config "$@"\n')
-    (folder / "bin" / "ssh").chmod(0o755)
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # it insists
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
-    for _ in range(100):
-        with socket.socket() as trial:
-            if process.poll() is not None or trial.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    if process.poll() is not None:
-        pytest.skip(f"sshd does not start here: {(folder / 'log').read_text()[-200:]}")
-    yield folder
-    process.terminate()
-    process.wait()
-    log.close()
+    """A folder with an `ssh` that knows the host `device`: a real sshd."""
+    try:
+        with loopback_sshd.serving(tmp_path_factory.mktemp("ssh")) as programs:
+            yield programs
+    except loopback_sshd.NoServer as why:
+        pytest.skip(str(why))
 
 
 @pytest.fixture
 def place(tmp_path: Path, sshd: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two packages, and `ssh` that knows the device."""
-    monkeypatch.setenv("PATH", f"{sshd / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{sshd}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -60,7 +60,7 @@ def command(
     files for systemd, which fetches what a tag of a registry leads to, for Mender or for RAUC are written.
 
     A TARGET is ssh://[user@]host[:port]/folder (/~/folder in the user's home), over this system's ssh with your
-    configuration and keys, or file:///folder. The device needs sh, tar and coreutils, or BusyBox; nnx is not installed
+    configuration and keys, or file:///folder. The device needs sh and GNU's tools, or BusyBox; nnx is not installed
     there. What it has already is not sent again. The package's files are held against their checksums there, its
     self-test runs where there is a Python with onnxruntime and numpy, and then the link `current` leads to it: at any
     moment to one whole, tested version. The one before stays for --rollback.

@@ -75,14 +75,15 @@ def target(address: str) -> Target:
 class Connection:
     """A device's sh, which obeys receive.sh while the block lasts: ``ask`` it for one step after the other.
 
-    ``asks`` says that ssh may ask the user for a password; ``limit_s`` is for all that happens on it.
+    ssh begins to get through when the object is made, and the block when it has. ``asks`` says that it may ask the user
+    for a password, ``limit_s`` is for the block.
     """
 
     def __init__(self, target: Target, *, python: str | None, asks: bool, limit_s: float | None) -> None:
         self._target, self._ended_by = target, ""
         # the device's login shell, whichever it is, sees no more than `obey`; what that reads is whole or does nothing
-        self._script = f"dir={shlex.quote(target.folder)} python={shlex.quote(python or '')}\n{_script()}".encode()
-        obey = f'eval "$(head -c {len(self._script)})"'
+        script = f"dir={shlex.quote(target.folder)} python={shlex.quote(python or '')}\n{_script()}".encode()
+        obey = f'eval "$(head -c {len(script)})"'
         command = ["sh", "-c", obey]
         if target.is_remote:
             first, *rest = target.reach
@@ -97,18 +98,26 @@ class Connection:
         self._to, self._from = self._process.stdin, self._process.stdout
         self._timer = threading.Timer(limit_s or 0, self._end, [f"it took longer than {limit_s or 0:g} s"])
         self._timer.daemon = True
-        if limit_s is not None:
-            self._timer.start()
+        self._is_timed = limit_s is not None
+        self._send([script])
 
     def ask(self, step: str, content: Iterable[bytes] = ()) -> list[str]:
         """What the device says to a step; ``content`` is what follows it. Raises Refused."""
+        self.send(step, content)
+        return self.answer()
+
+    def send(self, step: str, content: Iterable[bytes] = ()) -> None:
+        """A step whose answer is read later: a far device answers late, and does nothing after one that failed."""
         self._send([f"{step}\n".encode()])
         self._send(content)
-        return self._answer()
 
     def end(self) -> None:
         """Break off, whatever goes on, from any thread: the device does not go on without us."""
         self._end("it was interrupted")
+
+    def drop(self) -> None:
+        """End one whose block was never entered."""
+        self._close(at_once=True)
 
     def _end(self, why: str) -> None:
         self._ended_by = self._ended_by or why
@@ -120,7 +129,8 @@ class Connection:
                 self._to.write(piece)
             self._to.flush()
 
-    def _answer(self) -> list[str]:
+    def answer(self) -> list[str]:
+        """What the device says to the first step whose answer was not read. Raises Refused."""
         said = list[str]()
         for line in self._from:
             text = line.decode(errors="replace").rstrip("\n")
@@ -144,9 +154,10 @@ class Connection:
         return f"it broke off with code {code}{last}"
 
     def __enter__(self) -> "Connection":
+        if self._is_timed:
+            self._timer.start()
         try:
-            self._send([self._script])
-            self._answer()
+            self.answer()  # what follows the script is sent when it is read: many a head reads too far
         except BaseException as error:
             self._close(at_once=not isinstance(error, Refused))
             raise

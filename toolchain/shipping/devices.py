@@ -2,9 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -64,34 +63,67 @@ def require_distinct(targets: Sequence[Target]) -> None:
         raise BadUsage("A target is named twice.", "Name each once.")
 
 
-def at_all(
-    targets: Sequence[Target],
-    one: Callable[[Connection, Told, str], None],
-    *,
-    python: str | None,
-    limit_s: float | None,
-) -> tuple[Outcome, ...]:
-    """Do ``one`` with all of them at once; what a device refuses is its own outcome."""
-    connections, asks = _Connections(), may_ask() and len(targets) == 1
+class Devices:
+    """All that are to be reached while the block lasts: ssh gets through to them while something else is done.
 
-    def at(target: Target) -> Outcome:
+    Where it may ask the user for a password it waits until :meth:`do`: nobody breaks off a question.
+    """
+
+    def __init__(self, targets: Sequence[Target], *, python: str | None, limit_s: float | None) -> None:
+        self._targets, self._python, self._limit_s = targets, python, limit_s
+        self._asks = may_ask() and len(targets) == 1
+        self._lock, self._open, self._over = threading.Lock(), dict[Target, Connection](), False
+
+    def do(self, one: Callable[[Connection, Told, str], None]) -> tuple[Outcome, ...]:
+        """``one`` with all of them at once; what a device refuses is its own outcome."""
+        with ThreadPoolExecutor(min(_AT_ONCE, len(self._targets))) as pool:
+            futures = [pool.submit(self._at, target, one) for target in self._targets]
+            try:
+                return tuple(future.result() for future in futures)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._end()
+                raise
+
+    def _at(self, target: Target, one: Callable[[Connection, Told, str], None]) -> Outcome:
         told, began, why = Told(), monotonic(), ""
         try:
-            with connections.kept(Connection(target, python=python, asks=asks, limit_s=limit_s)) as connection:
+            with self._reached(target) as connection:
                 one(connection, told, target.address)
         except Refused as refused:
             told.hear(refused.said)
             why = f"{refused}{_failed_checks(told.receipt)}"
+        finally:
+            with self._lock:
+                self._open.pop(target, None)
         return Outcome(target=target.address, done=not why, why=why, seconds=monotonic() - began, **vars(told))
 
-    with ThreadPoolExecutor(min(_AT_ONCE, len(targets))) as pool:
-        futures = [pool.submit(at, target) for target in targets]
+    def _reached(self, target: Target) -> Connection:
+        with self._lock:
+            if target not in self._open:
+                self._open[target] = Connection(target, python=self._python, asks=self._asks, limit_s=self._limit_s)
+            if self._over:
+                self._open[target].end()
+            return self._open[target]
+
+    def _end(self) -> None:
+        with self._lock:
+            self._over = True
+            for connection in self._open.values():
+                connection.end()
+
+    def __enter__(self) -> "Devices":
         try:
-            return tuple(future.result() for future in futures)
+            for target in () if self._asks else self._targets[:_AT_ONCE]:
+                self._reached(target)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            connections.end()
+            self.__exit__()
             raise
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        for connection in self._open.values():  # of which nothing was asked
+            connection.drop()
 
 
 def line(outcome: Outcome, *, did: str) -> str:
@@ -115,32 +147,6 @@ def _told(receipt: Mapping[str, Any]) -> str:
     p50 = latency.get("p50") if isinstance(latency, dict) else None
     measured = f", p50 {p50:.3g} ms" if isinstance(p50, (int, float)) else ""
     return f"onnxruntime {receipt.get('onnxruntime')}{measured}"
-
-
-class _Connections:
-    """Those that are open, to be broken off when the user ends us."""
-
-    def __init__(self) -> None:
-        self._lock, self._open, self._over = threading.Lock(), set[Connection](), False
-
-    @contextmanager
-    def kept(self, connection: Connection) -> Iterator[Connection]:
-        with self._lock:
-            self._open.add(connection)
-            if self._over:
-                connection.end()
-        try:
-            with connection:
-                yield connection
-        finally:
-            with self._lock:
-                self._open.discard(connection)
-
-    def end(self) -> None:
-        with self._lock:
-            self._over = True
-            for connection in self._open:
-                connection.end()
 
 
 def _receipt(text: str) -> Mapping[str, Any] | None:

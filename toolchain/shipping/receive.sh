@@ -2,17 +2,20 @@
 #
 # `dir` and `python` are set above. A line of the sender's names a step; what the step says begins with `nnx= `, and its
 # end is `nnx.ok` or `nnx.no` with a sentence. A sender that is gone is the end: nothing goes live without its `go`.
-# The whole text is read before its last line runs, so half of it does nothing.
+# The whole text is read before its last line runs, so half of it does nothing. Nothing here looks at a clock.
 #
 #   DIR/releases/DIGEST      packages that were live, by the SHA-256 of their SHA256SUMS
 #   DIR/current              a link to the live one
 #   DIR/.nnx/before/DIGEST   a link that names the one that was live before it
-#   DIR/.nnx/blocks          what has arrived, by its SHA-256: after a push that broke off, the next one goes on there
+#   DIR/.nnx/split/DIGEST    the SHA-256 of each block of its large files: what a new one need not bring
+#   DIR/.nnx/parts           what has arrived, by its SHA-256: after a push that broke off, the next one goes on there
 
 block_bytes=1048576
+of_nothing=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 
 say() { printf 'nnx= %s\n' "$*"; }
-no() { printf 'nnx.no %s\n' "$*"; exit 1; }
+ok() { printf '\nnnx.ok\n'; } # on a line of its own, whatever a damaged file has left before it
+no() { printf '\nnnx.no %s\n' "$*"; exit 1; }
 first() { printf '%s\n' "$*" | head -n 1; }
 
 serve() {
@@ -20,32 +23,43 @@ serve() {
     unset CDPATH
     case $dir in /*) ;; *) dir=$(pwd)/$dir ;; esac
     case $python in "~/"*) python=$HOME/${python#"~/"} ;; esac
-    for tool in cat cp dd find head ln mkdir mv readlink rm sha256sum sync tail tar timeout wc; do
+    for tool in cat cp dd head ln mkdir mv readlink rm sed sha256sum sync tail timeout tr wc xargs; do
         command -v "$tool" >/dev/null || no "the device has no $tool"
     done
-    echo nnx.ok
+    # it knows the processor's own instructions, which many a sha256sum does not: seven times as fast
+    hash='openssl dgst -sha256 -r'
+    case $($hash 2>/dev/null </dev/null) in "$of_nothing "*) ;; *) hash=sha256sum ;; esac
+    ok
     while IFS= read -r line; do
         rest=${line#* }
         case $line in
         open) open ;;
         look) look ;;
-        "blocks "*) blocks "$rest" ;;
         "take "*) take "$rest" ;;
-        "make "*) make "$rest" ;;
-        "test "*) prove .nnx/new "$rest" ;;
+        "split "*) rm -f .nnx/split/new && receive "$rest" .nnx/split/new ;;
+        "make "*) make "${rest% *}" "${rest#* }" ;;
+        "test "*) [ -z "$digest" ] || prove .nnx/new "$rest" ;;
         "check "*) check=$rest ;;
         "go "*) go "$rest" ;;
         "back "*) back "$rest" ;;
         *) no "it does not know '$line'" ;;
         esac
-        echo nnx.ok
+        ok
     done
 }
+
+# the SHA-256 of what comes
+sum() {
+    sum=$(sha256sum) && printf '%s\n' "${sum%% *}"
+}
+
+# lines of $hash or a SHA256SUMS, alike
+alike() { sed 's,^\(.\{64\}\) [ *]\(\./\)*,\1  ,'; }
 
 # --- one at a time
 
 open() {
-    said=$(mkdir -p "$dir" 2>&1 && mkdir -p "$dir/.nnx/before" "$dir/.nnx/blocks" "$dir/releases" 2>&1) || no "$(first "$said")"
+    said=$(mkdir -p "$dir" 2>&1 && cd "$dir" && mkdir -p .nnx/before .nnx/split .nnx/parts releases 2>&1) || no "$(first "$said")"
     cd "$dir" || no "$dir cannot be entered"
     true 2>/dev/null >>.nnx/lock || no "$dir cannot be written"
     lock
@@ -53,7 +67,7 @@ open() {
     trap 'exit 1' HUP INT TERM PIPE
     [ ! -e current ] || [ -L current ] || no "$dir/current is no link, so no push has made it"
     flush_all=sync
-    sync -f . 2>/dev/null && flush_all='sync -f .'
+    sync -f /dev/null 2>/dev/null && flush_all='sync -f .'
     point .nnx/trial releases || no "its mv knows no -T, so a link cannot be replaced at once"
 }
 
@@ -72,12 +86,11 @@ lock() {
 leave() {
     case $unsure in
     '') ;;
-    none) rm -f current ;;
-    *) point current "$unsure" ;;
+    none) rm -f current; flush ;;
+    *) point current "$unsure"; flush ;;
     esac
-    rm -rf .nnx/new .nnx/old .nnx/link .nnx/trial .nnx/said
-    rmdir .nnx/blocks ${owned:+"$owned"} 2>/dev/null
-    flush
+    rm -rf .nnx/new .nnx/old .nnx/link .nnx/trial .nnx/said .nnx/split/new
+    rmdir .nnx/parts ${owned:+"$owned"} 2>/dev/null
 }
 
 flush() { $flush_all; }
@@ -90,62 +103,108 @@ point() { rm -f .nnx/link && ln -s "$2" .nnx/link && mv -fT .nnx/link "$1" 2>/de
 
 # --- what is there
 
+# files as their lists tell them: what is taken of them is hashed where it has become part of another package
 look() {
     [ -d "$dir/releases" ] || return 0
     cd "$dir" || no "$dir cannot be entered"
-    say "current $(now)"
-    find releases .nnx/blocks -type f -exec sha256sum {} + 2>/dev/null | while IFS= read -r line; do say "file $line"; done
+    live=$(now)
+    say "current $live"
+    for release in releases/*; do
+        name=${release#releases/}
+        of_a_push "$release" && [ "$(sum 2>/dev/null <"$release/SHA256SUMS")" = "${name%%+*}" ] || continue
+        say "file ${name%%+*}  $release/SHA256SUMS"
+        alike <"$release/SHA256SUMS" | sed "s,^\(.\{64\}\)  ,nnx= file \1  $release/,"
+        [ ! -f "$release/model.sig" ] || say "file $(sum <"$release/model.sig")  $release/model.sig"
+    done
+    for part in .nnx/parts/*; do
+        [ ! -f "$part" ] || say "part ${part##*/} $(($(wc -c <"$part"))) $(sum <"$part")"
+    done
+    [ ! -f ".nnx/split/${live#releases/}" ] || sed 's/^/nnx= split /' ".nnx/split/${live#releases/}"
 }
 
-blocks() {
-    count=$((($(wc -c <"$1") + block_bytes - 1) / block_bytes))
-    number=0
-    while [ "$number" -lt "$count" ]; do
-        say "block $(dd if="$1" bs=$block_bytes skip=$number count=1 2>/dev/null | sha256sum)"
-        number=$((number + 1))
-    done
+of_a_push() {
+    case ${1#releases/} in *[!0-9a-f+]*) return 1 ;; esac
+    [ ${#1} -ge 73 ]
 }
+
+# the files that the list of the package in $1 names, as they are
+found() (
+    cd "$1" && sed 's,^.\{66\},./,' SHA256SUMS | tr '\n' '\0' | xargs -0 $hash | alike
+)
 
 # $1 holds every file as the package of digest $2 lists it
 whole() {
-    (cd "$1" && [ "$(sha256sum <SHA256SUMS)" = "$2  -" ] && sha256sum -c SHA256SUMS) >/dev/null 2>&1
-}
+    is=$(found "$1") && listed=$(alike <"$1/SHA256SUMS") && [ "$is" = "$listed" ] &&
+        [ "$(sum <"$1/SHA256SUMS")" = "$2" ]
+} 2>/dev/null
 
 # --- what comes
 
-# $1 bytes of tar: blocks, each by its SHA-256
+# $1 pieces, each of them a line with its SHA-256, where it begins and how many bytes follow, and these bytes
 take() {
-    said=$(head -c "$1" | tar xof - -C .nnx/blocks 2>&1) && return
+    left=$1
+    while [ "$left" -gt 0 ] && read -r piece from bytes; do
+        left=$((left - 1))
+        [ "$from" != 0 ] || rm -f ".nnx/parts/$piece"
+        receive "$bytes" ".nnx/parts/$piece"
+    done
+}
+
+# $1 bytes are added to the file $2, and none of what follows them is read, as many a head would
+receive() {
+    blocks=$(($1 / block_bytes)) rest=$(($1 % block_bytes))
+    said=$({ received >>"$2"; } 2>&1) && return
     case $said in
-    *space\ left* | *quota* | *"Wrote only"*) # a full disk is not left full
-        rm -rf .nnx/blocks
+    *space\ left* | *quota*) # a full disk is not left full
+        rm -rf .nnx/parts
         no "the disk is full"
         ;;
     esac
     no "what was sent was not received: $(first "$said")"
 }
 
-# $1 bytes of lines, by which a package is made of what was received and what is there
+received() {
+    if [ $blocks -gt 0 ]; then dd bs=$block_bytes count=$blocks iflag=fullblock || return; fi
+    if [ $rest -gt 0 ]; then dd bs=$rest count=1 iflag=fullblock; fi
+}
+
+# the package of digest $2 is made, by $1 bytes of lines, of what was received and what is there; where it is not whole
+# then, its files are said as they are
 make() {
     rm -rf .nnx/new
     said=$(head -c "$1" | compose 2>&1)
-    code=$?
-    rm -rf .nnx/blocks
-    [ $code -eq 0 ] || no "the package could not be written: $(first "$said")"
-    flush || no "the disk could not be flushed"
-    digest=$(sha256sum <.nnx/new/SHA256SUMS) && digest=${digest%% *}
-    whole .nnx/new "$digest" || no "what arrived is not what was sent"
-    say "digest $digest"
+    if [ $? -ne 0 ]; then
+        rm -rf .nnx/parts
+        no "the package could not be written: $(first "$said")"
+    fi
+    flush >/dev/null 2>&1 9>&- & # for which go waits
+    flushing=$!
+    if whole .nnx/new "$2"; then
+        digest=$2
+        rm -rf .nnx/parts
+        say made
+    else
+        say "file $(sum <.nnx/new/SHA256SUMS)  SHA256SUMS"
+        found .nnx/new 2>/dev/null | sed 's/^/nnx= file /'
+    fi
 }
 
 compose() {
     mkdir .nnx/new || exit 1
     while IFS=: read -r kind what name; do
         case $kind in
-        file) file=.nnx/new/$name && mkdir -p "${file%/*}" && : >"$file" ;;
-        link) file=.nnx/new/$name && mkdir -p "${file%/*}" && { ln "$what" "$file" 2>/dev/null || cp "$what" "$file"; } ;;
-        take) cat ".nnx/blocks/$what" >>"$file" ;;
-        copy) dd if="$name" bs=$block_bytes skip="$what" count=1 2>/dev/null >>"$file" ;;
+        file | link | copy)
+            file=.nnx/new/$name
+            [ -d "${file%/*}" ] || mkdir -p "${file%/*}" || exit 1
+            ;;
+        esac
+        case $kind in
+        file) : >"$file" ;;
+        # what is not there any more is found missing and sent
+        link) ln "$what" "$file" 2>/dev/null || cp "$what" "$file" || [ ! -e "$what" ] ;;
+        copy) cp "$what" "$file" || [ ! -e "$what" ] ;;
+        put) dd if=".nnx/parts/$name" of="$file" bs=$block_bytes seek="$what" conv=notrunc 2>/dev/null ;;
+        size) dd if=/dev/null of="$file" bs=1 count=0 seek="$what" 2>/dev/null ;;
         *) false ;;
         esac || exit 1
     done
@@ -153,18 +212,32 @@ compose() {
 
 # --- what it is worth here
 
+# where there is no numpy or no onnxruntime, 99; else what the script named first does
+runs='
+import sys
+try:
+    import numpy, onnxruntime
+except Exception:
+    sys.exit(99)
+import os, runpy
+del sys.argv[0]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+'
+
 # the package in $1 tests itself within $2 seconds, where a Python can
 prove() {
-    runs=
+    code=99
     for each in "${python:-python3}" "${python:-python}"; do
-        [ -n "$runs" ] || ! "$each" -c 'import numpy, onnxruntime' >/dev/null 2>&1 </dev/null || runs=$each
-    done
-    if [ -n "$runs" ]; then
-        receipt=$(timeout "$2" "$runs" "$1/runners/python/run.py" --self-test 2>.nnx/said </dev/null)
+        receipt=$(timeout "$2" "$each" -c "$runs" "$1/runners/python/run.py" --self-test 2>.nnx/said </dev/null)
         code=$?
+        case $code in 99 | 126 | 127) code=99 ;; *) break ;; esac
+    done
+    if [ $code -ne 99 ]; then
         say "receipt $receipt"
         [ $code -ne 124 ] || no "its self-test took longer than $2 s"
         [ $code -eq 0 ] || no "it fails its self-test, which ended with code $code: $(tail -n 1 .nnx/said)"
+        whole "$1" "$digest" || no "its files are not the same after its self-test"
     else
         [ -z "$python" ] || no "$python is not there, or has no numpy and onnxruntime"
         say "untested no Python with numpy and onnxruntime"
@@ -177,6 +250,7 @@ prove() {
 # the package that was made and proved goes live, and stays it when the check passes within $1 seconds
 go() {
     [ -n "$digest" ] && [ "$proved" = "$digest" ] || no "nothing was proved"
+    wait "$flushing" || no "the disk could not be flushed"
     name=$digest
     # a damaged one may be live: it is not mended, another takes its place
     while [ -e "releases/$name" ] && ! whole "releases/$name" "$digest"; do name=$name+; done
@@ -185,7 +259,7 @@ go() {
     elif [ -e .nnx/new/model.sig ]; then # the same files, which are signed only now, or anew
         mv -f .nnx/new/model.sig "releases/$name/model.sig" || no "the signature could not be renamed"
     fi
-    flush || no "the disk could not be flushed"
+    [ ! -e .nnx/split/new ] || mv -f .nnx/split/new ".nnx/split/$name" || no "its blocks could not be noted"
     was=$(now) || no "what is live could not be read"
     [ -z "$was" ] || [ "$was" = "releases/$name" ] || point ".nnx/before/$name" "$was" || no "what is live could not be noted"
     switch "releases/$name" "$1"
@@ -212,7 +286,7 @@ switch() {
     if [ -n "$check" ] && ! said=$(timeout "$2" sh -c "$check" 2>&1 </dev/null 9>&-); then
         no "its check failed or took longer than $2 s, and what was live before is live: $(first "$said")"
     fi
-    [ "$(sha256sum <current/SHA256SUMS)" = "$digest  -" ] || no "what is live is not what was sent"
+    [ "$(sum <current/SHA256SUMS)" = "$digest" ] || no "what is live is not what was sent"
     unsure=
     say "live $1"
 }
@@ -220,10 +294,9 @@ switch() {
 # all versions go but these two
 prune() {
     for old in releases/*; do
+        of_a_push "$old" && [ "$old" != "$1" ] && [ "$old" != "$2" ] || continue
         name=${old#releases/}
-        case $name in *[!0-9a-f+]*) continue ;; esac # not of a push
-        [ ${#name} -ge 64 ] && [ "$old" != "$1" ] && [ "$old" != "$2" ] || continue
-        rm -rf .nnx/old ".nnx/before/$name" && mv -f "$old" .nnx/old && rm -rf .nnx/old
+        rm -rf .nnx/old ".nnx/before/$name" ".nnx/split/$name" && mv -f "$old" .nnx/old && rm -rf .nnx/old
     done
 }
 

@@ -18,8 +18,14 @@ def verified(package: Path, trust: Path | None) -> Iterator[Path]:
     if not package.exists():
         raise BadUsage(f"There is no package {package}.", "Look at its name.")
     with archive.opened(package) as folder:
-        verdict = verification.verify(folder, trust)
-        for fault in verdict.faults:
-            what = f"{package} is not sent: {fault.file} is {fault.kind}, {fault.why}."
-            raise CheckFailed(what, f"Look at it with `nnx verify {package}`.")
+        verdict_on(package, folder, trust)
         yield folder
+
+
+def verdict_on(package: Path, folder: Path, trust: Path | None) -> verification.Verdict:
+    """That of the files in ``folder``, which is ``package`` unpacked; CheckFailed where it may not leave."""
+    verdict = verification.verify(folder, trust)
+    for fault in verdict.faults:
+        what = f"{package} is not sent: {fault.file} is {fault.kind}, {fault.why}."
+        raise CheckFailed(what, f"Look at it with `nnx verify {package}`.")
+    return verdict

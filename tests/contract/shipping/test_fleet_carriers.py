@@ -244,14 +244,8 @@ def test_systemd_fetches_what_a_tag_leads_to(root: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
     pair = keys.new(tmp_path / "release")
     one, two = (signed(device_folder.version(tmp_path / name, name), pair.private) for name in "ab")
-    python = device_folder.executable(
-        root / "usr/local/bin/python-of-the-device", device_folder.PYTHON.format(python="/usr/bin/python3")
-    )
-    manner = Manner(
-        python=f"/{python.relative_to(root)}",
-        check="systemctl restart camera && test -e current/SHA256SUMS",
-        within_s=20,
-    )
+    python = device_folder.python_of_the_device(root / "usr/local/bin", root=root, python="/usr/bin/python3")
+    manner = Manner(python=python, check="systemctl restart camera && test -e current/SHA256SUMS", within_s=20)
     with registry_process.running(tmp_path / "registry") as registry:
         place = address(f"oci://{registry.place}/small:stable")
         pushing.push(one, place)

@@ -1,15 +1,10 @@
 """What a device does with a package, in a folder of this machine: every step, broken off anywhere, and its faults."""
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +14,12 @@ from tests.device_folder import (
     TESTED,
     TOOLS,
     back,
-    executable,
     kept,
     live,
     push,
     python_of_the_device,
     sha256,
+    small_disk,
     three_versions,
     tools,
     version,
@@ -63,7 +58,7 @@ def test_a_package_goes_live_tested_and_what_is_there_is_not_sent_again(
     assert (at / "current" / same).stat().st_ino == (at / "releases" / sha256(a) / same).stat().st_ino
     push(c, at, python=python)
     assert (live(at), kept(at)) == (sha256(c), {sha256(b), sha256(c)})
-    assert sorted(path.name for path in (at / ".nnx").iterdir()) == ["before", "lock"]
+    assert sorted(path.name for path in (at / ".nnx").iterdir()) == ["before", "lock", "split"]
 
 
 def test_the_version_before_comes_back_and_forth(
@@ -149,60 +144,6 @@ def test_a_check_that_fails_or_hangs_brings_back_what_was_live(
     assert live(at) == sha256(b)
 
 
-CUT = """#!{python}
-import os, subprocess, sys
-far = subprocess.Popen(["sh", "-c", sys.argv[-1]], stdin=subprocess.PIPE)
-left = {most}
-while left and (piece := os.read(0, min(left, 65536))):
-    far.stdin.write(piece)
-    far.stdin.flush()
-    left -= len(piece)
-far.stdin.close()
-sys.exit(far.wait())
-"""
-
-
-def cut(folder: Path, most: int) -> None:
-    """In place of ssh something that loses the connection after so many bytes."""
-    executable(folder / "ssh", CUT.format(python=sys.executable, most=most))
-
-
-def test_cut_at_any_byte_of_the_upload_nothing_is_live_and_the_rest_goes_on(
-    versions: tuple[Path, Path, Path], tmp_path: Path, python: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, b, _ = versions
-    at = tmp_path / "device"
-    push(a, at, python=python)
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    target = device.target(f"ssh://device{at}")
-    whole = 1_100_000
-    for most in [0, 1, 1_000, 6_000, *range(9_000, whole, whole // 12)]:
-        cut(tmp_path / "bin", most)
-        (outcome,) = pushing.push(b, [target], Manner(python=python))
-        assert not outcome.done
-        assert outcome.why.startswith(("it broke off with code", "what was sent was not received")), outcome.why
-        assert live(at) == sha256(a)
-    cut(tmp_path / "bin", 10**8)
-    (outcome,) = pushing.push(b, [target], Manner(python=python))
-    assert outcome.done, outcome.why
-    assert live(at) == sha256(b)
-
-
-def test_what_arrived_before_a_break_is_not_sent_again(
-    versions: tuple[Path, Path, Path], tmp_path: Path, python: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    cut(tmp_path / "bin", 2_500_000)
-    target = device.target(f"ssh://device{tmp_path / 'device'}")
-    (outcome,) = pushing.push(versions[0], [target], Manner(python=python))
-    assert not outcome.done
-    outcome = push(versions[0], tmp_path / "device", python=python)
-    assert outcome.done
-    assert outcome.sent_bytes < outcome.package_bytes - 2 * 2**20 + 1
-
-
 def test_of_two_pushers_one_waits_for_nobody(versions: tuple[Path, Path, Path], tmp_path: Path, python: str) -> None:
     a, b, _ = versions
     at = tmp_path / "device"
@@ -250,18 +191,6 @@ def test_a_damaged_release_is_sent_anew_beside_it(
     assert str((at / "current").readlink()) == f"releases/{sha256(a)}+"
     assert push(versions[1], at, python=python).done
     assert back(at, python=python).sha256 == sha256(a)
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here, for want of rights")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("size", ["4500k", "8m"])

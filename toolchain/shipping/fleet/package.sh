@@ -69,7 +69,7 @@ each_of() {
 # test or its check is noted, so that nobody tries it again and again
 live() {
     begin
-    if step open && step "make $(size "$work/recipe")" "$work/recipe" && step "test $within" &&
+    if step open && step "make $(size "$work/recipe") $1" "$work/recipe" && step "test $within" &&
         { [ -z "$after" ] || step "check $after"; } && step "go $within"; then
         end
         rm -rf "$work" .nnx/refused
