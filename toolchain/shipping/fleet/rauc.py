@@ -31,7 +31,7 @@ _README = """\
 
     rauc bundle --cert=release.cert.pem --key=release.key.pem bundle {name}.raucb
 
-Each device has a slot for it, whose device is the folder, in /etc/rauc/system.conf:
+Each device has a slot for it, whose device is the folder, which is there, in /etc/rauc/system.conf:
 
     [slot.{slot}.0]
     device={folder}
