@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 from toolchain import strict_json
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.legible import MOST_IN_CELL, legible
-from toolchain.shipping.registry.connections import Connections
+from toolchain.shipping.registry.connections import Connections, parts_of
 from toolchain.shipping.registry.credentials import Credentials
 
 _SCHEME = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
@@ -36,9 +36,9 @@ def granted(connections: Connections, root: str, challenges: Sequence[str], know
 
 
 def _token(connections: Connections, root: str, told: dict[str, str], known: Credentials) -> str:
-    realm = urlsplit(told.get("realm", ""))
+    realm = parts_of(told.get("realm", ""))
     shown = legible(realm.netloc, most=MOST_IN_CELL)
-    if realm.scheme not in ("https", urlsplit(root).scheme) or not realm.hostname:
+    if realm.scheme not in ("https", urlsplit(root).scheme):
         raise NotAvailable(f"{root} sends us to '{shown}' for a token, which has no TLS.", "Tell who keeps it.")
     asked = {name: told[name] for name in ("service", "scope") if told.get(name)}
     if known.token:

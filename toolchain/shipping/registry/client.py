@@ -16,7 +16,7 @@ from toolchain.errors import BadUsage, CheckFailed, NotAvailable
 from toolchain.legible import MOST_IN_CELL, legible
 from toolchain.shipping.registry import authorization, credentials
 from toolchain.shipping.registry.address import Address
-from toolchain.shipping.registry.connections import Broken, Connections, Content, NoTls
+from toolchain.shipping.registry.connections import Broken, Connections, Content, NoTls, parts_of
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -254,10 +254,13 @@ class Repository:
 
     def _led(self, url: str, told: str | None) -> str:
         """Where the answer to ``url`` leads; never out of TLS, nor to what is no place to ask."""
-        further = urljoin(url, told or "")
-        parts = urlsplit(further)
-        if not told or parts.scheme not in ("http", "https") or not parts.hostname:
+        if not told:
             raise NotAvailable(f"{self._address.registry} leads nowhere.", "Tell who keeps the registry.")
+        try:
+            further = urljoin(url, told)
+        except ValueError:  # brackets
+            further = told
+        parts = parts_of(further)
         if parts.scheme == "http" and urlsplit(url).scheme == "https":
             what = f"{self._address.registry} leads to {legible(parts.netloc, most=MOST_IN_CELL)}, which has no TLS."
             raise NotAvailable(what, "Tell who keeps the registry.")

@@ -11,6 +11,7 @@ from urllib import request as urls
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from toolchain.errors import NotAvailable
+from toolchain.legible import MOST_IN_CELL, legible
 
 Content = Callable[[], Iterable[bytes]]
 _TIMEOUT_S = 60.0
@@ -26,6 +27,19 @@ class Broken(NotAvailable):
 
 class NoTls(NotAvailable):
     """What answers does not speak TLS."""
+
+
+def parts_of(url: str) -> SplitResult:
+    """What ``url``, which somebody else has named, is made of; NotAvailable for what is no place to ask."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isascii()
+    except ValueError:  # brackets, ports
+        fine = False
+    if not fine or not url.isprintable() or " " in url:
+        shown = legible(url, most=MOST_IN_CELL)
+        raise NotAvailable(f"We are led to '{shown}', which is no place to ask.", "Tell who keeps the registry.")
+    return parts
 
 
 class Connections:
@@ -49,7 +63,7 @@ class Connections:
 
         ``content`` gives what is sent, from its beginning each time; ``headers`` tell its length.
         """
-        parts = urlsplit(url)
+        parts = parts_of(url)
         with _explained(parts.netloc):
             connection, response = self._asked(parts, method, headers, content)
             finished = False
