@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load push-cost clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load push-cost clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -60,6 +60,9 @@ export-cost: $(INSTALLED)  ## time and memory of nnx export beside torch.onnx.ex
 
 registry: $(INSTALLED)  ## seconds and memory of a package of a gigabyte to a registry here and back, skopeo beside
 	$(BIN)/python -m benchmarks.registry
+
+runner-cost: $(INSTALLED)  ## packages' runners beside ONNX Runtime alone. RUNS="artifacts/digits artifacts/sst2", DATA=folder, QUICK=1
+	$(BIN)/python -m benchmarks.runner_cost $(RUNS) $(BENCH_OPTIONS)
 
 check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and the pages; CI runs this and then slow
 	$(BIN)/ruff format --check .

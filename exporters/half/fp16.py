@@ -28,6 +28,7 @@ _HANDING_ON = {
     "Concat", "Tile", "Gather", "Pad", "Sum", "Min", "Flatten", "Split", "ScatterND", "ScatterElements", "Trilu",
 }  # fmt: skip
 """Operators whose result is as large as what they read."""
+_NO_NHWC_AVERAGE = 19
 
 
 @sparing
@@ -57,7 +58,10 @@ def convert(
     unfit = half_ranges.misfits(model.graph, ranges or {}) | _nodes_half_cannot_hold(model.graph)
     unfit = _carried_on(model.graph, unfit)
     half, types = _typed(model)
-    untouchable = (_reading_the_untyped(half.graph), _handling_containers(half.graph, types), _crashing(half.graph))
+    untouchable = (
+        _reading_the_untyped(half.graph), _handling_containers(half.graph, types), _crashing(half.graph),
+        _without_a_kernel(half),
+    )  # fmt: skip
     kept = sorted({*keep_fp32, *unfit}.union(*untouchable))
     half_graph.rewrite(half, kept=kept, keep_io_types=keep_io_types)
     nested.store_weights(half.graph, kept=keep_fp32, fits=lambda tensor: _misfit(tensor) is None)
@@ -96,6 +100,17 @@ def _crashing(graph: onnx.GraphProto) -> set[str]:
 def _moves_batch(transpose: onnx.NodeProto) -> bool:
     perm = operators.attributes_of(transpose).get("perm", [])
     return len(perm) > 2 and perm[0] != 0 and (perm[-1] == len(perm) - 1 or perm[-2] == len(perm) - 1)
+
+
+def _without_a_kernel(model: onnx.ModelProto) -> set[str]:
+    """The AveragePools of opset 19 and later: between two Casts they open everywhere.
+
+    In half precision onnxruntime 1.31 opens none behind a Conv on arm64, where the processor computes in it: its
+    NhwcTransformer makes each one channels-last, and the kernel for those is of opset 11 to 18.
+    """
+    if operators.opsets_of(model).get("", 0) < _NO_NHWC_AVERAGE:
+        return set()
+    return {node.name for node in model.graph.node if node.op_type == "AveragePool"}
 
 
 def _refuse_converted(src: ModelFile, model: onnx.ModelProto) -> None:

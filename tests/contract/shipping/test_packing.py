@@ -239,6 +239,9 @@ def test_the_runner_answers_for_an_array_and_refuses_the_rest_in_a_sentence(pack
         "none.npy": "cannot be read",
         "a sentence": "How to make an input of that is not in the package.",
         "--variant=int4": "There is no variant 'int4'.",
+        "--threads=0": "--threads is no number above 0.",
+        "--max-slowdown=x": "--max-slowdown is no number above 0.",
+        "--nothing": "option --nothing not recognized.",
     }.items():
         ended = subprocess.run([*run, given], capture_output=True, text=True, check=False, cwd=tmp_path, input="")
         assert (ended.returncode, ended.stdout) == (2, ""), given

@@ -30,11 +30,11 @@ json nested(const Array& array, size_t axis, size_t& place) {
 }
 
 json answer(const json& variant, const Asked& asked) {
-  const json how = package["preprocessing"].is_null() ? json{{"kind", "array"}} : read(package["preprocessing"]);
   const bool array = asked.given.size() > 4 && asked.given.substr(asked.given.size() - 4) == ".npy";
+  const json how = array || package["preprocessing"].is_null() ? json{{"kind", "array"}} : read(package["preprocessing"]);
   Arrays inputs;
-  if (how["kind"] == "tfidf") inputs.push_back(weighed(asked.given, how));
-  else if (array) inputs.push_back(saved(asked.given, how.value("input", std::string(package["inputs"][0]["name"]))));
+  if (array) inputs.push_back(saved(asked.given, package["inputs"][0]["name"]));
+  else if (how["kind"] == "tfidf") inputs.push_back(weighed(asked.given, how));
   else if (how["kind"] == "image") throw Refused{"This runner decodes no pictures.", "Use the Python runner or the page, or give a .npy.", 3};
   else throw Refused{"How to make an input of that is not in the package.", "Give a .npy of what the model takes."};
   std::vector<std::string> names;

@@ -1,6 +1,4 @@
 // What a package says and how it is tested: for run.mjs in Node, and for the page in runners/web.
-import { publicKey, signed } from './signature.mjs';
-
 // A host reads the package's files and makes sessions: {ort, version, facts, text, bytes, session, wrongFiles}.
 
 const KINDS = {
@@ -128,9 +126,18 @@ function resized(values, outer, from, to, inner) {
 /** A package, once its description is read. */
 export class Package {
   static async open(host) {
-    const made = new Package(), told = JSON.parse(await host.text('nnx/package.json'));
-    const read = async (name) => (name ? JSON.parse(await host.text(name)) : null);
-    return Object.assign(made, { host, told, labels: (await read(told.labels)) ?? [], how: await read(told.preprocessing) });
+    const made = Object.assign(new Package(), { host, told: JSON.parse(await host.text('nnx/package.json')) });
+    return Object.assign(made, { labels: (await made.read(made.told.labels)) ?? [] });
+  }
+
+  async read(name) {
+    return name ? JSON.parse(await this.host.text(name)) : null;
+  }
+
+  /** How a sentence or a picture becomes an input; null where that is not told. */
+  async prepare() {
+    this.how ??= await this.read(this.told.preprocessing);
+    return this.how;
   }
 
   /** The variants called so; all without a name, the recommended one first. */
@@ -188,10 +195,10 @@ export class Package {
       const key = await this.#trusted(trust);
       await check('signature', (await this.#unsigned(key)).join('; '), `by ${key.fingerprint}`);
     }
-    const { golden, content } = await this.golden();
+    const { golden, content } = await this.golden(), how = await this.prepare();
     for (const [number, each] of golden.cases.entries()) {
       if (each.text === null) continue;
-      const made = weighed(each.text, this.how), want = this.tensors(each.inputs, content)[this.how.input].data;
+      const made = weighed(each.text, how), want = this.tensors(each.inputs, content)[how.input].data;
       const off = want.reduce((most, value, place) => Math.max(most, Math.abs(value - made[place])), 0);
       const said = `the input is off by ${brief(off)}`;
       await check(`preprocessing ${number}`, off <= 1e-6 ? '' : said, said);
@@ -219,6 +226,7 @@ export class Package {
   }
 
   async #trusted(pem) {
+    const { publicKey } = await import('./signature.mjs');
     return publicKey(pem).catch((error) => {
       throw new Refused(`The key cannot be trusted: ${error.message}.`, 'Give the public key that nnx keys new made.');
     });
@@ -226,7 +234,7 @@ export class Package {
 
   /** How the files differ from what the owner of the key signed. */
   async #unsigned(key) {
-    const content = await this.host.bytes('model.sig').catch(() => null);
+    const { signed } = await import('./signature.mjs'), content = await this.host.bytes('model.sig').catch(() => null);
     if (!content) return ['unsigned: model.sig'];
     try {
       return await this.host.wrongFiles(await signed(content, key), ['model.sig']);

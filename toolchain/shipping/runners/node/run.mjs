@@ -6,14 +6,12 @@
 //     node run.mjs                              requests on stdin, a line each, as nnx's benchmark sends them
 //
 // Exit codes: 0 done, 1 a check failed, 2 wrong input, 3 not available here.
-import { createHash } from 'node:crypto';
 import { lstat, readFile, readdir } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Package, Refused, elements, weighed } from './package.mjs';
-import { serve } from './serve.mjs';
+import { Package, Refused, elements, sha256, weighed } from './package.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const TYPES = { f2: 'float16', f4: 'float32', f8: 'float64', b1: 'bool' };
@@ -44,7 +42,7 @@ async function wrongFiles(listed, besides) {
   return wrong;
 }
 
-const hashed = async (file) => createHash('sha256').update(await readFile(file)).digest('hex');
+const hashed = async (file) => sha256(await readFile(file));
 
 /** What numpy.save wrote: {dtype, shape, data}. */
 async function saved(file) {
@@ -74,14 +72,16 @@ const key = (file) => readFile(file, 'utf8').catch((error) => {
 });
 
 /** The model's inputs, of a sentence, or of an array as the model takes it. */
-async function prepared(given, { how, told, host }) {
+async function prepared(given, opened) {
+  const { told, host } = opened;
+  if (given.endsWith('.npy')) {
+    const { dtype, dims, data } = await saved(given);
+    return { [told.inputs[0].name]: new host.ort.Tensor(dtype, data, dims) };
+  }
+  const how = await opened.prepare();
   if (how?.kind === 'tfidf') {
     const row = weighed(given, how);
     return { [how.input]: new host.ort.Tensor('float32', row, [1, row.length]) };
-  }
-  if (given.endsWith('.npy')) {
-    const { dtype, dims, data } = await saved(given);
-    return { [how?.input ?? told.inputs[0].name]: new host.ort.Tensor(dtype, data, dims) };
   }
   if (how?.kind === 'image') throw new Refused('Node decodes no pictures.', 'Use the Python runner or the page, or give a .npy.', 3);
   throw new Refused('How to make an input of that is not in the package.', 'Give a .npy of what the model takes.');
@@ -124,7 +124,7 @@ async function main() {
   };
   const opened = await Package.open(host);
   const [first] = opened.chosen(variant);
-  if (!selfTest && given === undefined) return serve(opened, saved);
+  if (!selfTest && given === undefined) return (await import('./serve.mjs')).serve(opened, saved);
   const told = selfTest
     ? await opened.selfTest({ variant, threads, maxSlowdown, trust: trust && (await key(trust)) })
     : await opened.answer(await prepared(given, opened), first, await opened.session(first, threads));

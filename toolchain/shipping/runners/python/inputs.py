@@ -9,18 +9,12 @@ from package import PACKAGE, Refused, read
 
 def prepared(given):
     """The model's inputs, of a sentence, a picture, or an array as the model takes it."""
-    how = {"kind": "array", "input": PACKAGE["inputs"][0]["name"]}
-    if PACKAGE["preprocessing"]:
-        how = read(PACKAGE["preprocessing"])
-    if how["kind"] == "tfidf":
-        row, idf = np.zeros(len(how["idf"]), np.float32), np.asarray(how["idf"], np.float32)
-        for token, count in Counter(re.findall(how["tokenizer"]["pattern"], given.lower())).items():
-            if token in how["vocabulary"]:
-                row[how["vocabulary"][token]] = count * idf[how["vocabulary"][token]]
-        return {how["input"]: (row / max(float(np.linalg.norm(row)), 1e-30)).astype(np.float32)[None]}
     try:
         if given.endswith(".npy"):
-            return {how["input"]: np.load(given, allow_pickle=False)}
+            return {PACKAGE["inputs"][0]["name"]: np.load(given, allow_pickle=False)}
+        how = read(PACKAGE["preprocessing"]) if PACKAGE["preprocessing"] else {"kind": "not told"}
+        if how["kind"] == "tfidf":
+            return {how["input"]: weighed(given, how)}
         if how["kind"] == "image":
             return {how["input"]: picture(given, how)}
     except ImportError as error:
@@ -28,6 +22,15 @@ def prepared(given):
     except (OSError, ValueError) as error:
         raise Refused(f"{given} cannot be read: {error}.", "Give a picture, or what numpy.save wrote.") from error
     raise Refused("How to make an input of that is not in the package.", "Give a .npy of what the model takes.")
+
+
+def weighed(text, how):
+    """The row of TF-IDF weights of a sentence."""
+    row, idf = np.zeros(len(how["idf"]), np.float32), np.asarray(how["idf"], np.float32)
+    for token, count in Counter(re.findall(how["tokenizer"]["pattern"], text.lower())).items():
+        if token in how["vocabulary"]:
+            row[how["vocabulary"][token]] = count * idf[how["vocabulary"][token]]
+    return (row / max(float(np.linalg.norm(row)), 1e-30)).astype(np.float32)[None]
 
 
 def picture(given, how):

@@ -1,0 +1,1 @@
+"""What the runners in packages cost beside ONNX Runtime alone: ``bare.*`` are what one would write without them."""
