@@ -164,6 +164,8 @@ def at_once(place: Path, packages: list[Path]) -> dict[str, Any]:
         if any(copy.wait() for copy in copies):
             raise SystemExit("scp failed")
         found["scp_s"] = time.monotonic() - started
+        os.sync()
+        found["scp_flushed_s"] = time.monotonic() - started
     with _empty(place / "devices") as at:
         for name, package in zip(("first_s", "changed_head_s"), packages, strict=True):
             os.sync()
@@ -202,7 +204,12 @@ def _tables(found: dict[str, Any]) -> Iterator[str]:
         yield markdown_table([name, "s"], [[step, f"{seconds:.3f}"] for step, seconds in parts])
     if "targets" in found:
         many = found["targets"]
-        names = {"scp_s": "scp, all at once", "first_s": "push", "changed_head_s": "push of a changed head"}
+        names = {
+            "scp_s": "scp, all at once",
+            "scp_flushed_s": "scp, then sync",
+            "first_s": "push",
+            "changed_head_s": "push of a changed head",
+        }
         lines = [[name, f"{many[key]:.1f}"] for key, name in names.items()]
         yield markdown_table([f"{many['targets']} targets", "s"], lines)
 
