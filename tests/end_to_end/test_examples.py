@@ -95,7 +95,6 @@ def test_pictures_are_read_when_they_are_asked_for(
     kind: str, nnx: Nnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write = {"folders": stored_pictures.class_folders, "shards": stored_pictures.shards, "arrow": stored_pictures.arrow}
     write[kind](tmp_path / "data", {"train": range(150)})
     recipe = f"{EXAMPLES / 'pictures_recipe.py'}:{kind}"

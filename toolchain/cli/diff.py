@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @click.option(
     "--samples",
     metavar="DATA",
-    help="Real inputs: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.  [default: seeded]",
+    help="Real inputs: .npz, .npy, .tar, a folder of images or rows, file.py:factory, "
+    "or a recipe's test split.  [default: seeded]",
 )
 @options.data
 @click.option("--min-sqnr", type=float, metavar="DB", help="When a tensor has parted.  [default: by the precisions]")

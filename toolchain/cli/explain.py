@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option(
     "--samples",
     metavar="DATA",
-    help="Real inputs: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
+    help="Real inputs: .npz, .npy, .tar, a folder of images or rows, file.py:factory, or a recipe's test split.",
 )
 @options.data
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the timed runs.  [default: the cores]")

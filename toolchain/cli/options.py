@@ -222,7 +222,8 @@ class CalibrationChoices:
 
     calibration: str | None = option(
         "--calibration", metavar="DATA",
-        help="Real inputs: .npz, .npy, a folder of images, file.py:factory, or a recipe's training split.",
+        help="Real inputs: .npz, .npy, .tar, a folder of images or rows, file.py:factory, or a recipe's "
+        "training split.",
     )  # fmt: skip
     samples: int = option(
         "--samples", type=click.IntRange(min=1), default=256, show_default=True, help="Calibration samples to use."

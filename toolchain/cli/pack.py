@@ -69,8 +69,8 @@ class _Given:
 
     samples: str | None = option(
         "--samples", metavar="DATA",
-        help="Where golden inputs come from: .npz, .npy, a folder of images, file.py:factory, or a recipe's test "
-        "split.",
+        help="Where golden inputs come from: .npz, .npy, .tar, a folder of images or rows, file.py:factory, or a "
+        "recipe's test split.",
     )  # fmt: skip
     data: Path | None = option("--data", type=types.FOLDER, help=options.DATA_HELP)
     benchmark: Path | None = option(

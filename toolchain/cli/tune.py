@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--samples", metavar="DATA",
-    help="Real inputs: .npz, .npy, a folder of images, file.py:factory, or a recipe's test split.",
+    help="Real inputs: .npz, .npy, .tar, a folder of images or rows, file.py:factory, or a recipe's test split.",
 )  # fmt: skip
 @options.data
 @options.as_json

@@ -119,11 +119,8 @@ class HuggingFaceData:
             )
         self._folder, self._inputs, self._targets = folder, inputs, targets
         self._how, self._drawn = pictures, drawn
-        self._folders = {"train": folder}
-        if not (folder / _OF_ONE).is_file():
-            found = {split: path for path in sorted(folder.iterdir()) if (split := parts.split_called(path.name))}
-            parts.require_train(found, folder)
-            self._folders = {split: found[split] for split in parts.NAMES if split in found}
+        self._folders = by_split(folder)
+        parts.require_train(self._folders, folder)
 
     def digest(self) -> str:
         """As :class:`.parts.StatDigest` says."""
@@ -153,6 +150,20 @@ class HuggingFaceData:
         features = _opened(self._folders["train"]).features
         only = isinstance(self._inputs, str) and is_picture(features[self._inputs])
         return self._how.save(folder) if only else []
+
+
+def by_split(folder: Path) -> dict[str, Path]:
+    """The folders of its splits; of one without splits it is the training."""
+    if (folder / _OF_ONE).is_file():
+        return {"train": folder}
+    found = {split: path for path in sorted(folder.iterdir()) if (split := parts.split_called(path.name))}
+    return {split: found[split] for split in parts.NAMES if split in found}
+
+
+def features_of(folder: Path) -> Mapping[str, Any]:
+    """What the columns of one split hold."""
+    features: Mapping[str, Any] = _opened(folder).features
+    return features
 
 
 def is_picture(feature: Any) -> bool:

@@ -19,25 +19,34 @@ from toolchain.datasets.parts import Drawn, StatDigest
 from toolchain.datasets.pictures import Pictures
 from toolchain.errors import BadUsage
 
+_FLAT = ("",)
+
 
 @dataclass(frozen=True)
-class _Pictures:
-    """What lies in one folder: their names in one piece of memory, a few bytes each, and their classes."""
+class PicturesInFolders:
+    """What lies in one folder: their names in one piece of memory, a few bytes each, and the numbers of their folders.
+
+    Pictures right in ``folder`` have no labels.
+    """
 
     folder: Path
     classes: tuple[str, ...]
     names: bytes
     name_ends: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
     pictures: Pictures
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.numbers)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        return None if self.classes == _FLAT else self.numbers
 
     def path(self, row: int) -> Path:
         start = int(self.name_ends[row - 1]) if row else 0
         name = os.fsdecode(self.names[start : int(self.name_ends[row])])
-        return self.folder / self.classes[int(self.labels[row])] / name
+        return self.folder / self.classes[int(self.numbers[row])] / name
 
     def read(self, row: int) -> Sample:
         path = self.path(row)
@@ -47,7 +56,7 @@ class _Pictures:
             raise BadSample(f"{path} is gone") from error
         except BadUsage as error:
             raise BadSample(error.what.rstrip(".")) from error
-        return pixels, self.labels[row]
+        return pixels, self.numbers[row]
 
 
 class ImageFolder:
@@ -80,12 +89,12 @@ class ImageFolder:
         return self._how.save(folder)
 
     @cached_property
-    def _found(self) -> tuple[dict[str, _Pictures], str]:
+    def _found(self) -> tuple[dict[str, PicturesInFolders], str]:
         folders = {split: path for path in _folders_in(self._folder) if (split := parts.split_called(path.name))}
         if not folders:
             folders = {"train": self._folder}
         parts.require_train(folders, self._folder)
-        classes = tuple(path.name for path in _folders_in(folders["train"]))
+        classes = tuple(path.name for path in classes_in(folders["train"]))
         digest = StatDigest(self._how, self._drawn)
         found = {name: _index(folders[name], classes, self._how, digest) for name in parts.NAMES if name in folders}
         if not len(found["train"]):
@@ -95,8 +104,14 @@ class ImageFolder:
         return found, str(digest)
 
 
-def _index(folder: Path, classes: tuple[str, ...], pictures: Pictures, digest: StatDigest) -> _Pictures:
-    if strange := sorted({path.name for path in _folders_in(folder)} - set(classes)):
+def without_parts(folder: Path, pictures: Pictures) -> PicturesInFolders:
+    """All that lies in the folders of ``folder`` that hold some, or right in it; none where there is none."""
+    classes = tuple(path.name for path in classes_in(folder))
+    return _index(folder, classes or _FLAT, pictures, StatDigest())
+
+
+def _index(folder: Path, classes: tuple[str, ...], pictures: Pictures, digest: StatDigest) -> PicturesInFolders:
+    if strange := sorted({path.name for path in classes_in(folder)} - set(classes) - set(_FLAT)):
         raise BadUsage(
             f"{folder} has the class '{strange[0]}', and the training part has none of that name.",
             f"Its classes are {', '.join(classes[:10])}.",
@@ -112,7 +127,19 @@ def _index(folder: Path, classes: tuple[str, ...], pictures: Pictures, digest: S
             names += os.fsencode(file)
             ends.append(len(names))
             labels.append(label)
-    return _Pictures(folder, classes, bytes(names), np.array(ends, np.int64), np.array(labels, np.int64), pictures)
+    return PicturesInFolders(
+        folder, classes, bytes(names), np.array(ends, np.int64), np.array(labels, np.int64), pictures
+    )
+
+
+def classes_in(folder: Path) -> list[Path]:
+    """The folders that hold pictures, whose order is that of the class numbers."""
+    found = []
+    for path in _folders_in(folder):
+        with os.scandir(path) as entries:
+            if any(map(_is_picture, entries)):
+                found.append(path)
+    return found
 
 
 def _folders_in(folder: Path) -> list[Path]:

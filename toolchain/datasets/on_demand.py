@@ -5,7 +5,7 @@ while the ones before it were trained on, and never more than a few are.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ Sample = tuple[Any, Any]
 """(input, target), each a value, or several in a dict by name."""
 _AHEAD = 2
 """Batches that are read while one is used."""
+_AT_ONCE = 64
+"""Samples of a batch where nobody says how many."""
 _PARTS = 4
 """In how many pieces a worker does its share of a batch: so that none waits for the slowest picture."""
 
@@ -77,6 +79,17 @@ class OnDemand:
 
     def ahead(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, list[Sample]]]:
         """Each batch of places with its samples, in their order; a few batches are read ahead of the one given out."""
+        yield from self._ahead(batches, self._with_stand_ins)
+
+    def good(self) -> Iterator[Sample]:
+        """All that can be read, in their order; nothing stands in for the others."""
+        batches = (np.arange(start, min(start + _AT_ONCE, len(self))) for start in range(0, len(self), _AT_ONCE))
+        for _, samples in self._ahead(batches, self._without_bad):
+            yield from samples
+
+    def _ahead(
+        self, batches: Iterable[Rows], read: Callable[[Rows], list[Sample]]
+    ) -> Iterator[tuple[Rows, list[Sample]]]:
         workers = reading.WORKERS.get() or usable_cores()
         waiting = deque[tuple[Rows, list[Future[list[Sample]]]]]()
 
@@ -88,7 +101,7 @@ class OnDemand:
             try:
                 for rows in batches:
                     pieces = np.array_split(rows, max(1, min(len(rows), _PARTS * workers)))
-                    waiting.append((rows, [pool.submit(self._read, piece) for piece in pieces]))
+                    waiting.append((rows, [pool.submit(read, piece) for piece in pieces]))
                     # of batches of few samples more are begun, so that every worker has some
                     if len(waiting) > _AHEAD and sum(len(parts) for _, parts in waiting) > _PARTS * workers:
                         yield done()
@@ -97,8 +110,17 @@ class OnDemand:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, places: Rows) -> list[Sample]:
+    def _with_stand_ins(self, places: Rows) -> list[Sample]:
         return [self.sample(int(place)) for place in places]
+
+    def _without_bad(self, places: Rows) -> list[Sample]:
+        found = []
+        for row in self._rows[places]:
+            try:
+                found.append(self._store.read(int(row)))
+            except BadSample as error:
+                self._bad.add([str(error)])
+        return found
 
 
 class Half:

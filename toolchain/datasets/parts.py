@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,14 @@ _DRAWN_SHARE = 0.1
 def split_called(name: str) -> str | None:
     """Which split ``name``, that of a folder or the beginning of a file's, stands for; None for another name."""
     return next((split for split, names in NAMES.items() if name.lower() in names), None)
+
+
+_Part = TypeVar("_Part")
+
+
+def nearest(found: Mapping[str, _Part], split: str) -> _Part:
+    """The part for ``split``, or where it has none of its own the one that comes nearest."""
+    return next(found[name] for name in (split, "validation", "train", "test") if name in found)
 
 
 @dataclass(frozen=True, kw_only=True)

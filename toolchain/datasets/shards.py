@@ -181,9 +181,7 @@ class WebDataset:
                 members.require_known(extension)
         self._inputs, self._targets, self._classes = inputs, targets, classes
         self._how, self._drawn = pictures, drawn
-        self._files: dict[str, list[Path]] = {}
-        for path in files_of(place):
-            self._files.setdefault(_split_of(path), []).append(path)
+        self._files = by_split(place)
         parts.require_train(self._files, Path(place))
 
     def digest(self) -> str:
@@ -209,6 +207,14 @@ class WebDataset:
     def save_preprocessing(self, folder: Path) -> list[Path]:
         """The size, the cut and the scale of the pictures, where they are the only input."""
         return self._how.save(folder) if isinstance(self._inputs, str) and _is_picture(self._inputs) else []
+
+
+def by_split(place: str | Path) -> dict[str, list[Path]]:
+    """The shards that ``place`` stands for, by the name of their split."""
+    found: dict[str, list[Path]] = {}
+    for path in files_of(place):
+        found.setdefault(_split_of(path), []).append(path)
+    return found
 
 
 def _split_of(path: Path) -> str:

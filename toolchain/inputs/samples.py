@@ -18,10 +18,10 @@ from toolchain.accuracy import targets
 from toolchain.accuracy.metrics.built_in import TOP1
 from toolchain.accuracy.metrics.metric import Metric
 from toolchain.accuracy.targets import Targets
-from toolchain.datasets import arrays, image_folder
+from toolchain.datasets import arrays
 from toolchain.datasets.dataset import Dataset, Split
 from toolchain.errors import BadUsage
-from toolchain.inputs import overlap, sources
+from toolchain.inputs import overlap, sources, stored
 from toolchain.recipes.recipe import Recipe
 from toolchain.recipes.rows import Rows
 
@@ -156,9 +156,9 @@ def named(
     """What a user's ``source`` stands for, ``count`` of its samples or all:
 
     a recipe (its ``train`` or ``test`` split), an ``.npz`` file (inputs by name, ``labels`` or ``targets`` if any, or
-    several as ``targets.NAME``), an ``.npy`` file
-    (the one input), a folder of images, or ``file.py:factory``, called without arguments, that yields dicts of arrays
-    (its first samples; of the others a seed draws). Without ``count`` images and code give MOST_JUDGED. ``model`` tells
+    several as ``targets.NAME``), an ``.npy`` file (the one input), a folder of images, tar shards, a Hugging Face data
+    set (:mod:`.stored`), or ``file.py:factory``, called without arguments, that yields dicts of arrays (its first
+    samples; of the others a seed draws). Without ``count`` files of samples and code give MOST_JUDGED. ``model`` tells
     what an array or an image is an input of. Right answers are of any type that ``metric`` takes, and hold no NaN.
     """
     path = Path(source)
@@ -166,10 +166,11 @@ def named(
         recipe = sources.recipe_named(source)
         data = recipe.data(data_folder).load()
         return of_train_split(recipe, data, count) if split == "train" else of_test_split(recipe, data, count)
-    if path.is_dir():
-        spec = _specs(model, source)[0]
-        images, found = image_folder.load(path, spec.shape, count or _most(4 * _elements(spec)))
-        return Samples(inputs={spec.name: images}, labels=found, source=f"{source}, {image_folder.PREPROCESSING}")
+    if stored.is_one(source):
+        specs = _specs(model, source)
+        most = _most(4 * sum(map(_elements, specs)))
+        inputs, found, said = stored.opened(source, specs, split=split).read(count or most)
+        return Samples(inputs=inputs, labels=found, source=f"{source}{said}")
     layout = None if model is None else model.batch_axes
     content: dict[str, SampleArray] = {}
     if sources.is_code(source):

@@ -13,7 +13,7 @@ from toolchain.artifacts_folder import BENCH, MODELS
 from toolchain.bench.record import Benchmark, Row
 from toolchain.datasets import image_folder, preparation
 from toolchain.errors import BadUsage, CheckFailed
-from toolchain.inputs import made_up, samples, sources
+from toolchain.inputs import made_up, samples, sources, stored
 from toolchain.manifest import Manifest
 from toolchain.progress import SILENT, Progress
 from toolchain.shipping import golden, recommending
@@ -124,10 +124,12 @@ def _of_samples(source: str, data_folder: Path | None, model: ModelFile) -> Inpu
         return _of_recipe(sources.recipe_named(source), data_folder, None)
     given = samples.named(source, data_folder, split="test", model=model)
     inputs = Inputs(cases=golden.choose(given), source=Path(source).name)
-    if Path(source).is_dir():
-        how = image_folder.prepared_as(model.inputs[0].shape) | {"input": model.inputs[0].name}
-        labels = [path.name for path in image_folder.classes_in(Path(source))]
-        return replace(inputs, preprocessing=how, labels=labels)
+    if stored.is_one(source):
+        opened = stored.opened(source, samples.specs_of(model), split="test")
+        inputs = replace(inputs, labels=opened.classes)
+        if opened.pictures:
+            how = image_folder.prepared_as(model.inputs[0].shape) | {"input": model.inputs[0].name}
+            inputs = replace(inputs, preprocessing=how)
     return inputs
 
 

@@ -31,11 +31,6 @@ KINDS: dict[str, tuple[Callable[..., Path], Callable[..., Any]]] = {
 BAD = 17
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

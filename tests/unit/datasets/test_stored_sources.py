@@ -28,11 +28,6 @@ PARTS = {"train": range(30), "val": range(100, 109), "test": range(200, 206)}
 RANDOM = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 def samples_of(split: Split) -> Counter[tuple[bytes, int]]:
     assert split.reader is not None
     found = map(split.reader.sample, range(len(split)))
