@@ -9,6 +9,7 @@ A stub is external data in ONNX's form. Its location begins with a word that thi
 somebody sent can hold: stubs are read from wherever they say, the others only from the model's folder.
 """
 
+import copyreg
 import secrets
 import shutil
 import tempfile
@@ -178,3 +179,20 @@ def _changed(file: Path, why: str) -> BadModelFile:
     return BadModelFile(
         f"The weights in {file} could not be read: {why}.", "Leave the model alone while it is converted."
     )
+
+
+def _packed(model: onnx.ModelProto) -> tuple[Any, tuple[bytes]]:
+    """A model on its way to another process, maybe on another machine, has all its weights in it."""
+    if has_stubs(model):
+        whole = onnx.ModelProto()
+        whole.CopyFrom(model)
+        for tensor in filter(is_stub, whole.graph.initializer):
+            data = b"".join(chunks_of(tensor))
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            tensor.raw_data = data
+        model = whole
+    return onnx.ModelProto.FromString, (model.SerializeToString(),)
+
+
+copyreg.pickle(onnx.ModelProto, _packed)

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -50,6 +51,13 @@ class ModelFile:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which need not see the file: with the weights, and with what is known of it."""
+        for fact in (*_FACTS, "sha256", "size_bytes"):
+            getattr(self, fact)
+        own = {name: value for name, value in vars(self).items() if name not in ("_normalized", "_scratch")}
+        return own | {"_graph": self.proto, "_whole": True}
 
     @property
     def graph(self) -> onnx.ModelProto:

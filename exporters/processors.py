@@ -1,16 +1,31 @@
 """How many processors this process may use."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from exporters import control_groups
 from exporters.control_groups import PROC, SYS, text
 
+_most: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def limited_to(cores: int) -> Iterator[None]:
+    """In this block so many cores are used at most: others of the machine have work too."""
+    before = _most.set(cores)
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
 
 def usable_cores(proc: Path = PROC, sys: Path = SYS) -> int:
     """The number of cores that this process may run on, and has the time of: a quota stops threads in mid-run."""
     allowed, quota = len(allowed_processors()), processor_quota(proc, sys)
-    return allowed if quota is None else max(1, min(allowed, int(quota)))
+    return max(1, min(allowed if quota is None else int(quota), allowed, _most.get() or allowed))
 
 
 def allowed_processors() -> tuple[int, ...]:

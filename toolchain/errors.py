@@ -76,7 +76,7 @@ _CODES: dict[type[Exception], ExitCode] = {
 _EXTRAS = {
     "onnxruntime": "cpu", "sklearn": "recipes", "PIL": "recipes", "altair": "report", "vl_convert": "report",
     "cryptography": "sign", "model_signing": "sign", "OpenSSL": "sign", "uvicorn": "serve", "httptools": "serve",
-    "datasets": "datasets",
+    "datasets": "datasets", "ray": "ray",
 }  # fmt: skip
 _SPACE, _FOLDER = "Free some space, then run it again", "Choose another folder, or mend its permissions"
 _SYSTEM_ERRORS = {

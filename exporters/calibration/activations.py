@@ -4,9 +4,10 @@ import contextlib
 import math
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,21 @@ class Accumulator(Protocol):
 A = TypeVar("A", bound=Accumulator)
 
 
+class Fold(Protocol):
+    """:func:`fold`, or one that gives the same, to the bit, and has others do the parts of it."""
+
+    def __call__(
+        self,
+        model: onnx.ModelProto,
+        samples: Samples,
+        *,
+        tensors: Sequence[str],
+        make: Callable[[], A],
+        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> dict[str, A]: ...
+
+
 def fold(
     model: onnx.ModelProto,
     samples: Samples,
@@ -62,6 +78,78 @@ def fold(
     ``advance`` hears how many samples are done. A model of fixed batch leaves an incomplete last one out. What is
     empty, or no tensor, is not taken in: its accumulator stays as it was made.
     """
+    work = planned(model, samples, tensors=tensors, make=make, memory_budget=memory_budget)
+    kept: dict[str, A] = {}
+    for index, one in enumerate(work.passes):
+        kept |= _on_all_cores(work, one, advance if index == 0 else lambda count: None)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One way through all samples: ``outputs`` of the graph, and some of its ``inputs``, are looked at.
+
+    ``parts`` are the samples of each call. A call of others may round its last bit otherwise: whoever divides a pass
+    hands out whole parts, and then it matters neither who runs which nor in which order they are merged.
+    """
+
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    parts: tuple[range, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Generic[A]):
+    """All that :func:`fold` does, to be done in pieces, here or elsewhere."""
+
+    model: onnx.ModelProto
+    samples: Samples
+    axes: BatchAxes
+    make: Callable[[], A]
+    passes: tuple[Pass, ...]
+
+    def session(self, one: Pass) -> onnxruntime.InferenceSession | None:
+        """A single-thread session for ``one``; none where it looks at inputs alone."""
+        return open_session(tapped(self.model, one.outputs)) if one.outputs else None
+
+    def done(
+        self,
+        one: Pass,
+        parts: Iterable[range],
+        session: onnxruntime.InferenceSession | None,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> dict[str, A]:
+        """What accumulators keep of ``parts``, one call after the other."""
+        kept = {name: self.make() for name in (*one.inputs, *one.outputs)}
+        for part in parts:
+            call = feeds.call(self.samples, self.axes, part)
+            for name in one.inputs:
+                _take(kept[name], call[name], name)
+            if session is not None:
+                found = run(session, one.outputs, call)
+                for name in one.outputs:
+                    _take(kept[name], found.pop(0), name)
+            advance(len(part))
+        return kept
+
+    def merged(self, one: Pass, found: Iterable[dict[str, A]]) -> dict[str, A]:
+        """What several have kept of parts of ``one``, in one; theirs stays as it is."""
+        kept = {name: self.make() for name in (*one.inputs, *one.outputs)}
+        for other in found:
+            for name, accumulator in kept.items():
+                accumulator.merge(other[name])
+        return kept
+
+
+def planned(
+    model: onnx.ModelProto,
+    samples: Samples,
+    *,
+    tensors: Sequence[str],
+    make: Callable[[], A],
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Work[A]:
+    """The passes that :func:`fold` makes with these arguments on this machine."""
     axes = BatchAxes.of_inputs(model)
     samples = feeds.in_like_order(samples, axes)
     inputs = {value.name for value in model.graph.input}
@@ -70,14 +158,12 @@ def fold(
     workers = usable_cores()
     sizes = _bytes_per_sample(model, samples, wanted, axes) if wanted else {}
     groups = _groups(sizes, memory_budget // workers // (axes.fixed or 1)) or [[]]
-    kept: dict[str, A] = {}
+    passes = []
     for index, group in enumerate(groups):
         batch = axes.fixed or _batch(sum(sizes[name] for name in group), memory_budget // workers)
-        kept |= _pass(
-            model, samples, outputs=group, inputs=given if index == 0 else [], make=make, axes=axes,
-            batch=batch, workers=workers, advance=advance if index == 0 else lambda count: None,
-        )  # fmt: skip
-    return kept
+        parts = tuple(feeds.parts(samples, axes, batch))
+        passes.append(Pass(outputs=tuple(group), inputs=tuple(given if index == 0 else ()), parts=parts))
+    return Work(model=model, samples=samples, axes=axes, make=make, passes=tuple(passes))
 
 
 def tapped(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
@@ -138,54 +224,38 @@ def run(
     return found
 
 
-def _pass(
-    model: onnx.ModelProto,
-    samples: Samples,
-    *,
-    outputs: Sequence[str],
-    inputs: Sequence[str],
-    make: Callable[[], A],
-    axes: BatchAxes,
-    batch: int,
-    workers: int,
-    advance: Callable[[int], None],
-) -> dict[str, A]:
-    session = open_session(tapped(model, outputs)) if outputs else None
-    parts = feeds.parts(samples, axes, batch)
+def _on_all_cores(work: Work[A], one: Pass, advance: Callable[[int], None]) -> dict[str, A]:
+    session, parts = work.session(one), iter(one.parts)
     lock = threading.Lock()
     failures: list[BaseException] = []
-    results = [{name: make() for name in (*inputs, *outputs)} for _ in range(workers)]
+    results: list[dict[str, A]] = []
 
-    def work(kept: dict[str, A]) -> None:
+    def next_part() -> Iterator[range]:
+        while not failures:
+            with lock:
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    def tell(count: int) -> None:
+        with lock:
+            advance(count)
+
+    def turn() -> None:
         try:
-            while not failures:
-                with lock:
-                    part = next(parts, None)
-                if part is None:
-                    return
-                call = feeds.call(samples, axes, part)
-                for name in inputs:
-                    _take(kept[name], call[name], name)
-                if session is not None:
-                    found = run(session, outputs, call)
-                    for name in outputs:
-                        _take(kept[name], found.pop(0), name)
-                with lock:
-                    advance(len(part))
+            results.append(work.done(one, next_part(), session, tell))
         except Exception as error:  # noqa: BLE001 - carried to the caller's thread and raised there
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(kept,), daemon=True) for kept in results]
+    threads = [threading.Thread(target=turn, daemon=True) for _ in range(usable_cores())]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    for other in results[1:]:
-        for name, accumulator in results[0].items():
-            accumulator.merge(other[name])
-    return results[0]
+    return work.merged(one, results)
 
 
 def _take(accumulator: Accumulator, value: object, name: str) -> None:

@@ -10,7 +10,7 @@ import onnx
 from exporters.batch_axes import BatchAxes
 from exporters.calibration import activations, taps
 from exporters.calibration import cache as statistics_cache
-from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
+from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET, Fold
 from exporters.calibration.data import Samples
 from exporters.calibration.histogram import Histogram
 from exporters.calibration.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, Method, Range, range_of
@@ -61,12 +61,13 @@ def collect(
     in_float: Collection[str] = (),
     cache: Path | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    fold: Fold = activations.fold,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Statistics:
     """Statistics of ``model`` (shapes inferred) over all ``samples``; nodes ``in_float`` want none of their own.
 
     With ``cache``, a folder, they are looked up there first, under a digest of the graph, its weights, the data and
-    the tools' versions, and kept there afterwards: no name decides, so a changed weight is a miss.
+    the tools' versions, and kept there afterwards: no name decides, so a changed weight is a miss. ``fold`` looks.
     """
     wanted = taps.of(model, in_float)
     count = count_of(samples, BatchAxes.of_inputs(model))
@@ -74,9 +75,7 @@ def collect(
     if cache and (kept := statistics_cache.load(cache, name)) is not None:
         advance(count)
         return Statistics(kept, wanted, count, from_cache=True)
-    seen = activations.fold(
-        model, samples, tensors=wanted.measured, make=Histogram, memory_budget=memory_budget, advance=advance
-    )
+    seen = fold(model, samples, tensors=wanted.measured, make=Histogram, memory_budget=memory_budget, advance=advance)
     if cache:
         with contextlib.suppress(OSError):  # a read-only disk costs the next call its time
             statistics_cache.save(cache, name, seen)

@@ -28,6 +28,11 @@ class Evidence:
         self._kept = list(self._given_by(session)) if large else None
         self._session: Any = None if large else session
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: sessions stay here, what they gave goes along."""
+        kept = list(self._given_by(self._session)) if self._session else self._kept
+        return vars(self) | {"_session": None, "_kept": kept}
+
     def sqnr_db(self, model: onnx.ModelProto) -> float:
         """10 log10 of the outputs' power over that of their error, all outputs together; -inf where one is not finite.
 

@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import onnx
 
 from exporters import cleaning, feeds, large_weights, onnx_file, skeleton
 from exporters.artifact import Artifact
+from exporters.calibration import activations, thresholds
 from exporters.calibration import data as calibration_data
-from exporters.calibration import thresholds
-from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET
+from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET, Fold
 from exporters.calibration.channel_maxima import channel_maxima
 from exporters.calibration.data import Samples
 from exporters.calibration.statistics import Statistics, collect
@@ -56,7 +56,7 @@ class StaticInt8:
     """A model made ready and calibrated once, from which int8 versions with more or fewer nodes in float are made.
 
     ``samples`` map each input's name to ``(S, ...)`` real, preprocessed training data; ``source`` is what errors and
-    the provenance call them. ``cache`` is a folder for statistics, keyed by content.
+    the provenance call them. ``cache`` is a folder for statistics, keyed by content; ``fold`` takes them.
 
     Raises BadCalibrationData when the samples do not fit the model, BadModelFile when it is int8 already or has no
     fp32 weights.
@@ -71,11 +71,12 @@ class StaticInt8:
         source: Path | str = "given",
         options: StaticOptions | None = None,
         cache: Path | None = None,
+        fold: Fold = activations.fold,
         advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._src, self._samples, self._int8 = src, samples, int8
         self._options = options or StaticOptions()
-        self._cache = cache
+        self._cache, self._fold = cache, fold
         self.steps: list[str] = []
         """What was done to the graph, and what it gained, one sentence each."""
         refuse_quantized(src)
@@ -101,6 +102,11 @@ class StaticInt8:
         self._unrounded = self._unlike()
         self._equalize()
         self._gemm_per_tensor = self._spares_gemm_scales()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which writes versions and calibrates no more."""
+        few = self._some(0, _CORRECTION_SAMPLES[-1])
+        return vars(self) | {"_samples": few, "_cache": None, "_fold": activations.fold}
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -198,6 +204,7 @@ class StaticInt8:
             in_float=qdq.nodes_in_float(model, self._int8),
             cache=self._cache,
             memory_budget=self._options.memory_budget,
+            fold=self._fold,
             advance=advance,
         )
 

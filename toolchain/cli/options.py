@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toolchain.conversion.given import Data
     from toolchain.conversion.goal import Goal
     from toolchain.conversion.record import Plan
+    from toolchain.processes.workers import Workers
     from toolchain.progress import Progress
     from toolchain.recipes.recipe import Recipe
     from toolchain.training.options import Parallel, TrainingOptions
@@ -299,6 +300,9 @@ class Gate(Scored):
     budget: float | None = option(
         "--budget", type=types.Duration(), help="Longest search.  [default: 10m, and 1m where nothing is required]"
     )
+    trials: int | None = option(
+        "--trials", type=click.IntRange(min=1), metavar="N", help="Most sets of nodes that a search judges."
+    )
     plan: Path | None = option("--plan", type=types.FILE, help="A plan to replay: its nodes stay in float.")
     save_plan: Path | None = option(
         "--save-plan", type=types.Output(".json"), help="Where to write the plan that a search found."
@@ -317,12 +321,13 @@ class Gate(Scored):
             most = None if self.max_drop is None else drop_of(metric, self.max_drop)
             requirement = Requirement(max_drop=most, min_sqnr_db=self.min_sqnr, min_cosine=self.min_cosine)
         if not self.search:
-            refuse(("budget",), "with --no-search")
+            refuse(("budget", "trials"), "with --no-search")
         replayed = self._replayed()
         return Goal(
             requirement=requirement,
             metric=metric,
             budget_s=(self.budget or default_budget_s(requirement)) if self.search else 0.0,
+            trials=self.trials,
             exclude=tuple(dict.fromkeys((*exclude, *replayed.exclude))),
             methods=replayed.methods,
         )
@@ -356,6 +361,22 @@ processes = group("processes", Processes)
 measuring = group("measuring", Measuring)
 calibration = group("calibration", CalibrationChoices)
 gate = group("gate", Gate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Who does the work."""
+
+    ray: str | None = option(
+        "--ray", metavar="auto|ADDRESS",
+        help="Calibrate and search on a Ray cluster: the one at HOST:PORT; auto is RAY_ADDRESS's, or this machine.",
+    )  # fmt: skip
+
+    def workers(self) -> "AbstractContextManager[Workers]":
+        """Those for a block."""
+        from toolchain.processes import ray_workers, workers
+
+        return workers.here() if self.ray is None else ray_workers.joined(self.ray)
 
 
 def typed(*names: str) -> list[str]:

@@ -110,8 +110,8 @@ class Making:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result(options.Stored):
-    """What becomes of it."""
+class Result(options.Stored, options.Where):
+    """Who makes it, and what becomes of it."""
 
     time: bool = option(
         "--time/--no-time", default=True, show_default=True,
@@ -181,9 +181,11 @@ def command(
     source = ModelFile(model)
     speed, code = None, ""
     with result.writing():
-        made = fitting.convert(
-            source, destination, precision, given=given.source(progress), goal=goal, progress=progress
-        )
+        with result.workers() as workers:
+            made = fitting.convert(
+                source, destination, precision, given=given.source(progress), goal=goal, workers=workers,
+                progress=progress,
+            )  # fmt: skip
         gate.keep(made.plan, goal)
         if result.time and not precisions.runs_here(wanted.target):
             progress.note(f"not timed: {wanted.target} is not what this machine is")

@@ -21,6 +21,7 @@ from toolchain.conversion.ranking import rank
 from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, CheckFailed
 from toolchain.inputs.samples import Samples, require_answers
+from toolchain.processes.workers import HERE, Workers
 from toolchain.progress import SILENT, Progress
 
 
@@ -31,13 +32,14 @@ def convert(
     *,
     given: Source,
     goal: Goal | None = None,
+    workers: Workers = HERE,
     progress: Progress = SILENT,
 ) -> Proven:
     """Write ``model`` in ``precision`` to ``dst``, as it is or with the fewest nodes found put back in float.
 
     What can be refused is refused before ``given`` reads any data. Without a requirement the result is compared by its
     precision's rule, and where there are labels by :data:`gate.DEFAULT`. A version that does not pass starts a search,
-    if there is a budget. No file is left unless one passes.
+    if there is a budget. No file is left unless one passes. ``workers`` calibrate and judge, to the same result.
 
     Raises BadUsage, CheckFailed, Undecided, and what the exporters raise.
     """
@@ -60,8 +62,10 @@ def convert(
             f"{model} gives another answer when it is called again: its node {random} draws random numbers.",
             "Export it in evaluation mode, or let it take what it draws as an input.",
         )
-    ready = precision.prepare(model, samples, progress)
-    return fit(model, dst, precision.name, ready, judged_on=samples.judged_on, goal=goal, progress=progress)
+    ready = precision.prepare(model, samples, progress, workers)
+    return fit(
+        model, dst, precision.name, ready, judged_on=samples.judged_on, goal=goal, workers=workers, progress=progress
+    )
 
 
 def _require_fit(metric: Metric, model: ModelFile, samples: Samples) -> None:
@@ -75,11 +79,19 @@ def _require_fit(metric: Metric, model: ModelFile, samples: Samples) -> None:
 
 
 def fit(
-    src: ModelFile, dst: Path, precision: str, ready: Ready, *, judged_on: Samples, goal: Goal, progress: Progress
+    src: ModelFile,
+    dst: Path,
+    precision: str,
+    ready: Ready,
+    *,
+    judged_on: Samples,
+    goal: Goal,
+    workers: Workers = HERE,
+    progress: Progress,
 ) -> Proven:
     """Write a version of ``src`` to ``dst`` that meets ``goal`` on ``judged_on``; leave no file when none does."""
     remove_leftovers(dst.parent)
-    trial = Trial(src, ready, precision, judged_on, goal)
+    trial = Trial(src, ready, precision, judged_on, goal, workers)
     plan = None
     with onnx_file.staged_model(dst) as candidate:
         artifact, got = trial.made(candidate, goal.exclude, goal.methods)

@@ -12,7 +12,7 @@ from toolchain.accuracy.metrics.metric import Metric
 @dataclass(frozen=True, kw_only=True)
 class Goal:
     """``requirement`` None refuses only what is plainly broken; ``metric`` is what labels are judged by; ``budget_s`` 0
-    does not search.
+    does not search, and ``trials`` sets are judged at most.
 
     ``exclude`` stays in float in any case, and ``methods``, calibration methods by tensor, hold.
     """
@@ -20,6 +20,7 @@ class Goal:
     requirement: Requirement | None = None
     metric: Metric = TOP1
     budget_s: float = 0.0
+    trials: int | None = None
     exclude: tuple[str, ...] = ()
     methods: Mapping[str, Method] = field(default_factory=dict)
 

@@ -24,9 +24,11 @@ from exporters.model_file import ModelFile
 from toolchain import machine
 from toolchain.conversion import range_choice
 from toolchain.conversion.given import Given
+from toolchain.conversion.sharded import fold_by
 from toolchain.errors import BadUsage
 from toolchain.inputs import overlap
 from toolchain.inputs.samples import Samples
+from toolchain.processes.workers import HERE, Workers
 from toolchain.progress import Progress
 
 Methods = Mapping[str, Method]
@@ -41,14 +43,16 @@ class Ready:
     """A model prepared once, of which versions with more or fewer nodes in float are made.
 
     ``reference`` is the fp32 graph whose layers those of a version are compared with. ``choice`` names the nodes that a
-    search may put back in float, or their operators; None is for all. ``refine`` finds other calibration methods for
-    single tensors on the samples that it is given. ``facts`` are what a verdict depends on besides files and samples.
+    search may put back in float, or their operators; None is for all. ``noise_by`` tells what each of the calibration
+    methods ``compared``, the model's own first, costs single tensors on some samples. ``facts`` are what a verdict
+    depends on besides files and samples.
     """
 
     make: Make
     reference: onnx.ModelProto
     choice: Collection[str] | None = None
-    refine: Callable[[Samples], Methods] | None = None
+    compared: tuple[Method, ...] = ()
+    noise_by: Callable[[Method, Samples], Mapping[str, float]] = lambda method, samples: {}
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -66,8 +70,8 @@ class Precision(Protocol):
     def refuse(self, model: ModelFile) -> None:
         """Raise what can be known before any data is read."""
 
-    def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
-        """Do what is done once for a model, whatever the versions."""
+    def prepare(self, model: ModelFile, given: Given, progress: Progress, workers: Workers = HERE) -> Ready:
+        """Do what is done once for a model, whatever the versions; ``workers`` may calibrate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ class Fp16:
     def refuse(self, model: ModelFile) -> None:
         """Nothing."""
 
-    def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
+    def prepare(self, model: ModelFile, given: Given, progress: Progress, workers: Workers = HERE) -> Ready:
         chosen, ranges = given.calibration, None
         if chosen is not None:
             with progress.rated_bar("ranges", len(chosen)) as advance:
@@ -104,7 +108,7 @@ class Bf16:
     def refuse(self, model: ModelFile) -> None:
         """Nothing."""
 
-    def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
+    def prepare(self, model: ModelFile, given: Given, progress: Progress, workers: Workers = HERE) -> Ready:
         def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
             return bf16.convert(model, candidate, keep_fp32=exclude)
 
@@ -122,7 +126,7 @@ class Int4:
     def refuse(self, model: ModelFile) -> None:
         """Nothing."""
 
-    def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
+    def prepare(self, model: ModelFile, given: Given, progress: Progress, workers: Workers = HERE) -> Ready:
         def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
             return int4.convert(model, candidate, block_size=self.block_size, exclude=exclude)
 
@@ -142,7 +146,7 @@ class Int8Dynamic:
     def refuse(self, model: ModelFile) -> None:
         preparation.refuse_quantized(model)
 
-    def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
+    def prepare(self, model: ModelFile, given: Given, progress: Progress, workers: Workers = HERE) -> Ready:
         progress.note(f"dynamic int8; {self.int8}")
 
         def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
@@ -165,7 +169,7 @@ class Int8Static:
     def refuse(self, model: ModelFile) -> None:
         preparation.refuse_quantized(model)
 
-    def prepare(self, model: ModelFile, given: Given, progress: Progress) -> Ready:
+    def prepare(self, model: ModelFile, given: Given, progress: Progress, workers: Workers = HERE) -> Ready:
         chosen = given.calibration
         if chosen is None:
             raise no_calibration()
@@ -178,6 +182,7 @@ class Int8Static:
                 source=chosen.source,
                 options=self.options,
                 cache=cache_folder() if self.use_cache else None,
+                fold=fold_by(workers),
                 advance=advance,
             )
         if ready.from_cache:
@@ -187,7 +192,8 @@ class Int8Static:
             make=lambda candidate, exclude, methods: ready.write(candidate, exclude=exclude, methods=methods),
             reference=ready.reference,
             choice=ready.nodes,
-            refine=lambda judging: range_choice.methods_by_tensor(ready, judging.inputs),
+            compared=range_choice.compared(ready.method),
+            noise_by=lambda method, judging: range_choice.noise_by(method, ready, judging.inputs),
             facts={"int8": str(self.int8), "calibration": ready.data_sha256, **options},
         )
 

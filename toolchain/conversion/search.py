@@ -7,8 +7,10 @@ ranking need not be right. The search picks among many sets by the same samples,
 judges the smallest ones once more, by samples that the search did not see.
 """
 
+import contextlib
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from exporters.atomic_file import write_text
@@ -16,11 +18,13 @@ from toolchain import regular_file
 from toolchain.accuracy import gate
 from toolchain.accuracy.gate import Verdict, advice_on_samples
 from toolchain.accuracy.status import Status
+from toolchain.conversion.questions import Nodes, Questions, ahead, questions
 from toolchain.conversion.record import Journal, Plan, Trial
 from toolchain.errors import BadUsage, CheckFailed, Undecided
 from toolchain.progress import SILENT, Progress
 
-Evaluate = Callable[[frozenset[str]], Verdict]
+Evaluate = Callable[[Nodes, Iterator[Nodes]], Verdict]
+"""(The nodes in float, what is likely to be asked next, the most likely first) -> the verdict on them."""
 
 
 class _BudgetSpent(Exception):
@@ -33,6 +37,7 @@ def search(
     *,
     budget_s: float,
     spent_s: float = 0.0,
+    most: int | None = None,
     journal: Path,
     key: str,
     confirm: Evaluate | None = None,
@@ -42,24 +47,28 @@ def search(
 ) -> Plan:
     """Find few nodes of ``ranking`` (most damaging first) to leave in float so that the gate passes.
 
-    ``evaluate(excluded)`` quantizes all nodes but those and judges the result; it is called once a set, and a set may
-    be all of ``ranking``. Every verdict goes into ``journal``, so that a search that was killed goes on where it
-    stopped; one that finished, either way, removes it. ``key`` is a digest of all that the verdicts depend on, and a
-    journal under another key is replaced. The budget is this call's, less the ``spent_s`` that getting ready took: no
-    evaluation begins that would outlast it if it took as long as the longest, but the first. ``confirm`` judges by
+    ``evaluate(excluded, likely)`` quantizes all nodes but those and judges the result; it is called once a set, and a
+    set may be all of ``ranking``; what it has judged of ``likely`` already has no say before it is asked for. Every
+    verdict goes into ``journal``, so that a search that was killed goes on where it stopped; one that finished, either
+    way, removes it. ``key`` is a digest of all that the verdicts depend on, and a journal under another key is
+    replaced. The budget is this call's, less the ``spent_s`` that getting ready took: no evaluation begins that would
+    outlast it if it took as long as the longest, but the first, and no more than ``most`` begin. ``confirm`` judges by
     samples that the search did not go by: of the sets that passed, the smallest that it passes too is taken.
     ``required`` says whether anybody asked for it to pass. Raises CheckFailed, or Undecided when a verdict met on the
     way is, if no set passes or none within the budget.
     """
     if not budget_s > 0:
         raise BadUsage(f"The budget is {budget_s:g} seconds.", "Give a --budget above 0, such as 10m.")
-    trials = _Trials(evaluate, budget_s=budget_s - spent_s, journal=journal, key=key, progress=progress, clock=clock)
+    trials = _Trials(
+        evaluate, budget_s=budget_s - spent_s, most=most, journal=journal, key=key, progress=progress, clock=clock
+    )
     finished = True
     try:
-        _prune(_shortest_prefix(ranking, trials), trials)
+        trials.answer(lambda: questions(ranking))
     except _BudgetSpent:
         finished = False
-        progress.warn(f"The budget of {budget_s:g} s ended before the search did; run it again to go on.")
+        budget = f"{budget_s:g} s" if trials.time_is_up else f"{most} trials"
+        progress.warn(f"The budget of {budget} ended before the search did; run it again to go on.")
     if finished:
         journal.unlink(missing_ok=True)
     passing = [
@@ -77,55 +86,21 @@ def search(
 
 
 def _confirmed(
-    passing: Sequence[frozenset[str]],
+    passing: Sequence[Nodes],
     trials: "_Trials",
     confirm: Evaluate | None,
     progress: Progress,
-) -> tuple[frozenset[str], Verdict]:
+) -> tuple[Nodes, Verdict]:
     """(The first of ``passing`` that is confirmed, the verdict on it); raise the last one's verdict when none is."""
-    for nodes in passing:
+    for place, nodes in enumerate(passing):
         if confirm is None:
             return nodes, trials.verdicts[nodes]
-        verdict = confirm(nodes)
+        verdict = confirm(nodes, iter(passing[place + 1 :]))
         progress.note(f"{len(nodes)} in float, by the other samples: {verdict.brief}")
         if verdict.status is Status.OK or trials.time_is_up:
             break
     gate.require(verdict)
     return nodes, verdict
-
-
-def _shortest_prefix(ranking: Sequence[str], trials: "_Trials") -> list[str]:
-    """The most damaging nodes that must stay in float, if damage adds up: by doubling, then by bisection."""
-    fails, passes = -1, 0
-    while not trials.passes(ranking[:passes]):
-        if passes == len(ranking):
-            return []
-        fails, passes = passes, min(max(1, 2 * passes), len(ranking))
-    while passes - fails > 1:
-        middle = (fails + passes) // 2
-        if trials.passes(ranking[:middle]):
-            passes = middle
-        else:
-            fails = middle
-    return list(ranking[:passes])
-
-
-def _prune(excluded: list[str], trials: "_Trials") -> None:
-    """Put nodes back to int8, the least damaging first, while the rest still passes.
-
-    One at a time, as most must stay when the ranking is right; each success doubles how many go at once, each failure
-    halves it.
-    """
-    kept, untried, together = set(excluded), excluded[::-1], 1
-    while untried:
-        block = untried[:together]
-        if trials.passes(kept.difference(block)):
-            kept.difference_update(block)
-            untried, together = untried[len(block) :], 2 * together
-        elif len(block) > 1:
-            together = len(block) // 2
-        else:
-            untried = untried[1:]
 
 
 class _Trials:
@@ -136,6 +111,7 @@ class _Trials:
         evaluate: Evaluate,
         *,
         budget_s: float,
+        most: int | None,
         journal: Path,
         key: str,
         progress: Progress,
@@ -144,6 +120,7 @@ class _Trials:
         self._evaluate, self._progress, self._clock = evaluate, progress, clock
         self._journal, self._key = journal, key
         self._ends_at, self._longest_s = clock() + budget_s, 0.0
+        self._left = math.inf if most is None else most
         self.verdicts = _read_journal(journal, key)
         if self.verdicts:
             progress.note(f"{len(self.verdicts)} verdicts of an earlier search are in {journal}")
@@ -153,15 +130,24 @@ class _Trials:
         """Whether another evaluation as long as the longest would outlast the budget."""
         return self._clock() + self._longest_s >= self._ends_at
 
-    def passes(self, nodes: Sequence[str] | set[str]) -> bool:
-        """Whether the model with ``nodes`` in float passes; raises _BudgetSpent when there is no time to tell."""
-        excluded = frozenset(nodes)
+    def answer(self, begin: Callable[[], Questions]) -> None:
+        """Answer every question; raises _BudgetSpent when there is no time to."""
+        asking = begin()
+        with contextlib.suppress(StopIteration):
+            asked = next(asking)
+            while True:
+                asked = asking.send(self._passes(asked.nodes, begin))
+
+    def _passes(self, excluded: Nodes, begin: Callable[[], Questions]) -> bool:
+        """Whether the model with ``excluded`` in float passes."""
         if excluded not in self.verdicts:
-            if self.verdicts and self.time_is_up:
+            if self.verdicts and (self.time_is_up or self._left == 0):
                 raise _BudgetSpent
             began = self._clock()
-            verdict = self.verdicts[excluded] = self._evaluate(excluded)
+            passed = {nodes: verdict.status is Status.OK for nodes, verdict in self.verdicts.items()}
+            verdict = self.verdicts[excluded] = self._evaluate(excluded, ahead(begin, passed))
             self._longest_s = max(self._longest_s, self._clock() - began)
+            self._left -= 1
             self._write()
             self._progress.note(f"{len(excluded)} in float: {verdict.brief}")
         return self.verdicts[excluded].status is Status.OK
@@ -171,7 +157,7 @@ class _Trials:
         write_text(self._journal, Journal(key=self._key, trials=tuple(trials)).to_json())
 
 
-def _read_journal(path: Path, key: str) -> dict[frozenset[str], Verdict]:
+def _read_journal(path: Path, key: str) -> dict[Nodes, Verdict]:
     """What the journal says; nothing when there is none, when it is another search's, or no journal at all."""
     try:
         found = Journal.from_json(regular_file.read_bytes(path))
@@ -181,11 +167,11 @@ def _read_journal(path: Path, key: str) -> dict[frozenset[str], Verdict]:
 
 
 def _nothing_passed(
-    ranking: Sequence[str], verdicts: Mapping[frozenset[str], Verdict], finished: bool, *, required: bool
+    ranking: Sequence[str], verdicts: Mapping[Nodes, Verdict], finished: bool, *, required: bool
 ) -> CheckFailed | Undecided:
     """The error about the best that was seen: undecided before failed, then by SQNR."""
 
-    def merit(excluded: frozenset[str]) -> tuple[bool, float, int]:
+    def merit(excluded: Nodes) -> tuple[bool, float, int]:
         verdict = verdicts[excluded]
         noise = verdict.sqnr_db.estimate if verdict.sqnr_db else float("-inf")
         return verdict.status is Status.UNDECIDED, noise, -len(excluded)

@@ -4,14 +4,16 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from exporters import onnx_file, provenance
 from exporters.artifact import Artifact
+from exporters.calibration.thresholds import Method
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
 from toolchain.accuracy import gate, output_kinds, running, targets
@@ -20,12 +22,15 @@ from toolchain.accuracy.gate import Verdict
 from toolchain.accuracy.metrics.built_in import TOP1
 from toolchain.accuracy.output_values import Calls
 from toolchain.accuracy.status import Status
+from toolchain.conversion import range_choice
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Methods, Ready
+from toolchain.conversion.questions import Nodes
 from toolchain.conversion.record import Plan
-from toolchain.conversion.search import search
+from toolchain.conversion.search import Evaluate, search
 from toolchain.inputs import overlap
 from toolchain.inputs.samples import Samples
+from toolchain.processes.workers import HERE, Foresight, Workers, in_order
 from toolchain.progress import Progress
 from toolchain.stats import Interval
 
@@ -36,11 +41,27 @@ _RANKED_ON = 64
 """Samples on which layers are compared."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Which version to judge, and by which part of the samples."""
+
+    excluded: Nodes
+    methods: tuple[tuple[str, Method], ...]
+    part: tuple[int | None, int | None, int | None]
+
+    @classmethod
+    def of(cls, excluded: Nodes, methods: Methods, part: slice) -> "_Asked":
+        return cls(excluded, tuple(methods.items()), (part.start, part.stop, part.step))
+
+
 class Trial:
     """The model ``src``, what its versions in ``precision`` are judged by, and its own outputs on ``samples``."""
 
-    def __init__(self, src: ModelFile, ready: Ready, precision: str, samples: Samples, goal: Goal) -> None:
+    def __init__(
+        self, src: ModelFile, ready: Ready, precision: str, samples: Samples, goal: Goal, workers: Workers = HERE
+    ) -> None:
         self._src, self._ready, self._precision, self._goal = src, ready, precision, goal
+        self._workers = workers
         self.methods = goal.methods
         self.final = slice(None)
         """Which samples have the last word: all, until a search goes by some."""
@@ -52,6 +73,10 @@ class Trial:
         self._requirement = goal.requirement
         if goal.requirement is None and samples.labels is not None and self._may_be_judged():
             self._requirement = gate.default_for(goal.metric)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what judges a version, and nobody to hand it on to."""
+        return vars(self) | {"_workers": HERE, "_right": list(self._right)}
 
     def _may_be_judged(self) -> bool:
         """Whether the labels are for the model's outputs; they need not be where nobody named a metric."""
@@ -122,18 +147,24 @@ class Trial:
         elif any(self.judge([self._right], part).status is Status.UNDECIDED for part in (steering, self.final)):
             progress.warn("There are too few samples to judge the search by others than it goes by: it uses all.")
             steering = self.final = slice(None)
-        if self._ready.refine is not None and not self._goal.methods:
-            self._take_better(self._ready.refine(self.ranked_on()), steering, progress)
+        shared = self._workers.share(self)
+        if not self._goal.methods:
+            self._take_better(shared, steering, progress)
+        judging = Foresight(self._workers, _judge, shared)
 
-        def confirm(excluded: frozenset[str]) -> Verdict:
-            return self._judged(excluded, self.final)
+        def judged(part: slice) -> Evaluate:
+            def evaluate(excluded: Nodes, likely: Iterator[Nodes]) -> Verdict:
+                return judging.answer(self._asked(excluded, part), (self._asked(each, part) for each in likely))
+
+            return evaluate
 
         plan = search(
             rank(self.ranked_on()),
-            lambda excluded: self._judged(excluded, steering),
-            confirm=confirm if self.final != steering else None,
+            judged(steering),
+            confirm=judged(self.final) if self.final != steering else None,
             budget_s=self._goal.budget_s,
             spent_s=time.monotonic() - began,
+            most=self._goal.trials,
             journal=journal,
             key=self._key(),
             required=self._goal.requirement is not None,
@@ -142,32 +173,40 @@ class Trial:
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
         return replace(plan, exclude=exclude, methods=dict(self.methods), options=dict(self._ready.facts))
 
-    def _take_better(self, methods: Methods, part: slice, progress: Progress) -> None:
-        """Go on with ``methods`` if the model comes nearer to the original by them."""
+    def _take_better(self, shared: Any, part: slice, progress: Progress) -> None:
+        """Go on with other methods for single tensors if the model comes nearer to the original by them."""
+        compared = self._ready.compared
+        noise = dict(zip(compared, in_order(self._workers, _noise, shared, compared), strict=True))
+        methods = range_choice.best_by_tensor(noise) if noise else {}
         if not methods:
             return
-        before = self._judged(frozenset(), part)
-        self.methods = methods
-        after = self._judged(frozenset(), part)
+        asked = [_Asked.of(frozenset(), each, part) for each in (self.methods, methods)]
+        before, after = in_order(self._workers, _judge, shared, asked)
         if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
             progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
-        else:
-            self.methods = self._goal.methods
+            self.methods = methods
 
-    def _judged(self, excluded: frozenset[str], part: slice) -> Verdict:
-        """The verdict on the version with ``excluded`` in float: on the original when that leaves nothing to convert.
+    def _asked(self, excluded: Nodes, part: slice) -> "_Asked":
+        return _Asked.of(excluded, self.methods, part)
+
+    def judged(self, asked: "_Asked") -> Verdict:
+        """The verdict on the version that is asked for: on the original when that leaves nothing to convert.
 
         A set of which the converter makes no right file fails.
         """
         with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
-            chosen = [*self._goal.exclude, *sorted(excluded)]
+            chosen = [*self._goal.exclude, *sorted(asked.excluded)]
             try:
-                got = self.made(Path(folder) / "trial.onnx", chosen, self.methods)[1]
+                got = self.made(Path(folder) / "trial.onnx", chosen, dict(asked.methods))[1]
             except NotApplicable:
                 got = [self._right]
             except WrongResult as wrong:
                 return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
-            return self.judge(got, part)
+            return self.judge(got, slice(*asked.part))
+
+    def noise_by(self, method: Method) -> Mapping[str, float]:
+        """What ``method`` for all ranges costs single tensors."""
+        return self._ready.noise_by(method, self.ranked_on())
 
     def _verdict(self, got: Given, part: slice) -> Verdict:
         assert self._requirement is not None
@@ -209,3 +248,11 @@ def _by_rule(compared: Comparison) -> Verdict:
         samples=compared.samples,
         sqnr_db=noise,
     )
+
+
+def _judge(trial: Trial, asked: _Asked) -> Verdict:
+    return trial.judged(asked)
+
+
+def _noise(trial: Trial, method: Method) -> Mapping[str, float]:
+    return trial.noise_by(method)

@@ -70,6 +70,20 @@ def held() -> Iterator[None]:
         _given = given
 
 
+@contextlib.contextmanager
+def lifted() -> Iterator[None]:
+    """In this block this process has what it was started with: what it starts there inherits that."""
+    if _given is None:
+        yield
+        return
+    ours = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, _given)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, ours)
+
+
 def _is_full() -> bool:
     """Whether less is left than the largest message takes."""
     own = _kilobytes("VmData", PROC / "self/status")

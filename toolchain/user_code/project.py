@@ -160,6 +160,11 @@ _owners: dict[str, Project] = {}
 _by_builtins: dict[int, Project] = {}
 
 
+def modules() -> list[ModuleType]:
+    """The users' modules that are loaded: another process finds none of them by its name."""
+    return [module for name in _owners if (module := sys.modules.get(name)) is not None]
+
+
 def _importer(frame: FrameType | None) -> Project | None:
     """The project whose code wants to import something, by ``import`` or by importlib."""
     while frame is not None and frame.f_globals.get("__name__") in ("importlib._bootstrap", "importlib", __name__):

@@ -4,14 +4,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exporters.calibration.thresholds import Method
 from exporters.int8 import targets
 from exporters.int8.evidence import Evidence
 from exporters.int8.static import StaticInt8, StaticOptions
 from exporters.model_file import ModelFile
 from tests.contract.tiny_models import MODELS
-from toolchain.conversion.range_choice import methods_by_tensor
+from toolchain.conversion import range_choice
 
 Exported = Callable[[str], Path]
+
+
+def methods_by_tensor(ready: StaticInt8, inputs: dict[str, np.ndarray]) -> dict[str, Method]:
+    compared = range_choice.compared(ready.method)
+    return range_choice.best_by_tensor({method: range_choice.noise_by(method, ready, inputs) for method in compared})
 
 
 @pytest.fixture

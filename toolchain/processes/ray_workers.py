@@ -1,0 +1,238 @@
+"""Workers on a Ray cluster: one core each, what they share in its object store, tried again when they are lost."""
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import toolchain
+from exporters import processors, temporary_folder
+from toolchain.errors import BadUsage, NotAvailable
+from toolchain.machine import library_versions, memory_limit
+from toolchain.processes.workers import Workers
+from toolchain.user_code import project
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+AUTO = "auto"
+_RETRIES = 5
+"""How often a piece begins again whose worker was lost: one that kills whoever does it must end."""
+_ANSWERS_WITHIN_S = 5.0
+_AT_HAND = 2
+"""How many of the values that were shared a worker keeps unpacked."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will change
+}
+
+
+@contextlib.contextmanager
+def joined(address: str, *, cores: int | None = None) -> Iterator[Workers]:
+    """The workers of the cluster at ``address``, one for each of its cores.
+
+    ``auto`` is the one that RAY_ADDRESS names, or a new one of this machine's cores (or ``cores``), which ends with the
+    block; what was still asked for ends with it anyway. Raises ModuleNotFoundError without Ray, NotAvailable where
+    nobody answers.
+    """
+    known = os.environ.get("RAY_ADDRESS") if address == AUTO else address
+    if known is not None:
+        _require_answer(known)
+    with _as_before(), contextlib.ExitStack() as stack:
+        ray = _imported()
+        try:
+            if known is None:
+                folder = stack.enter_context(_short_folder())
+                options: dict[str, Any] = {
+                    "address": "local", "num_cpus": cores or processors.usable_cores(), "include_dashboard": False,
+                    "_temp_dir": str(folder),
+                }  # fmt: skip
+            else:
+                options = {"address": known}
+            with memory_limit.lifted():
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            where = f"the cluster at {known}" if known else "a cluster here"
+            raise NotAvailable(f"Ray cannot use {where}: {_line(error)}.", "Look at it with `ray status`.") from error
+        stack.callback(ray.shutdown)
+        workers = _RayWorkers(ray)
+        stack.callback(workers.leave)
+        yield workers
+
+
+def _imported() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    return importlib.import_module("ray")
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Ray takes signals for itself, and a process that a signal ends must tell so."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    handlers = logging.root.handlers[:]
+    try:
+        yield
+    finally:
+        _restore(before)
+        logging.root.handlers[:] = handlers
+
+
+def _restore(before: Mapping[signal.Signals, Any]) -> None:
+    with contextlib.suppress(ValueError):  # not the main thread, in which nothing was changed
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A folder whose name leaves room for those of Ray's sockets, which may have 107 letters in all."""
+    _, base = temporary_folder.given()
+    folder = tempfile.mkdtemp(prefix="nnx-ray-", dir=base)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for two minutes, and writes what it does on stderr."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if address == AUTO or address == "local":
+        return
+    if not host or not port.isdecimal():
+        raise BadUsage(f"{address} is no address of a Ray cluster.", "Give auto, or HOST:PORT such as head:6379.")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise NotAvailable(
+            f"No Ray cluster answers at {address}: {_line(error)}.",
+            "Look at the address with `ray status` on the cluster's head.",
+        ) from error
+
+
+class _RayWorkers:
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_answer)
+        self._expected = _versions()
+        self._open: dict[Any, None] = {}
+
+    def share(self, value: Any) -> Any:
+        for module in project.modules():  # which no worker could import
+            self._ray.cloudpickle.register_pickle_by_value(module)
+        return [self._ray.put(value)]  # in a list: else each task would unpack it anew
+
+    def ask(self, function: Callable[[Any, Q], R], shared: Any, question: Q) -> "_Asked[R]":
+        reference = self._task.remote(self._expected, function, shared, question)
+        self._open[reference] = None
+        return _Asked(self._ray, reference, self._open)
+
+    def leave(self) -> None:
+        """Stop what nobody waits for any more."""
+        for reference in self._open:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.cancel(reference, force=True)
+
+
+class _Asked(Generic[R]):
+    def __init__(self, ray: Any, reference: Any, opened: dict[Any, None]) -> None:
+        self._ray, self._reference, self._opened = ray, reference, opened
+
+    def is_there(self) -> bool:
+        return bool(self._ray.wait([self._reference], timeout=0)[0])
+
+    def result(self) -> R:
+        try:
+            found = self._ray.get(self._reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise _failure(error) from error
+        except self._ray.exceptions.RayError as error:
+            raise NotAvailable(
+                f"A worker of Ray was lost {_RETRIES + 1} times at the same work, or all were: {_line(error)}.",
+                "Look at the cluster with `ray status`, and at its memory.",
+            ) from error
+        finally:
+            self._opened.pop(self._reference, None)
+        if isinstance(found, _Raised):
+            raise found.again()
+        answer: R = found
+        return answer
+
+
+def _failure(error: Any) -> Exception:
+    """What a task failed with before a line of ours ran, or while its answer was packed."""
+    if isinstance(error.cause, ImportError):
+        return NotAvailable(
+            f"The cluster's workers lack what this process has: {_line(error.cause)}.",
+            f"Install nnx-toolchain {toolchain.__version__} with its libraries on the cluster's machines.",
+        )
+    return RuntimeError(str(error))
+
+
+class _Raised:
+    """An error on its way home: not every class can be made anew from its text."""
+
+    def __init__(self, error: Exception) -> None:
+        self._kind, self._args, self._facts = type(error), error.args, dict(vars(error))
+        self._where = "".join(traceback.format_exception(error))
+
+    def again(self) -> Exception:
+        made = self._kind.__new__(self._kind)
+        made.args = self._args
+        vars(made).update(self._facts)
+        made.add_note(f"In a worker of Ray:\n{self._where}")
+        return made
+
+
+def _answer(expected: Mapping[str, str], function: Callable[[Any, Any], Any], shared: Any, question: Any) -> Any:
+    """One piece, in a worker."""
+    try:
+        if (versions := _versions()) != expected:
+            apart = ", ".join(
+                f"{name} {versions.get(name)}" for name in expected if versions.get(name) != expected[name]
+            )
+            raise NotAvailable(
+                f"The cluster's workers have other versions than this process: {apart}.",
+                "Install the same versions on the cluster's machines, or run it from one of them.",
+            )
+        with processors.limited_to(1):
+            return function(_unpacked(shared[0]), question)
+    except Exception as error:  # noqa: BLE001 - told in the process that asked
+        return _Raised(error)
+
+
+_values: OrderedDict[Any, Any] = OrderedDict()
+
+
+def _unpacked(reference: Any) -> Any:
+    """What ``reference`` stands for, unpacked once in this worker: with the sessions that it keeps open."""
+    if reference not in _values:
+        while len(_values) >= _AT_HAND:
+            _values.popitem(last=False)
+        _values[reference] = importlib.import_module("ray").get(reference)
+    _values.move_to_end(reference)
+    return _values[reference]
+
+
+def _versions() -> dict[str, str]:
+    """Of what results depend on."""
+    return {
+        "nnx": toolchain.__version__,
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        **library_versions(),
+    }
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
