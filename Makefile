@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise harness far-bench serve-load push-cost clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search harness far-bench serve-load push-cost clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -125,6 +125,9 @@ serve-load: $(INSTALLED)  ## nnx serve under wrk's load beside bare session.run,
 
 depthwise: $(INSTALLED)  ## train the net on which min/max int8 fails, for int8-accuracy. DATA=folder of CIFAR-10
 	$(BIN)/nnx train benchmarks/depthwise.py:recipe $(if $(DATA),--data $(DATA))
+
+ray-search: $(INSTALLED)  ## the depthwise net's search on Ray beside one process, in turns. DATA=folder of CIFAR-10, QUICK=1
+	$(BIN)/python -m benchmarks.ray_search $(BENCH_OPTIONS)
 
 openvino: $(OPENVINO)/.installed  ## an environment of its own for the tools that int8 is compared with
 

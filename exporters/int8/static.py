@@ -120,6 +120,11 @@ class StaticInt8:
         return self._statistics.from_cache
 
     @property
+    def statistics(self) -> Statistics:
+        """What calibration saw of the activations of :attr:`reference`."""
+        return self._statistics
+
+    @property
     def data_sha256(self) -> str:
         """The digest of the calibration data."""
         return self._data_sha256

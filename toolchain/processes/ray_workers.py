@@ -1,9 +1,11 @@
 """Workers on a Ray cluster: one core each, what they share in its object store, tried again when they are lost."""
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -25,9 +27,11 @@ from toolchain.user_code import project
 Q = TypeVar("Q")
 R = TypeVar("R")
 AUTO = "auto"
+_TOKEN = secrets.token_hex(32)
 _RETRIES = 5
 """How often a piece begins again whose worker was lost: one that kills whoever does it must end."""
 _ANSWERS_WITHIN_S = 5.0
+_LONGEST_FOLDER = 26
 _AT_HAND = 2
 """How many of the values that were shared a worker keeps unpacked."""
 _QUIET = {
@@ -47,14 +51,15 @@ def joined(address: str, *, cores: int | None = None) -> Iterator[Workers]:
     known = os.environ.get("RAY_ADDRESS") if address == AUTO else address
     if known is not None:
         _require_answer(known)
-    with _as_before(), contextlib.ExitStack() as stack:
-        ray = _imported()
+    with _as_before(own=known is None), contextlib.ExitStack() as stack:
+        ray = importlib.import_module("ray")
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if known is None:
                 folder = stack.enter_context(_short_folder())
                 options: dict[str, Any] = {
                     "address": "local", "num_cpus": cores or processors.usable_cores(), "include_dashboard": False,
-                    "_temp_dir": str(folder),
+                    "_temp_dir": str(folder), "_node_ip_address": "127.0.0.1",
                 }  # fmt: skip
             else:
                 options = {"address": known}
@@ -69,34 +74,34 @@ def joined(address: str, *, cores: int | None = None) -> Iterator[Workers]:
         yield workers
 
 
-def _imported() -> Any:
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    return importlib.import_module("ray")
-
-
 @contextlib.contextmanager
-def _as_before() -> Iterator[None]:
-    """Ray takes signals for itself, and a process that a signal ends must tell so."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+def _as_before(*, own: bool) -> Iterator[None]:
+    """Tell Ray what it reads in the environment; at the end that, signals and logging are as they were.
+
+    A cluster of our ``own`` answers to whoever has a token that we make: Ray would make one in the user's home folder.
+    """
+    told = _QUIET | ({"RAY_AUTH_TOKEN": _TOKEN} if own else {})
+    unset = [name for name in (*told, "RAY_AUTH_MODE") if name not in os.environ]
+    signals = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     handlers = logging.root.handlers[:]
+    os.environ.update({name: told[name] for name in unset if name in told})
     try:
         yield
     finally:
-        _restore(before)
+        for name in unset:
+            os.environ.pop(name, None)
         logging.root.handlers[:] = handlers
-
-
-def _restore(before: Mapping[signal.Signals, Any]) -> None:
-    with contextlib.suppress(ValueError):  # not the main thread, in which nothing was changed
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with contextlib.suppress(ValueError):  # not the main thread, in which nothing was changed
+            for number, handler in signals.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def _short_folder() -> Iterator[Path]:
     """A folder whose name leaves room for those of Ray's sockets, which may have 107 letters in all."""
     _, base = temporary_folder.given()
+    if base is not None and len(str(base)) > _LONGEST_FOLDER and Path("/tmp").is_dir():
+        base = Path("/tmp")
     folder = tempfile.mkdtemp(prefix="nnx-ray-", dir=base)
     try:
         yield Path(folder)
@@ -225,6 +230,7 @@ def _unpacked(reference: Any) -> Any:
     return _values[reference]
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     """Of what results depend on."""
     return {
