@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search harness far-bench serve-load push-cost clean
+.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search loading harness far-bench serve-load push-cost clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -116,6 +116,9 @@ int8-speed: $(INSTALLED) openvino  ## int8 beside PyTorch, ONNX Runtime and Open
 
 far-bench: $(INSTALLED)  ## do ssh and a slow network change what is measured on the other side? QUICK=1
 	$(BIN)/python -m benchmarks.far_bench $(if $(QUICK),--quick)
+
+loading: $(INSTALLED)  ## how fast pictures in files are read, beside torch DataLoader and webdataset. QUICK=1
+	$(BIN)/python -m benchmarks.loading $(if $(QUICK),--quick)
 
 harness: $(INSTALLED)  ## does measuring change what is measured? nnx's rows beside plain timing loops. QUICK=1
 	$(BIN)/python benchmarks/harness.py $(if $(QUICK),--quick)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from exporters import onnx_file, provenance
 from exporters.model_file import ModelFile
+from tests import stored_pictures
 from toolchain.recipes.digits import recipe
 from toolchain.recipes.rows import Rows
 
@@ -154,6 +155,23 @@ def test_a_folder_of_images_fits_an_image_model(place: Path, nnx: Nnx) -> None:
     code, made, err = quantize(nnx, "i.onnx", "--calibration", "images", "--samples", 8)
     assert code == 0, err
     assert "ImageNet" in str(made["proven_on"])
+    pictures = [(path.stem, {"png": path.read_bytes(), "cls": path.parent.name.encode()}) for path in images()]
+    stored_pictures.shard(Path("shards/train-000000.tar"), pictures[:6])
+    stored_pictures.shard(Path("shards/train-000001.tar"), pictures[6:])
+    code, same, err = quantize(nnx, "i.onnx", "--calibration", "shards/train-{000000..000001}.tar", "--samples", 8)
+    assert code == 0, err
+    assert same["sha256"] == made["sha256"]  # the same pictures in the same order
+    images()[0].write_bytes(b"")
+    code, _, err = quantize(nnx, "i.onnx", "--calibration", "images", "--samples", 8)
+    assert code == 2
+    assert "--max-bad" in err
+    code, _, err = quantize(nnx, "i.onnx", "--calibration", "images", "--samples", 8, "--max-bad", 1)
+    assert code == 0, err
+    assert "1 that cannot be read left out" in " ".join(err.split())
+
+
+def images() -> list[Path]:
+    return sorted(Path("images").rglob("*.png"))
 
 
 def test_the_cache_serves_the_second_call(place: Path, nnx: Nnx) -> None:

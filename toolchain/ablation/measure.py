@@ -79,6 +79,7 @@ def measure(
                         "options": loop.options.as_json(),
                         "files": files,
                         "data_folder": None if data_folder is None else str(data_folder.resolve()),
+                        "max_bad": data.bad.most,
                         "threads": loop.threads,
                     }
                     running[name] = contestant = loop.started(start, spec)

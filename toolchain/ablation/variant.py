@@ -11,6 +11,7 @@ import torch
 
 from toolchain import records
 from toolchain.ablation import shared_data
+from toolchain.datasets import reading
 from toolchain.errors import NotAvailable
 from toolchain.inputs import sources
 from toolchain.progress import SILENT
@@ -30,8 +31,8 @@ def open_job(**spec: Any) -> "Variant":
 class Variant:
     """Trains ``recipe`` for ``options.epochs`` on the arrays in ``files``; ``steps`` of an epoch a part.
 
-    Without ``files`` it reads the data set, from ``data_folder``. In a ``world``, a rank of a size that meet at a port,
-    it does its part of each step.
+    Without ``files`` it reads the data set, from ``data_folder``, and skips up to ``max_bad`` samples. In a ``world``,
+    a rank of a size that meet at a port, it does its part of each step.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Variant:
         files: dict[str, Any] | None,
         data_folder: str | None,
         threads: int,
+        max_bad: int = 0,
         world: dict[str, int] | None = None,
     ) -> None:
         torch.set_num_threads(threads)
@@ -50,6 +52,7 @@ class Variant:
         made = sources.recipe_named(recipe)
         self._options = records.made(TrainingOptions, options)
         folder = None if data_folder is None else Path(data_folder)
+        reading.MAX_BAD.set(max_bad)  # for as long as this process lives
         data = made.data(folder).load() if files is None else shared_data.mapped(files)
         self._path = BatchPath(made, data, self._options, together)
         total = self._options.epochs * self._path.steps_per_epoch()

@@ -164,6 +164,7 @@ class Form:
 @group("circumstances", Circumstances)
 @group("rows", Rows)
 @group("judged", Judging)
+@options.reading
 @group("regression", Regression)
 @group("form", Form)
 def command(

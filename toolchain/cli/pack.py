@@ -87,6 +87,7 @@ class _Given:
     "-o", "--output", type=types.OUTPUT_FOLDER,
     help="The package, or the repository.  [default: NAME.ortpackage or NAME.ENGINE in this folder]",
 )  # fmt: skip
+@options.reading
 @group("given", _Given)
 @group("packaging", _Packaging)
 @group("engine", _Engine)

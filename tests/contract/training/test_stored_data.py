@@ -90,13 +90,34 @@ def all_kinds(world: World) -> dict[str, Any]:
             stored(kind, place)
         world.told(None)
         found[kind] = trained(KINDS[kind][1](place, PICTURES).load(), place / str(world.rank), world=world)
+    place = Path(folders) / "class folders"
+    if world.leads:
+        break_one(place)
+    world.told(None)
+    reading.MAX_BAD.set(1)
+    found["a bad one"] = trained(ImageFolder(place, PICTURES).load(), place / f"bad{world.rank}", world=world)
+    skipped = History.from_json((place / "bad0" / "training.json").read_bytes()).skipped
+    found["skipped"] = [Path(text.split(" is ")[0]).name for text in skipped]
     return found
+
+
+def break_one(folder: Path) -> None:
+    (path,) = folder.rglob(f"{BAD:05}.png")
+    path.write_bytes(b"no picture")
 
 
 def test_two_processes_come_to_the_same(tmp_path: Path) -> None:
     by_two = together(2, all_kinds, tmp_path)
-    for kind in KINDS:
-        weights, epochs = trained(in_memory(stored(kind, tmp_path / kind)), tmp_path / f"{kind} in memory")
+    token = reading.MAX_BAD.set(1)
+    try:
+        alone = {kind: in_memory(stored(kind, tmp_path / kind)) for kind in KINDS}
+        break_one(tmp_path / "class folders")
+        alone["a bad one"] = ImageFolder(tmp_path / "class folders", PICTURES).load()
+    finally:
+        reading.MAX_BAD.reset(token)
+    assert [each["skipped"] for each in by_two] == [[f"{BAD:05}.png"]] * 2
+    for kind, data in alone.items():
+        weights, epochs = trained(data, tmp_path / f"{kind} alone")
         for found, said in (each[kind] for each in by_two):
             np.testing.assert_allclose(said, epochs, rtol=1e-5)
             for key, value in weights.items():
@@ -106,8 +127,7 @@ def test_two_processes_come_to_the_same(tmp_path: Path) -> None:
 @pytest.fixture
 def one_bad(tmp_path: Path) -> Path:
     folder = stored_pictures.class_folders(tmp_path / "data", {"train": range(60), "val": range(100, 120)})
-    (path,) = folder.rglob(f"{BAD:05}.png")
-    path.write_bytes(b"no picture")
+    break_one(folder)
     return folder
 
 

@@ -74,6 +74,28 @@ def test_a_shard_cut_off_anywhere_gives_its_whole_samples_and_says_so(
         assert str(path) in index.faults[0]
 
 
+@given(changes=some.lists(some.tuples(some.integers(0, 10**6), some.integers(0, 255)), min_size=1, max_size=6))
+def test_whatever_stands_in_a_shard_its_members_lie_in_it(
+    changes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = stored_pictures.shard(tmp_path_factory.mktemp("changed") / "a.tar", map(stored_pictures.sample, range(3)))
+    content = bytearray(path.read_bytes())
+    for place, value in changes:  # in the headers, which are a third of it, and in what they are of
+        content[place % len(content)] = value
+    path.write_bytes(content)
+    try:
+        index = tar_index.of(path)
+    except BadUsage as refused:
+        assert "is compressed" in refused.what
+        return
+    assert (index.offset >= 512).all()
+    assert (index.size >= 0).all()
+    assert (index.offset + index.size <= len(content)).all()
+    assert len(index.sample) == len(index.kind) == len(index.number)
+    assert set(index.sample.tolist()) == set(range(len(index)))
+    assert all(index.key(sample).isprintable() for sample in range(len(index)))
+
+
 def index_end(whole: bytes) -> int:
     """Where the first block of the end mark ends."""
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:

@@ -14,7 +14,8 @@ from tests.stored_pictures import CLASSES, picture, png
 from toolchain.datasets import image_folder, reading
 from toolchain.datasets.class_folders import PicturesInFolders
 from toolchain.errors import BadUsage
-from toolchain.inputs import stored
+from toolchain.inputs import samples, stored
+from toolchain.recipe import Pictures, Recipe, WebDataset
 
 IMAGE = [TensorSpec("image", "float32", ("batch", 3, 6, 6))]
 WRITERS: dict[str, Callable[..., Path]] = {
@@ -109,3 +110,18 @@ def test_arrays_of_shards_and_tables_are_inputs_by_their_names(tmp_path: Path) -
             np.testing.assert_array_equal(inputs["x"][place], values[label])
         with pytest.raises(BadUsage, match="and the model takes other, more"):
             read(source, [TensorSpec("other", "float32", (1,)), TensorSpec("more", "float32", (1,))])
+
+
+def test_a_recipe_s_samples_are_no_more_than_may_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stored_pictures.shards(tmp_path, {"train": range(30), "test": range(30, 50)})
+    given = Recipe(
+        name="small", model=lambda: pytest.fail("no model"), data=lambda folder: pytest.fail("it is given"),
+        epochs=1, batch_size=1, lr=1,
+    )  # fmt: skip
+    data = WebDataset(folder, Pictures(size=(6, 6))).load()
+    assert len(samples.of_test_split(given, data)) == 20
+    assert samples.of_test_split(given, data, 5).source == "5 of the 20 of the test split of small"
+    monkeypatch.setattr(samples, "MOST_JUDGED_BYTES", 7 * 4 * 3 * 6 * 6)
+    taken = samples.of_test_split(given, data)
+    assert (len(taken), taken.source) == (7, "7 of the 20 of the test split of small")
+    assert len(samples.of_train_split(given, data, 100)) == 7
