@@ -17,7 +17,7 @@ from toolchain.datasets.on_demand import Sample
 from toolchain.datasets.parts import Drawn, StatDigest
 from toolchain.datasets.pictures import Pictures
 from toolchain.datasets.wanted import Wanted
-from toolchain.errors import BadUsage
+from toolchain.errors import BadUsage, is_of_the_machine
 
 _OF_ONE, _OF_SEVERAL = "state.json", "dataset_dict.json"
 
@@ -42,39 +42,39 @@ class Table:
         names = list(dict.fromkeys([*wanted.names(inputs), *wanted.names(targets)]))
         if missing := [name for name in names if name not in whole.features]:
             raise BadUsage(f"{folder} has no column '{missing[0]}'.", f"Its columns are {', '.join(whole.features)}.")
+        if any(is_picture(whole.features[name]) for name in wanted.names(targets)):
+            raise BadUsage(f"A picture is the target of {folder}, and pictures are scaled and cut.", parts.MASKS)
+        self._rows, self.labels = np.arange(len(whole)), None
+        if isinstance(targets, str) and getattr(whole.features[targets], "dtype", "").startswith(("int", "uint")):
+            self._rows, self.labels = self._labelled(whole, targets, bad)
+            names = list(dict.fromkeys(wanted.names(inputs)))
         encoded = [name for name in names if is_picture(whole.features[name])]
         others = [name for name in names if name not in encoded]
         self._encoded = _with_bytes(whole.select_columns(encoded), encoded) if encoded else None
         self._others = whole.select_columns(others).with_format("numpy") if others else None
-        self._rows, self.labels = np.arange(len(whole)), None
-        if isinstance(targets, str) and getattr(whole.features[targets], "dtype", "").startswith(("int", "uint")):
-            self._rows, self.labels = self._labelled(whole, targets, bad)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def read(self, row: int) -> Sample:
         place = int(self._rows[row])
-        found: dict[str, Any] = {} if self._others is None else dict(self._others[place])
-        for name, cell in ({} if self._encoded is None else self._encoded[place]).items():
-            found[name] = self._decoded(cell, f"row {place} of {self._folder}")
-        for name, value in found.items():
-            what = f"row {place} of {self._folder}"
-            if value is None:
-                raise BadSample(f"{what} has nothing in '{name}'")
-            if (
-                isinstance(value, (np.ndarray, np.floating))
-                and value.dtype.kind == "f"
-                and not np.isfinite(value).all()
-            ):
-                raise BadSample(f"{what} holds NaN or infinity in '{name}', or nothing")
-        label = np.int64(0) if self.labels is None else self.labels[row]
-        targets = (
-            label
-            if self._targets is None or self.labels is not None
-            else wanted.filled(self._targets, found.__getitem__)
-        )
-        return wanted.filled(self._inputs, found.__getitem__), targets
+        name = f"row {place} of {self._folder}"
+        try:
+            found: dict[str, Any] = {} if self._others is None else dict(self._others[place])
+            cells = {} if self._encoded is None else self._encoded[place]
+        except Exception as error:  # pyarrow raises what it likes for bytes that are none of its own
+            if is_of_the_machine(error):
+                raise
+            raise BadSample(f"{name} cannot be read") from error
+        for column, value in found.items():
+            floats = isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f"
+            if value is None or (floats and not np.isfinite(value).all()):
+                raise BadSample(f"{name} holds NaN, infinity or nothing in '{column}'")
+        found |= {column: self._decoded(cell, name) for column, cell in cells.items()}
+        inputs = wanted.filled(self._inputs, found.__getitem__)
+        if self.labels is not None:
+            return inputs, self.labels[row]
+        return inputs, np.int64(0) if self._targets is None else wanted.filled(self._targets, found.__getitem__)
 
     def _decoded(self, cell: Mapping[str, Any] | None, what: str) -> Any:
         if cell is None:
@@ -156,8 +156,7 @@ def by_split(folder: Path) -> dict[str, Path]:
     """The folders of its splits; of one without splits it is the training."""
     if (folder / _OF_ONE).is_file():
         return {"train": folder}
-    found = {split: path for path in sorted(folder.iterdir()) if (split := parts.split_called(path.name))}
-    return {split: found[split] for split in parts.NAMES if split in found}
+    return parts.folders_of(sorted(folder.iterdir()))
 
 
 def features_of(folder: Path) -> Mapping[str, Any]:
@@ -176,9 +175,9 @@ def _opened(folder: Path) -> Any:
 
     try:
         return load_from_disk(str(folder)).with_format(None)
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # pyarrow and json raise what they like for files that are damaged
+        if is_of_the_machine(error):
+            raise
         raise BadUsage(f"{folder} cannot be read: {error}.", "Save it again with save_to_disk.") from error
 
 

@@ -90,9 +90,9 @@ class ImageFolder:
 
     @cached_property
     def _found(self) -> tuple[dict[str, PicturesInFolders], str]:
-        folders = {split: path for path in _folders_in(self._folder) if (split := parts.split_called(path.name))}
-        if not folders:
-            folders = {"train": self._folder}
+        # a class may be called train: the folder of a split is one of folders
+        folders = parts.folders_of(path for path in _folders_in(self._folder) if classes_in(path))
+        folders = folders or {"train": self._folder}
         parts.require_train(folders, self._folder)
         classes = tuple(path.name for path in classes_in(folders["train"]))
         digest = StatDigest(self._how, self._drawn)

@@ -19,11 +19,25 @@ from toolchain.errors import BadUsage
 NAMES = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 """What each split may be called."""
 _DRAWN_SHARE = 0.1
+MASKS = "Store a mask as an array, such as .npy, of the size that the model gives."
+"""What to do about pictures that are targets."""
 
 
 def split_called(name: str) -> str | None:
     """Which split ``name``, that of a folder or the beginning of a file's, stands for; None for another name."""
     return next((split for split, names in NAMES.items() if name.lower() in names), None)
+
+
+def folders_of(folders: Iterable[Path]) -> dict[str, Path]:
+    """Those that are called as a split, by its name; BadUsage where two are called as one."""
+    found: dict[str, Path] = {}
+    for path in folders:
+        split = split_called(path.name)
+        if split in found:
+            raise BadUsage(f"{found[split]} and {path} are both the {split} split.", "Rename one of them.")
+        if split is not None:
+            found[split] = path
+    return {split: found[split] for split in NAMES if split in found}
 
 
 _Part = TypeVar("_Part")

@@ -110,12 +110,11 @@ class Shards:
                 name = _Name(self._files[shard], int(self._sample[row]), extension)
                 if size > memory_budget.BYTES.get():
                     raise BadSample(f"{name} has {size / 1e9:.1f} GB")
-                content = os.pread(file.fileno(), size, int(places.offset[row]))
-                return members.decoded(content, extension, name, self._pictures)
+                file.seek(int(places.offset[row]))
+                return members.decoded(file.read(size), extension, name, self._pictures)
 
-            return wanted_parts.filled(self._inputs, value), np.int64(
-                0
-            ) if self._targets is None else wanted_parts.filled(self._targets, value)
+            inputs = wanted_parts.filled(self._inputs, value)
+            return inputs, np.int64(0) if self._targets is None else wanted_parts.filled(self._targets, value)
 
     def _whole_samples(
         self, path: Path, index: Index, bad: BadSamples
@@ -179,6 +178,8 @@ class WebDataset:
         for wanted in (*wanted_parts.names(inputs), *wanted_parts.names(targets)):
             for extension in wanted.split(";"):
                 members.require_known(extension)
+        if any(map(_is_picture, wanted_parts.names(targets))):
+            raise BadUsage(f"A picture is the target of {place}, and pictures are scaled and cut.", parts.MASKS)
         self._inputs, self._targets, self._classes = inputs, targets, classes
         self._how, self._drawn = pictures, drawn
         self._files = by_split(place)

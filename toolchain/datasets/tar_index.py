@@ -6,10 +6,12 @@ is what the package webdataset makes of the same files, has none of the three; i
 """
 
 import hashlib
+import io
 import json
 import os
 import re
 import tarfile
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ _FORM = 1
 NO_NUMBER = -(2**63)
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 """``KEY.EXTENSION``, cut at the first dot of the file's name, as webdataset has it."""
-_CLASS, _MOST_DIGITS = "cls", 20
+_CLASS, _MOST_DIGITS = ".cls", 20
 _BLOCK = 512
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, LookupError, regular_file.HeaderTooLarge)
@@ -102,36 +104,38 @@ def _keep(index: Index, place: Path) -> None:
 
 
 def _read(shard: Path) -> Index:
-    rows, keys, kinds, faults = list[tuple[int, int, int, int, int]](), list[bytes](), dict[str, int](), list[str]()
+    kinds, faults = dict[str, int](), list[str]()
+    rows, keys, key_ends = array("q"), bytearray(), array("q")  # a shard may hold millions
     with regular_file.opened(shard) as handle:
-        if os.pread(handle.fileno(), 4, 0).startswith((_GZIP, _ZSTD)):
+        if handle.peek(4).startswith((_GZIP, _ZSTD)):
             raise BadUsage(
                 f"{shard} is compressed.", "Unpack it to a plain .tar: pictures in it are compressed anyway."
             )
         last = None
         try:
-            for entry in _members(handle, shard, faults):
+            for entry, number in _members(handle, shard, faults):
                 if (named := _NAME.fullmatch(entry.name)) is None:
                     continue
                 key, kind = named[1], named[2].lower()
                 if key != last:
-                    keys.append(key.encode(errors="surrogateescape"))
+                    keys += key.encode(errors="surrogateescape")
+                    key_ends.append(len(keys))
                     last = key
-                number = _number(handle, entry) if kind == _CLASS else NO_NUMBER
-                rows.append((len(keys) - 1, kinds.setdefault(kind, len(kinds)), entry.offset_data, entry.size, number))
+                kind_number = kinds.setdefault(kind, len(kinds))
+                rows.extend((len(key_ends) - 1, kind_number, entry.offset_data, entry.size, number))
         except _Cut as cut:
             faults.append(f"{shard} {cut}")
-            rows = [row for row in rows if row[0] < len(keys) - 1]  # of the last sample something may be missing
-            del keys[-1:]
+            del key_ends[-1:]  # of the last sample something may be missing
     table = np.array(rows, np.int64).reshape(-1, 5)
+    table = table[table[:, 0] < len(key_ends)]
     return Index(
         sample=table[:, 0].astype(np.int32),
         kind=table[:, 1].astype(np.int32),
         offset=table[:, 2].copy(),
         size=table[:, 3].copy(),
         number=table[:, 4].copy(),
-        keys=np.frombuffer(b"".join(keys), np.uint8),
-        key_ends=np.cumsum([len(key) for key in keys], dtype=np.int64),
+        keys=np.frombuffer(bytes(keys), np.uint8),
+        key_ends=np.array(key_ends, np.int64),
         kinds=tuple(kinds),
         faults=tuple(faults),
     )
@@ -141,10 +145,14 @@ class _Cut(Exception):
     """From here on nothing can be had of a shard; the message completes "SHARD ..."."""
 
 
-def _members(handle: IO[bytes], shard: Path, faults: list[str]) -> Iterator[tarfile.TarInfo]:
-    """The files in it that are whole; a link or a device is a fault. Raises _Cut where the shard ends too soon."""
+def _members(handle: IO[bytes], shard: Path, faults: list[str]) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """The files in it that are whole, and the class number in a ``.cls``; a link or a device is a fault.
+
+    Raises _Cut where the shard ends too soon.
+    """
     length = os.fstat(handle.fileno()).st_size
     file = regular_file.Sipped(handle.fileno())
+    file.seek(0)
     read = 0
     try:
         archive = tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
@@ -154,7 +162,7 @@ def _members(handle: IO[bytes], shard: Path, faults: list[str]) -> Iterator[tarf
             if entry.size < 0 or entry.offset_data + entry.size > length:
                 raise _Cut(f"is cut off in '{legible(entry.name, most=_MOST_SHOWN)}', after {length:,} bytes")
             if entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and entry.sparse is None:
-                yield entry
+                yield entry, _number(file, entry) if entry.name.lower().endswith(_CLASS) else NO_NUMBER
             elif not entry.isdir():
                 faults.append(f"{shard} holds '{legible(entry.name, most=_MOST_SHOWN)}', which is no plain file")
         read = archive.offset
@@ -166,9 +174,10 @@ def _members(handle: IO[bytes], shard: Path, faults: list[str]) -> Iterator[tarf
         raise _Cut(f"is cut off or damaged after {read:,} bytes: there is no end mark")
 
 
-def _number(handle: IO[bytes], entry: tarfile.TarInfo) -> int:
+def _number(file: io.FileIO, entry: tarfile.TarInfo) -> int:
+    file.seek(entry.offset_data)
     try:
-        number = int(os.pread(handle.fileno(), min(entry.size, _MOST_DIGITS), entry.offset_data))
+        number = int(file.read(min(entry.size, _MOST_DIGITS)))
     except ValueError:
         return NO_NUMBER
     return number if 0 <= number < 2**63 else NO_NUMBER

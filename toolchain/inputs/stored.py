@@ -68,9 +68,7 @@ def opened(source: str, specs: Sequence[TensorSpec], *, split: str) -> Opened:
         return _of_table(path, specs, split, bad)
     pictures, name = image_folder.pictures_for(specs[0].shape, source), specs[0].name
     found = class_folders.without_parts(path, pictures)
-    if not len(found) and (
-        folders := {part: each for each in path.iterdir() if (part := parts.split_called(each.name))}
-    ):
+    if not len(found) and (folders := parts.folders_of(each for each in path.iterdir() if each.is_dir())):
         found = class_folders.without_parts(parts.nearest(folders, split), pictures)
     if not len(found):
         raise BadUsage(f"{path} has no .jpg or .png files.", "Give a folder of images, or of class folders.")

@@ -255,3 +255,50 @@ def test_a_picture_that_a_table_names_elsewhere_is_not_read(tmp_path: Path) -> N
         written.write_table(table.set_column(table.schema.get_field_index("image"), table.schema.field("image"), cells))
     with pytest.raises(BadUsage, match=r"row .* names a picture in another place"):
         HuggingFaceData(folder).load().train.inputs[0]
+
+
+def test_a_table_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    folder = stored_pictures.arrow(tmp_path / "data", {"train": range(12)})
+    (file,) = folder.rglob("*.arrow")
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(BadUsage, match=r"train cannot be read"):
+        HuggingFaceData(folder).load()
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
+    for name in ("train", "plane", "test"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            (tmp_path / name / f"{number}.png").write_bytes(png(picture(number)))
+    data = ImageFolder(tmp_path).load()
+    assert data.classes == ("plane", "test", "train")
+    assert sum(map(len, data.splits.values())) == 30
+
+
+def test_two_folders_are_not_one_split(tmp_path: Path) -> None:
+    stored_pictures.class_folders(tmp_path, {"train": range(9), "val": range(3), "valid": range(3)})
+    with pytest.raises(BadUsage, match="are both the validation split"):
+        ImageFolder(tmp_path).load()
+
+
+def test_a_mask_is_no_picture(tmp_path: Path) -> None:
+    folder = stored_pictures.shards(tmp_path / "tars", {"train": range(9)})
+    with pytest.raises(BadUsage, match="A picture is the target"):
+        WebDataset(folder, targets="seg.png")
+    table = stored_pictures.arrow(tmp_path / "table", {"train": range(9)})
+    with pytest.raises(BadUsage, match="A picture is the target"):
+        HuggingFaceData(table, inputs="label", targets="image").load()
+
+
+def test_rows_that_hold_no_numbers_are_bad(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    values: list[Any] = [[1.0, 2.0] for _ in range(30)]
+    values[4], values[5] = [1.0, float("nan")], None
+    datasets.Dataset.from_dict({"x": values, "y": [0.5] * 30}).save_to_disk(str(tmp_path))
+    data = with_max_bad(2, HuggingFaceData(tmp_path, inputs="x", targets="y").load)
+    for split in data.splits.values():
+        for place in range(len(split)):
+            np.testing.assert_array_equal(split.reader.sample(place)[0], [1, 2])
+    assert data.bad.found == tuple(f"row {row} of {tmp_path} holds NaN, infinity or nothing in 'x'" for row in (4, 5))
