@@ -41,6 +41,7 @@ def test_a_bomb_is_not_held_in_memory() -> None:
         (b"a", "br", 415),
         (b"a", "gzip, gzip", 415),
     ],
+    ids=["too much", "no gzip", "cut off", "more behind it", "nothing", "another way", "packed twice"],
 )
 def test_what_is_not_packed_so_is_refused(body: bytes, encoding: str, status: int) -> None:
     with pytest.raises(Refusal) as refused:
