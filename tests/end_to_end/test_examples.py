@@ -12,6 +12,7 @@ import pytest
 from tests import stored_pictures
 from tests.drawn import drawn
 from tests.end_to_end.command import run_nnx
+from toolchain.datasets import reading
 from toolchain.training.record import History
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +91,9 @@ def test_no_example_is_left_out() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*recipes, "factory.py", "library.py"}
 
 
-@pytest.mark.parametrize("kind", ["folders", "shards", "arrow"])
+@pytest.mark.parametrize(
+    "kind", ["shards", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("folders", "arrow"))]
+)
 def test_pictures_are_read_when_they_are_asked_for(
     kind: str, nnx: Nnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,3 +124,4 @@ def test_a_broken_picture_ends_the_command_or_is_named_at_its_end(
     assert code == 0, err
     said = " ".join(err.split())
     assert "1 sample was skipped, the next one taken instead: data/train/cat/00003.png is not a readable image" in said
+    assert reading.MAX_BAD.get() == 0  # of that command alone
