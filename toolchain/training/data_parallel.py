@@ -14,6 +14,7 @@ from toolchain.training.options import Parallel
 from toolchain.training.world import World
 
 _NOT_REACHED = "Expected to have finished reduction in the prior iteration"
+_IN_PARTS = "got mixed torch.Tensor and DTensor"
 
 
 def wrapped(model: torch.nn.Module, parallel: Parallel, world: World, *, reaches_all: bool) -> torch.nn.Module:
@@ -57,10 +58,18 @@ def apart(forward: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """BadUsage for a model that leaves out other weights from step to step, which torch calls unfinished reduction."""
+    """BadUsage for a model that leaves out other weights from step to step, which torch calls unfinished reduction.
+
+    And for one that uses the weights of a layer without calling it, which with FSDP are a part of them.
+    """
     try:
         yield
     except RuntimeError as error:
+        if _IN_PARTS in str(error):
+            raise BadUsage(
+                "With --fsdp, a layer of this model uses another one's weights without calling it.",
+                "Train it without --fsdp.",
+            ) from error
         if _NOT_REACHED not in str(error):
             raise
         raise BadUsage(

@@ -110,7 +110,10 @@ def _require_loss(model: torch.nn.Module, batch: Batch, path: BatchPath, objecti
         ) from error
     if not batch.piece.is_all:
         objective.require_parts(outputs, batch)
-    value = objective(outputs, batch)
+    # of a part that has nothing that counts the mean is 0 / 0
+    value = objective(
+        outputs, batch, reduction="sum" if objective.weighs and not batch.piece.is_all else "mean"
+    )  # fmt: skip
     loss = float(value.detach())
     if not math.isfinite(loss):
         raise BadUsage(

@@ -66,12 +66,10 @@ def train(
     """
     path = BatchPath(recipe, data, options, world)
     metric = recipe.judged_by()
-    reaches_all = require_fit(
-        fresh_model(recipe, options), path, Objective(recipe, data, options.device), metric
-    )  # fmt: skip
+    reached = require_fit(fresh_model(recipe, options), path, Objective(recipe, data, options.device), metric)
     trainer = Trainer(
         recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress, world=world,
-        reaches_all=reaches_all,
+        reaches_all=all(world.gathered(reached)),
     )  # fmt: skip
     done = History(options=options.as_json(), epochs=(), measure=metric.measure, processes=world.size)
     if world.size > 1:
@@ -155,18 +153,19 @@ def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, p
             "Lower --lr, or use --amp off.",
         )
     data_parallel.same_buffers(trainer.model, world)
+    score = evaluation.score_of(
+        trainer.model,
+        path.rows,
+        path.data.validation,
+        metric,
+        trainer.options.device,
+        ALONE if trainer.options.parallel.fsdp else world,  # whose weights are in parts, all must run alike
+    )
     return Epoch(
         number=number,
         loss=loss_value,
         train_score=world.total(torch.stack(right).sum()).item() / seen if right else None,
-        validation_score=evaluation.score_of(
-            trainer.model,
-            path.rows,
-            path.data.validation,
-            metric,
-            trainer.options.device,
-            ALONE if trainer.options.parallel.fsdp else world,  # whose weights are in parts, all must run alike
-        ),
+        validation_score=world.told(score),  # GPUs may differ in a last bit, and patience must not
         seconds=seconds,
         samples_per_s=seen / seconds,
     )

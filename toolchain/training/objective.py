@@ -1,6 +1,8 @@
 """What a training step lowers: cross-entropy, or the recipe's own loss."""
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,22 +34,29 @@ class Objective:
                     "Move them into the model.",
                 )
 
-    def __call__(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """Raises BadUsage for a loss that fails, or is no scalar that depends on the model."""
-        loss = self._of if batch.mix is None else lambda *given: batch.mix.of_loss(self._of, *given)  # type: ignore[union-attr]
-        return loss(outputs, batch.targets)
+    def __call__(self, outputs: Any, batch: Batch, *, reduction: str = "mean") -> torch.Tensor:
+        """Raises BadUsage for a loss that fails, or is no scalar that depends on the model.
+
+        ``reduction`` is mean or, where :attr:`weighs`, sum: divided by :meth:`weight_of` it is the mean.
+        """
+
+        def loss(outputs: Any, targets: Any) -> torch.Tensor:
+            return self._of(outputs, targets, reduction)
+
+        return loss(outputs, batch.targets) if batch.mix is None else batch.mix.of_loss(loss, outputs, batch.targets)
 
     @property
     def weighs(self) -> bool:
         """Whether some samples count more than others in the mean, so that parts of a batch do not count by their rows.
 
-        So do class weights, and targets that are left out.
+        So do class weights, and targets that are left out; those that are read on demand are not read for it.
         """
         if self._own is not None:
             return False
         if self._recipe.class_weights is not None or self._recipe.collate is not None:
             return True
-        return bool((np.asarray(self._data.train.targets) == IGNORED).any())
+        targets = self._data.train.targets
+        return not isinstance(targets, np.ndarray) or bool((targets == IGNORED).any())
 
     def weight_of(self, batch: Batch) -> torch.Tensor:
         """What the targets of ``batch`` count for in the mean of all of a step, ``(1,)``."""
@@ -58,27 +67,41 @@ class Objective:
     def require_parts(self, outputs: Any, batch: Batch) -> None:
         """BadUsage for a loss of the recipe's that is no mean over samples: parts of a batch would come to another one.
 
-        Seen by giving it every sample twice.
+        Seen by giving it every sample twice, and the batch in two parts.
         """
         if self._own is None:
             return
         given = tensor_tree.as_outputs(outputs), batch.targets
-        with part("loss", "It is given every sample twice, to see whether it is their mean."), torch.no_grad():
-            twice = [tensor_tree.mapped(each, lambda tensor: torch.cat([tensor, tensor])) for each in given]
-            once, doubled = float(self._own(*given)), float(self._own(*twice))
-        if abs(once - doubled) > 1e-3 * max(abs(once), 1e-6):
-            raise BadUsage(
-                f"The recipe's loss is no mean over samples: each given twice, it is {doubled:.4g} for {once:.4g}.",
-                "Let it return a mean; one that compares the samples of a batch trains in one process without parts.",
-            )
+        own = self._own
 
-    def _of(self, outputs: Any, targets: Any) -> torch.Tensor:
+        def of(change: Callable[[torch.Tensor], torch.Tensor]) -> float:
+            return float(own(*[tensor_tree.mapped(each, change) for each in given]))
+
+        rows, found = batch.rows, dict[str, float]()
+        with (
+            part("loss", "It is given every sample twice, and parts, to see whether it is their mean."),
+            torch.no_grad(),
+        ):
+            once = of(lambda tensor: tensor)
+            found["each given twice"] = of(lambda tensor: torch.cat([tensor, tensor]))
+            for cut in {rows // 2, rows // 3} - {0}:
+                first, rest = of(lambda tensor, cut=cut: tensor[:cut]), of(lambda tensor, cut=cut: tensor[cut:])  # type: ignore[misc]
+                found[f"{cut} of {rows} given apart"] = (first * cut + rest * (rows - cut)) / rows
+        for how, loss in found.items():
+            if math.isfinite(once) and not abs(once - loss) <= 1e-3 * max(abs(once), 1e-6):
+                raise BadUsage(
+                    f"The recipe's loss is no mean over samples: {how}, it is {loss:.4g} for {once:.4g}.",
+                    "Let it return a mean in which all count alike, or train in one process without parts.",
+                )
+
+    def _of(self, outputs: Any, targets: Any, reduction: str) -> torch.Tensor:
         if self._own is None:
             if self._recipe.class_weights is not None and self._weights is None:
                 self._weights = self._class_weights(outputs.shape[1])
             return F.cross_entropy(
-                outputs.float(), targets, weight=self._weights, label_smoothing=self._recipe.label_smoothing
-            )
+                outputs.float(), targets, weight=self._weights, label_smoothing=self._recipe.label_smoothing,
+                reduction=reduction,
+            )  # fmt: skip
         with part("loss", "Floats reach it as float32, whole numbers as int64, each as the targets are stored."):
             loss = self._own(tensor_tree.as_outputs(outputs), targets)
         if not isinstance(loss, torch.Tensor) or loss.ndim:

@@ -1,9 +1,11 @@
 """Weights of which every process keeps a part (FSDP; torch's fully_shard), and their state as one process has it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -15,11 +17,19 @@ _LEAST_WEIGHTS = 1 << 16
 
 
 def shard(model: torch.nn.Module, device: str, world: World) -> None:
-    """Spread the weights of ``model``, in place: each layer's are together only while it runs."""
+    """Spread the weights of ``model``, in place: each layer's are together only while it runs.
+
+    Those of layers that share some, and of a layer that attention reads without calling it, go with what is around.
+    """
+    torch.backends.mha.set_fastpath_enabled(False)  # which reads the weights of layers that it does not call
     mesh = init_device_mesh(device, (world.size,))
-    for child in reversed(list(model.modules())):
-        weights = sum(each.numel() for each in child.parameters(recurse=False))
-        if child is not model and weights >= _LEAST_WEIGHTS:
+    modules = list(model.modules())
+    owners = Counter(id(each) for module in modules for each in module.parameters(recurse=False))
+    inside = {child for module in modules if isinstance(module, nn.MultiheadAttention) for child in module.children()}
+    for child in reversed(modules[1:]):
+        own = list(child.parameters(recurse=False))
+        is_alone = child not in inside and all(owners[id(each)] == 1 for each in own)
+        if is_alone and sum(each.numel() for each in own) >= _LEAST_WEIGHTS:
             fully_shard(child, mesh=mesh)
     fully_shard(model, mesh=mesh)
 

@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from toolchain.errors import BadUsage
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 
 class SharedBatchNorm(_BatchNorm):
     """Takes ``(N, C, ...)``; normalizes over the samples of all processes in training, and as any BatchNorm else."""
@@ -82,16 +86,30 @@ class _Normalize(torch.autograd.Function):
 
 
 def shared(module: nn.Module, device: str) -> nn.Module:
-    """``module`` with each BatchNorm over all processes: on GPUs torch's SyncBatchNorm."""
+    """``module`` with each BatchNorm over all processes: on GPUs torch's SyncBatchNorm.
+
+    Raises BadUsage for a kind of BatchNorm that is not torch's: what it does beside normalizing would be left out.
+    """
+    for each in module.modules():
+        if isinstance(each, _BatchNorm) and type(each) not in _PLAIN:
+            raise BadUsage(
+                f"The model's {type(each).__name__} is a BatchNorm and more, which --sync-batchnorm would leave out.",
+                "Leave --sync-batchnorm out, or let the model have torch's own BatchNorm there.",
+            )
     if device == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
+    return _converted(module)
+
+
+def _converted(module: nn.Module) -> nn.Module:
     if isinstance(module, _BatchNorm):
         made = SharedBatchNorm(
             module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
         )  # fmt: skip
-        made.load_state_dict(module.state_dict())
+        # the very weights, which may be frozen, or another layer's too
+        made._parameters, made._buffers = module._parameters, module._buffers
         return made.train(module.training)
     for name, child in module.named_children():
-        setattr(module, name, shared(child, device))
+        setattr(module, name, _converted(child))
     return module

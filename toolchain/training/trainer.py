@@ -118,11 +118,10 @@ class Trainer:
         self._call = self._call or Call(self.model, batch.inputs)
         with torch.autocast(self.options.device, dtype=amp, enabled=amp is not None):
             outputs = self._call(self._forward, batch.inputs)
-        loss = self.objective(outputs, batch)
-        if self._weighs:  # by what counts in the whole step, which is known at its end
-            weight = self.objective.weight_of(batch)
-            self._weight += weight
-            loss = loss.nan_to_num() * weight.squeeze()  # of no target that counts it is 0 / 0
+        loss = self.objective(outputs, batch, reduction="sum" if self._weighs else "mean")
+        if self._weighs:  # by what counts in the whole step, which is known at its end; a piece may have nothing of it
+            loss = loss / piece.count
+            self._weight += self.objective.weight_of(batch) / piece.count
         elif not piece.is_all:
             loss = loss * (piece.rows / piece.count)
         # the processes' gradients are averaged, and their sum is wanted

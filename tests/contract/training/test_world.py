@@ -1,5 +1,6 @@
 """Several processes, or one that does a step in parts, come to the weights of one that does it at once."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,8 @@ from tests.contract.training.tiny_recipes import DATA, linear, options, recipe
 from toolchain.errors import BadUsage
 from toolchain.progress import SILENT
 from toolchain.recipe import Recipe
-from toolchain.training import checkpoint, loop
+from toolchain.training import checkpoint, loop, shared_norm
+from toolchain.training.objective import Objective
 from toolchain.training.options import Parallel, Switches
 from toolchain.training.world import ALONE, World
 
@@ -36,6 +38,38 @@ class Unreached(nn.Linear):
     def __init__(self) -> None:
         super().__init__(6, 2)
         self.spare = nn.Linear(3, 3)
+
+
+class ReachedByOne(Unreached):
+    """Of which the process that leads reaches all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(6, 2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(input)
+        return scores + 0 * self.spare(input) if os.environ.get("RANK", "0") == "0" else scores
+
+
+class Frozen(Normed):
+    def __init__(self) -> None:
+        super().__init__()
+        self[1].requires_grad_(False)
+
+
+class Attending(nn.Module):
+    """Of two layers with the same weights, and of attention, each large enough to be in parts by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 256), nn.Linear(256, 2)
+        self.middle = nn.TransformerEncoderLayer(256, 2, 256, dropout=0.0, batch_first=True)
+        self.middle.linear2.weight = self.middle.linear1.weight
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last(self.middle(self.first(input)[:, None])[:, 0])
+        return scores
 
 
 def shaken(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -65,6 +99,13 @@ CASES: dict[str, Case] = {
     "uneven": (recipe, {"batch_size": 13}),
     "fewer than a batch": (recipe, {"batch_size": 500}),
     "a weight that nothing reaches": (lambda: recipe(Unreached), {}),
+    "a weight that one process reaches": (lambda: recipe(ReachedByOne), {}),
+    "a class without weight": (lambda: recipe(class_weights=[0.0, 1.0]), {"parallel": Parallel(accumulate=6)}),
+    "frozen batch normalization": (lambda: recipe(Frozen), {"parallel": Parallel(shared_norm=True)}),
+    "sharded attention": (
+        lambda: recipe(Attending),
+        {"epochs": 1, "lr": 1e-3, "parallel": Parallel(fsdp=True), "switches": Switches(whole_batches=True)},
+    ),
     "batch normalization": (lambda: recipe(Normed), {"parallel": Parallel(shared_norm=True)}),
     "in parts": (lambda: recipe(augment=shaken, class_weights="balanced"), {"parallel": Parallel(accumulate=3)}),
     "sharded": (
@@ -126,6 +167,8 @@ def test_a_step_in_parts_is_the_step(name: str, tmp_path: Path) -> None:
     [
         (lambda outputs, targets: outputs.square().sum(), "is no mean over samples: each given twice"),
         (lambda outputs, targets: (outputs @ outputs.T).square().sum().sqrt(), "is no mean over samples"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([0.2, 1.8])), r"samples: \d of 6 given apart, it is"),
+        (nn.CrossEntropyLoss(ignore_index=1), r"samples: \d of 6 given apart, it is"),
     ],
 )
 def test_a_loss_that_is_no_mean_cannot_be_done_in_parts(loss: Any, named: str, tmp_path: Path) -> None:
@@ -133,6 +176,34 @@ def test_a_loss_that_is_no_mean_cannot_be_done_in_parts(loss: Any, named: str, t
     loop.train(given, DATA, options(), tmp_path / "whole", progress=SILENT)
     with pytest.raises(BadUsage, match=named):
         loop.train(given, DATA, options(parallel=Parallel(accumulate=2)), tmp_path / "parts", progress=SILENT)
+
+
+def test_a_loss_that_becomes_nan_in_parts_is_told(tmp_path: Path) -> None:
+    given = options(lr=1e38, parallel=Parallel(accumulate=2))
+    with pytest.raises(BadUsage, match="The loss became NaN in epoch 1"):
+        loop.train(recipe(class_weights=[0.2, 1.8]), DATA, given, tmp_path, progress=SILENT)
+
+
+class Rectified(nn.BatchNorm1d):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).relu()
+
+
+def test_a_batch_normalization_that_does_more_is_not_replaced() -> None:
+    with pytest.raises(BadUsage, match="The model's Rectified is a BatchNorm and more"):
+        shared_norm.shared(nn.Sequential(nn.Linear(6, 8), Rectified(8)), "cpu")
+
+
+def test_targets_that_are_read_on_demand_are_not_read_to_see_whether_some_count_less() -> None:
+    class Unread:
+        def __len__(self) -> int:
+            return len(DATA.train)
+
+        def __getitem__(self, row: int) -> Any:
+            pytest.fail("it is read")
+
+    data = replace(DATA, train=replace(DATA.train, targets=Unread()))
+    assert Objective(recipe(), data, "cpu").weighs
 
 
 def test_a_batch_smaller_than_its_parts_is_refused(tmp_path: Path) -> None:
