@@ -38,11 +38,15 @@ class Pictures:
     def decode(self, content: bytes, name: object, *, advice: str = "Remove it.") -> npt.NDArray[np.uint8]:
         """``(3, H, W)``. BadUsage that calls it ``name`` for what is no picture, or too large a one."""
         if self.size is None:
-            return image_file.decoded(content, name, advice=advice).transpose(2, 0, 1)
-        height, width = self.size
-        pixels = image_file.decoded(content, name, advice=advice, resize=self._before_the_cut)
-        top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-        return pixels[top : top + height, left : left + width].transpose(2, 0, 1)
+            pixels = image_file.decoded(content, name, advice=advice)
+        else:
+            height, width = self.size
+            whole = image_file.decoded(content, name, advice=advice, resize=self._before_the_cut)
+            top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
+            pixels = whole[top : top + height, left : left + width]
+        return np.ascontiguousarray(
+            pixels.transpose(2, 0, 1)
+        )  # here, where a thread reads, and not where they are stacked
 
     @property
     def scale(self) -> Scale:
