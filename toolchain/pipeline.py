@@ -91,9 +91,12 @@ class Pipeline:
         ``world`` of several processes the leader calls it, and the others :meth:`train_along`.
         """
         inputs = self._training_inputs(options)
+        resume = False if self._force else resume
+        is_done = self._kept("train", inputs, TrainStep) is not None
+        world.told(None if is_done else {"resume": resume})  # the others wait for nothing that comes after the training
 
         def step() -> tuple[list[Path], TrainStep]:
-            result = self._trained_by_all(inputs, options, False if self._force else resume, world)
+            result = self._trained_by_all(inputs, options, resume, world)
             model = self.recipe.model()
             given_weights.load(model, given_weights.Weights(file=result.checkpoint))
             trained = TrainStep(
@@ -111,14 +114,12 @@ class Pipeline:
             preprocessing = self._source.save_preprocessing(self.folder)
             return [result.checkpoint, self.folder / HISTORY, *preprocessing], trained
 
-        step_taken = self._step("train", inputs, step, TrainStep)
-        world.told(None)
-        return step_taken
+        return self._step("train", inputs, step, TrainStep)
 
     def train_along(self, options: TrainingOptions, world: World) -> None:
-        """What every process but the leader does until that has no training any more: nothing is left in the folder."""
+        """What every process but the leader does: its part of the training, if there is one; it leaves no files."""
         inputs = self._training_inputs(options)
-        while (asked := world.told()) is not None:
+        if (asked := world.told()) is not None:
             self._trained_by_all(inputs, options, asked["resume"], world)
 
     def _training_inputs(self, options: TrainingOptions) -> dict[str, Any]:
@@ -127,8 +128,6 @@ class Pipeline:
     def _trained_by_all(
         self, inputs: dict[str, Any], options: TrainingOptions, resume: bool | None, world: World
     ) -> loop.TrainingResult:
-        if world.leads:
-            world.told({"resume": resume})
         world.require_agreement(inputs)
         return loop.train(
             self.recipe,

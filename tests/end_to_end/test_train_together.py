@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.end_to_end.command import run_nnx, start_nnx
 
@@ -64,6 +65,12 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
         assert ended.returncode == 2, ended.stderr
         assert ended.stderr.count(what) == 1, ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    ended = run_nnx("train", "digits", "--nproc", 2, "--device", "cuda", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("PyTorch sees no CUDA device.")) == (3, 1), ended.stderr
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -145,6 +152,40 @@ def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
     while processes_of(tmp_path) and time.monotonic() < end:
         time.sleep(0.1)
     assert not processes_of(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0)])
+def test_who_ends_the_launcher_ends_all_and_is_told_once(number: int, code: int, said: int, tmp_path: Path) -> None:
+    arguments = ("train", "digits", "--epochs", 500, *PLAIN[:3], "--nproc", 2, "--out", tmp_path)
+    running = start_nnx(*arguments, cwd=tmp_path)
+    while not (tmp_path / "resume.pt").exists() and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=100)
+    assert running.returncode == code, err
+    assert err.count("nnx: ") == err.count("interrupted; what was written is kept.") == said, err
+    assert not processes_of(tmp_path)
+
+
+def test_a_restart_takes_up_no_other_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("train", "digits", *PLAIN[:3], "--out", "x")
+    assert run_nnx(*arguments, "--epochs", 2, cwd=tmp_path).returncode == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    ended = run_nnx(*arguments, "--epochs", 1, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "Resuming" not in ended.stderr
+
+
+def test_the_others_wait_for_nothing_after_the_training(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, time\nfrom dataclasses import replace\nfrom toolchain.recipes.digits import recipe as given\n"
+        "made = []\n\n\ndef model():\n    made.append(1)\n"
+        "    if os.environ['RANK'] == '0' and len(made) == 3:  # the one that the test split is judged with\n"
+        "        time.sleep(12)\n    return given.model()\n\n\nrecipe = replace(given, model=model)\n"
+    )
+    arguments = ("train", "slow.py:recipe", *PLAIN[:3], "--epochs", 1, "--nproc", 2, "--hang-timeout", "6s")
+    ended = run_nnx(*arguments, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_process_that_hangs_is_told(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def measure(
             f"all, {processes} processes": _Loop(options, processes),
             f"all, {processes} processes, {processes} x batch": _Loop(weak, processes),
         }
-    rounds = min(rounds, options.epochs * steps_per_epoch)
+    totals = {name: loop.steps_of_all(options, steps_per_epoch) for name, loop in loops.items()}
+    loops = {name: loop for name, loop in loops.items() if totals[name]}  # an epoch may have too few samples for one
+    rounds = min(rounds, *(totals[name] for name in loops))
     with tempfile.TemporaryDirectory(prefix="nnx-ablation-") as temporary:
         files = shared_data.write(data, Path(temporary))
         running: dict[str, Contestant] = {}
@@ -89,7 +91,9 @@ def measure(
                     except JobFailed as failure:
                         _drop(name, failure, running, dropped, progress)
                     bar.advance(loop=name)
-            steps = {name: loop.steps(options, steps_per_epoch, rounds) for name, loop in loops.items()}
+            steps = {
+                name: np.diff(np.linspace(0, totals[name], rounds + 1).astype(int)).tolist() for name in loops
+            }  # fmt: skip
             _take_turns(running, results, dropped, steps, progress)
             for name, contestant in list(running.items()):
                 try:
@@ -133,11 +137,9 @@ class _Loop:
             return start(_JOB, spec, **more)
         return Together(start, _JOB, spec, processes=self.processes, **more)
 
-    def steps(self, asked: TrainingOptions, steps_per_epoch: int, rounds: int) -> list[int]:
-        """How many are in each round: those for as many samples as of the other rows."""
-        total = asked.epochs * steps_per_epoch * asked.batch_size // self.options.batch_size
-        edges = np.linspace(0, total, rounds + 1).astype(int)
-        return [int(count) for count in np.diff(edges)]
+    def steps_of_all(self, asked: TrainingOptions, steps_per_epoch: int) -> int:
+        """How many are in all epochs, where there are so many of the asked batch size in each."""
+        return asked.epochs * (steps_per_epoch * asked.batch_size // self.options.batch_size)
 
 
 def require_plain(found: Ablation) -> None:

@@ -78,17 +78,18 @@ def command(
         from toolchain.training.launching import launch
 
         arguments = _without(("--nproc", "--max-restarts"), click.get_current_context().obj[1:])
+        resolve_device(training.device)  # what is not there is said once
         code = launch(arguments, processes=processes.nproc, max_restarts=processes.max_restarts)
         raise click.exceptions.Exit(code)
     with worlds.joined(resolve_device(training.device), timeout_s=processes.hang_timeout) as world:
         if not world.leads:
             _train_along(world, recipe, folders, training, processes)
             return
-        resume = resume or worlds.is_a_restart()
+        goes_on = resume or worlds.is_a_restart()  # which takes up its own training alone, whatever else lies there
         progress = LiveProgress()
         context, folder = click.get_current_context(), folders.artifacts(recipe)
         context.with_resource(folder_lock.held(folder, context.obj or ()))
-        road = pipeline.Pipeline(recipe, folder, data_folder=folders.data, force=not resume, progress=progress)
+        road = pipeline.Pipeline(recipe, folder, data_folder=folders.data, force=not goes_on, progress=progress)
         if ablate and training.epochs is None:
             training = replace(training, epochs=1)
         chosen = training.resolved(road.recipe, progress, processes.parallel())

@@ -28,6 +28,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0", max_restarts=max_restarts,
+        signals_to_handle="SIGQUIT",  # the others end it as they do any command, and its processes too
     )  # fmt: skip
     logging.disable()  # of the launcher's: what a process has to say it says itself
     try:

@@ -1,6 +1,7 @@
 """The ablation with scripted loops in place of processes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,22 @@ def test_where_no_loop_runs_there_is_nothing_to_keep(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match="No loop could run"):
         measured(tmp_path, plain_fails_at="open", others_fail_at="start")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("processes", "steps"),
+    [
+        (2, {"all, 2 processes": 6, "all, 2 processes, 2 x batch": 2}),
+        (4, {"all, 4 processes": 6}),  # an epoch of 6 samples has no step of 8
+    ],
+)
+def test_processes_with_a_batch_each_do_no_more_steps_than_epochs_have(
+    processes: int, steps: dict[str, int], tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, epochs=2)
+    found = ablation.measure(
+        "tiny", DATA, options, tmp_path, rounds=2, progress=SILENT, steps_per_epoch=3, processes=processes,
+        start=lambda job, spec, **more: Loop(10.0, ""),
+    )  # fmt: skip
+    together = {each.name: sum(map(len, each.steps_ms)) for each in found.variants if "processes" in each.name}
+    assert together == steps
