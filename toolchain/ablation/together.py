@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 from toolchain.bench.group import Contestant
@@ -35,5 +35,11 @@ class Together:
         self._threads.shutdown()
 
     def _all(self, act: Callable[[Contestant], Any]) -> Any:
-        answers = [each.result() for each in [self._threads.submit(act, worker) for worker in self._workers]]
-        return answers[0]
+        asked = [self._threads.submit(act, worker) for worker in self._workers]
+        wait(asked, return_when=FIRST_EXCEPTION)
+        for worker, answer in zip(self._workers, asked, strict=True):
+            if answer.done() and (failure := answer.exception()) is not None:
+                worker.close()  # the others wait for it, and hear so that it is gone
+                wait(asked)
+                raise failure
+        return asked[0].result()

@@ -74,7 +74,9 @@ def command(
         options.refuse(("max_restarts",), "without --nproc")
     if ablate and worlds.started_by_torchrun():
         raise click.UsageError("--ablate starts processes of its own: run it without torchrun, with --nproc.")
-    if processes.nproc is not None and not ablate and not worlds.started_by_torchrun():
+    if worlds.started_by_torchrun():
+        options.refuse(("nproc", "max_restarts"), "where torchrun starts the processes")
+    elif processes.nproc is not None and not ablate:
         from toolchain.training.launching import launch
 
         arguments = _without(("--nproc", "--max-restarts"), click.get_current_context().obj[1:])

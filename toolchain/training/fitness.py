@@ -101,8 +101,8 @@ def _require_loss(model: torch.nn.Module, batch: Batch, path: BatchPath, objecti
             raise
         if _ONE_VALUE in str(error):
             raise BadUsage(
-                f"The first batch has {batch.rows} sample, and a BatchNorm learns from two at least.",
-                "Use --batch-size 2 or more, and as many training samples.",
+                f"The first batch, or a part of it, has {batch.rows} sample, and a BatchNorm learns from two at least.",
+                "Use a larger --batch-size with as many training samples, fewer processes, or less --accumulate.",
             ) from error
         raise BadUsage(
             f"The recipe's model does not run on its first training batch: {in_words(error)}.",

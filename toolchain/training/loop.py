@@ -25,6 +25,8 @@ from toolchain.training.record import Epoch, History, of_former
 from toolchain.training.trainer import Trainer, fresh_model
 from toolchain.training.world import ALONE, World
 
+_OPTIONS = {"parallel": "--accumulate, --sync-batchnorm, --fsdp or --reduce"}
+"""What a field of the options is called where it is not said as it is."""
 _REPORT_EVERY_S = 0.25
 
 
@@ -211,7 +213,7 @@ def _restored(
     if differing and not is_longer:
         fewer = "" if differing != ["epochs"] else f": {options.get('epochs')} are asked for, or done"
         raise BadUsage(
-            f"{file} was made with another {', '.join(differing)}{fewer}.",
+            f"{file} was made with another {', '.join(_OPTIONS.get(name, name) for name in differing)}{fewer}.",
             "Use the same options, or more epochs, or start without --resume.",
         )
     restarted = was.restarted_after

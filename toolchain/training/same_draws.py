@@ -34,7 +34,8 @@ class SameDraws(TorchFunctionMode):
             return func(*args, **given)
         if func in _FACTORIES:
             return self._made(func, list(args), given)
-        if func in _IN_PLACE and args[0].ndim and len(args[0]) == self._stop - self._start:
+        rows = func in _IN_PLACE and args[0].ndim and len(args[0]) == self._stop - self._start
+        if rows and not any(isinstance(each, torch.Tensor) for each in (*args[1:], *given.values())):
             whole = torch.empty((self._count, *args[0].shape[1:]), dtype=args[0].dtype, device=args[0].device)
             return args[0].copy_(func(whole, *args[1:], **given)[self._start : self._stop])
         return func(*args, **given)

@@ -17,7 +17,8 @@ from toolchain.processes.worker import die_with_parent
 
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
 """Of what torch says when another process is gone or hangs, which is a RuntimeError for gloo."""
-_TO_SPEAK_S = 3.0
+_TO_HEAR_S, _TO_SPEAK_S = 3.0, 10.0
+"""How long one waits that another says what happened to it, and that the leader says what happened to all."""
 LAUNCHER = "NNX_LAUNCHER"
 """The number of the process that started the training's, where it is one of ours."""
 
@@ -98,16 +99,10 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
         return
     launcher = os.environ.get(LAUNCHER)
     die_with_parent(int(launcher) if launcher else None)
-    here = int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "cuda":
-        if here >= torch.cuda.device_count():
-            raise NotAvailable(
-                f"Process {here} of this machine has no GPU of its own: there are {torch.cuda.device_count()}.",
-                "Start as many processes as there are GPUs, or use --device cpu.",
-            )
-        torch.cuda.set_device(here)
     try:
         with _one_voice(), _told(timeout_s):
+            if device == "cuda":
+                _take_own_gpu()
             dist.init_process_group(
                 "nccl" if device == "cuda" else "gloo", timeout=datetime.timedelta(seconds=timeout_s)
             )
@@ -117,20 +112,31 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
             dist.destroy_process_group()
 
 
+def _take_own_gpu() -> None:
+    here, there_are = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    most = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if most > there_are:  # all come to it, not those alone that have none
+        raise NotAvailable(
+            f"{most} processes of this machine want a GPU each, and there are {there_are}.",
+            "Start as many processes as there are GPUs, or use --device cpu.",
+        )
+    torch.cuda.set_device(here)
+
+
 @contextlib.contextmanager
 def _one_voice() -> Iterator[None]:
     """Of an error that all come to the leader speaks alone, and whoever only hears of one lets its owner speak.
 
-    The launcher ends the others as soon as one has ended.
+    The launcher ends the others as soon as one has ended, which takes longer on a busy machine.
     """
     try:
         yield
     except AnotherIsGone:
-        time.sleep(_TO_SPEAK_S)
+        time.sleep(_TO_HEAR_S)
         raise
     except Exception:
-        if dist.is_initialized() and dist.get_rank():
-            time.sleep(_TO_SPEAK_S / 2)
+        if os.environ["RANK"] != "0":
+            time.sleep(_TO_SPEAK_S)
         raise
 
 

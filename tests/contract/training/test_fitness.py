@@ -167,7 +167,7 @@ def test_a_batch_of_one_sample_for_a_batch_norm_is_refused() -> None:
         return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 2))
 
     fit(recipe(normed), data(INPUTS, LABELS))
-    with pytest.raises(BadUsage, match="first batch has 1 sample, and a BatchNorm"):
+    with pytest.raises(BadUsage, match="first batch, or a part of it, has 1 sample, and a BatchNorm"):
         fit(recipe(normed), data(INPUTS, LABELS), batch_size=1)
 
 
