@@ -9,7 +9,7 @@ import numpy as np
 
 from exporters import onnx_file
 from exporters.batch_axes import BatchAxes
-from exporters.feeds import SampleSet, calls, count_of
+from exporters.feeds import SampleSet, calls, count_of, parts
 from exporters.half.emulation import emulated
 from exporters.model_file import ModelFile
 from runtimes.base import run
@@ -21,7 +21,7 @@ SAMPLES = 256
 """How many real samples a proof runs on."""
 _PART = 64
 """Samples that run at once: ten thousand would want gigabytes of activations."""
-_FEWEST_CALLS = 8
+FEWEST_CALLS = 8
 """Where an output tells one value a call, as a mean over the batch does: how near one comes is a matter of luck."""
 _HALVES = ("fp16",)
 _RANDOM = {
@@ -35,14 +35,16 @@ _RANDOM = {
 }
 
 
-def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False) -> Calls:
+def calls_of(
+    file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False, all_of_them: bool = True
+) -> Calls:
     """The outputs of every call, on the CPU, products of int8 summed up as with VNNI or on an Arm.
 
     Of many large ones only some are in memory (:mod:`.kept_calls`).
 
     ``axes`` are those of the model that the samples belong to: a file made of it is called as it is. ``as_hardware``
     rounds every result of a file in half precision, as hardware that computes in it does, and the CPU provider does
-    not.
+    not. Unless these are ``all_of_them``, calls are not made smaller where there are few.
     """
     with (
         _runnable(file, rounded=as_hardware and file.precision in _HALVES) as path,
@@ -57,9 +59,14 @@ def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardwar
             )
 
         found = outputs(_PART)
-        few = max(1, count_of(samples, axes) // _FEWEST_CALLS)
+        few = max(1, count_of(samples, axes) // FEWEST_CALLS)
         one = any(isinstance(value, np.ndarray) and not value.ndim for call in found[:1] for value in call.values())
-        return outputs(few) if one and len(found) < _FEWEST_CALLS and few < _PART else found
+        return outputs(few) if all_of_them and one and len(found) < FEWEST_CALLS and few < _PART else found
+
+
+def parts_of(samples: SampleSet, axes: BatchAxes) -> list[range]:
+    """The samples of each call that :func:`calls_of` makes, where these are :data:`FEWEST_CALLS` or more."""
+    return list(parts(samples, axes, _PART))
 
 
 def random_node(file: ModelFile, samples: SampleSet, axes: BatchAxes) -> str | None:

@@ -1,14 +1,24 @@
 """What reads many samples, done in parts by several workers, to what one would come to: to the bit."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
 
+from exporters import feeds, onnx_file
+from exporters.batch_axes import BatchAxes
 from exporters.calibration import activations
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET, A, Fold, Work
-from exporters.calibration.data import Samples
-from toolchain.processes.workers import Workers, in_order
+from exporters.feeds import SampleSet
+from exporters.model_file import ModelFile
+from toolchain.accuracy import running
+from toolchain.accuracy.kept_calls import kept
+from toolchain.accuracy.output_values import Call, Calls
+from toolchain.inputs.samples import Samples
+from toolchain.processes.workers import Shared, Workers, in_order
 
 _SHARDS_A_WORKER = 4
 """So that one that is slower than the others has fewer."""
@@ -21,7 +31,7 @@ def fold_by(workers: Workers) -> Fold:
 
     def fold(
         model: onnx.ModelProto,
-        samples: Samples,
+        samples: SampleSet,
         *,
         tensors: Sequence[str],
         make: Callable[[], A],
@@ -68,7 +78,48 @@ class _Looking:
         return self._open[1]
 
 
-def _look(looking: _Looking, asked: tuple[int, slice]) -> dict[str, Any]:
-    number, shard = asked
-    one = looking.work.passes[number]
-    return looking.work.done(one, one.parts[shard], looking.session(number))
+def _look(looking: Shared[_Looking], asked: tuple[int, slice]) -> dict[str, Any]:
+    (number, shard), work = asked, looking.value.work
+    one = work.passes[number]
+    return work.done(one, one.parts[shard], looking.value.session(number))
+
+
+def runs_of(samples: SampleSet, axes: BatchAxes, shards: int) -> list[range]:
+    """The samples in as many runs as ``shards`` says at most, whose calls together are those of all; one if too few."""
+    parts = running.parts_of(samples, axes)
+    if len(parts) < running.FEWEST_CALLS:
+        return [range(parts[0].start, parts[-1].stop)]
+    return [range(parts[run][0].start, parts[run][-1].stop) for run in borders(len(parts), shards)]
+
+
+def calls_by(
+    workers: Workers, file: ModelFile, on: Shared[Samples], axes: BatchAxes, *, as_hardware: bool = False
+) -> Calls:
+    """:func:`running.calls_of` by ``workers``, in the order of the samples."""
+    runs = runs_of(on.value.inputs, axes, workers.count)
+    if len(runs) == 1:
+        return running.calls_of(file, on.value.inputs, axes, as_hardware=as_hardware)
+    shared = workers.share(_Evaluated(file, on, axes, as_hardware))
+    return kept(call for found in in_order(workers, _evaluate, shared, runs) for call in found)
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    file: ModelFile
+    on: Shared[Samples]
+    axes: BatchAxes
+    as_hardware: bool
+
+
+def _evaluate(evaluated: Shared[_Evaluated], run: range) -> list[Call]:
+    each = evaluated.value
+    with tempfile.TemporaryDirectory(prefix="nnx-shard-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx_file.write(each.file.proto, path)
+        return list(calls_in(run, ModelFile(path), each.on.value, each.axes, as_hardware=each.as_hardware))
+
+
+def calls_in(run: range, file: ModelFile, samples: Samples, axes: BatchAxes, *, as_hardware: bool = False) -> Calls:
+    """What ``file`` gives for one of :func:`runs_of`."""
+    some = feeds.some(samples.inputs, axes, run.start, len(run))
+    return running.calls_of(file, some, axes, as_hardware=as_hardware, all_of_them=False)

@@ -28,9 +28,10 @@ from toolchain.conversion.precisions import Methods, Ready
 from toolchain.conversion.questions import Nodes
 from toolchain.conversion.record import Plan
 from toolchain.conversion.search import Evaluate, search
+from toolchain.conversion.sharded import calls_by, calls_in, runs_of
 from toolchain.inputs import overlap
 from toolchain.inputs.samples import Samples
-from toolchain.processes.workers import HERE, Foresight, Workers, in_order
+from toolchain.processes.workers import HERE, Foresight, Shared, Workers, in_order
 from toolchain.progress import Progress
 from toolchain.stats import Interval
 
@@ -54,6 +55,10 @@ class _Asked:
         return cls(excluded, tuple(methods.items()), (part.start, part.stop, part.step))
 
 
+_Piece = tuple[_Asked, range | None]
+"""A version, and the samples on which it is only to be run; None to judge it."""
+
+
 class Trial:
     """The model ``src``, what its versions in ``precision`` are judged by, and its own outputs on ``samples``."""
 
@@ -61,7 +66,7 @@ class Trial:
         self, src: ModelFile, ready: Ready, precision: str, samples: Samples, goal: Goal, workers: Workers = HERE
     ) -> None:
         self._src, self._ready, self._precision, self._goal = src, ready, precision, goal
-        self._workers = workers
+        self._workers, self._pieces = workers, 1
         self.methods = goal.methods
         self.final = slice(None)
         """Which samples have the last word: all, until a search goes by some."""
@@ -69,14 +74,19 @@ class Trial:
         judged = goal.requirement is not None or samples.labels is not None
         few = samples.first(running.SAMPLES, multiple=src.fixed_batch or 1)
         self._samples = samples if judged else few
-        self._right = running.calls_of(src, self._samples.inputs, self._axes)
+        self._on = workers.share(self._samples)
+        self._right = calls_by(workers, src, self._on, self._axes)
         self._requirement = goal.requirement
         if goal.requirement is None and samples.labels is not None and self._may_be_judged():
             self._requirement = gate.default_for(goal.metric)
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: what judges a version, and nobody to hand it on to."""
-        return vars(self) | {"_workers": HERE, "_right": list(self._right)}
+        return vars(self) | {"_workers": HERE, "_right": list(self._right), "_samples": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._samples = self._on.value
 
     def _may_be_judged(self) -> bool:
         """Whether the labels are for the model's outputs; they need not be where nobody named a metric."""
@@ -95,6 +105,14 @@ class Trial:
         operators and fuses others wrongly. Raises NotApplicable where nothing is converted: by the converter, or
         because the file computes in what it was made of.
         """
+        began = time.monotonic()
+        artifact, file = self._written(path, exclude, methods)
+        written = time.monotonic()
+        got = [calls_by(self._workers, file, self._on, self._axes, as_hardware=way) for way in self._ways]
+        self._divide(written - began, time.monotonic() - written)
+        return artifact, got
+
+    def _written(self, path: Path, exclude: Collection[str], methods: Methods) -> tuple[Artifact, ModelFile]:
         artifact = self._ready.make(path, exclude, methods)
         file = ModelFile(path)
         if file.precision == onnx_file.precision_of(self._src.normal):  # its weights may be stored in another
@@ -104,9 +122,20 @@ class Trial:
                 "Ship the original, or another precision.",
             )
         file.release()  # its sessions need the memory
-        ways = (True, False) if self._precision == "fp16" else (True,)
-        inputs = self._samples.inputs
-        return artifact, [running.calls_of(file, inputs, self._axes, as_hardware=way) for way in ways]
+        return artifact, file
+
+    @property
+    def _ways(self) -> tuple[bool, ...]:
+        return (True, False) if self._precision == "fp16" else (True,)
+
+    def _divide(self, making_s: float, running_s: float) -> None:
+        """Have a version run by several where that takes much longer than making it, which each of them must.
+
+        Not where it gives much: one who judges it keeps that.
+        """
+        most = self._workers.count if isinstance(self._right, list) else 1
+        worthwhile = int(running_s * most / (2 * max(making_s, 1e-3)))
+        self._pieces = max(1, min(most, worthwhile))
 
     def compare(self, got: Given) -> Comparison:
         """What gave ``got`` beside the original, by the precision's rule: the way that comes out worse."""
@@ -150,11 +179,15 @@ class Trial:
         shared = self._workers.share(self)
         if not self._goal.methods:
             self._take_better(shared, steering, progress)
-        judging = Foresight(self._workers, _judge, shared)
+        judging: Foresight[_Asked, _Piece, Given | Verdict | None] = Foresight(
+            self._workers, _judge, shared, self._pieces_of
+        )
 
         def judged(part: slice) -> Evaluate:
             def evaluate(excluded: Nodes, likely: Iterator[Nodes]) -> Verdict:
-                return judging.answer(self._asked(excluded, part), (self._asked(each, part) for each in likely))
+                asked, after = self._asked(excluded, part), (self._asked(each, part) for each in likely)
+                found = judging.answer(asked, after)
+                return self._joined(asked, found)
 
             return evaluate
 
@@ -173,7 +206,7 @@ class Trial:
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
         return replace(plan, exclude=exclude, methods=dict(self.methods), options=dict(self._ready.facts))
 
-    def _take_better(self, shared: Any, part: slice, progress: Progress) -> None:
+    def _take_better(self, shared: Shared["Trial"], part: slice, progress: Progress) -> None:
         """Go on with other methods for single tensors if the model comes nearer to the original by them."""
         compared = self._ready.compared
         noise = dict(zip(compared, in_order(self._workers, _noise, shared, compared), strict=True))
@@ -181,7 +214,7 @@ class Trial:
         if not methods:
             return
         asked = [_Asked.of(frozenset(), each, part) for each in (self.methods, methods)]
-        before, after = in_order(self._workers, _judge, shared, asked)
+        before, after = in_order(self._workers, _whole, shared, asked)
         if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
             progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
             self.methods = methods
@@ -189,20 +222,42 @@ class Trial:
     def _asked(self, excluded: Nodes, part: slice) -> "_Asked":
         return _Asked.of(excluded, self.methods, part)
 
-    def judged(self, asked: "_Asked") -> Verdict:
-        """The verdict on the version that is asked for: on the original when that leaves nothing to convert.
+    def judged(self, asked: _Asked) -> Verdict:
+        """The verdict on the version that is asked for."""
+        return self._joined(asked, [self.given(asked)])
 
-        A set of which the converter makes no right file fails.
+    def given(self, asked: _Asked, run: range | None = None) -> "Given | Verdict | None":
+        """What the version that is asked for gives, on all samples or one of :func:`runs_of`.
+
+        None where nothing is left to convert, and a verdict where the converter makes no right file.
         """
         with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
-            chosen = [*self._goal.exclude, *sorted(asked.excluded)]
+            path, chosen = Path(folder) / "trial.onnx", [*self._goal.exclude, *sorted(asked.excluded)]
             try:
-                got = self.made(Path(folder) / "trial.onnx", chosen, dict(asked.methods))[1]
+                if run is None:
+                    return self.made(path, chosen, dict(asked.methods))[1]
+                file = self._written(path, chosen, dict(asked.methods))[1]
             except NotApplicable:
-                got = [self._right]
+                return None
             except WrongResult as wrong:
                 return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
-            return self.judge(got, slice(*asked.part))
+            return [list(calls_in(run, file, self._samples, self._axes, as_hardware=way)) for way in self._ways]
+
+    def _pieces_of(self, asked: _Asked) -> Sequence[_Piece]:
+        runs = runs_of(self._samples.inputs, self._axes, self._pieces)
+        return [(asked, run) for run in runs] if len(runs) > 1 else [(asked, None)]
+
+    def _joined(self, asked: _Asked, found: "Sequence[Given | Verdict | None]") -> Verdict:
+        """The verdict by what came of the pieces: on the original where nothing is left to convert."""
+        got: list[Calls] = [[] for _ in self._ways]
+        for each in found:
+            if isinstance(each, Verdict):
+                return each
+            if each is None:
+                got = [self._right]
+                break
+            got = [calls if len(found) == 1 else [*before, *calls] for before, calls in zip(got, each, strict=True)]
+        return self.judge(got, slice(*asked.part))
 
     def noise_by(self, method: Method) -> Mapping[str, float]:
         """What ``method`` for all ranges costs single tensors."""
@@ -250,9 +305,14 @@ def _by_rule(compared: Comparison) -> Verdict:
     )
 
 
-def _judge(trial: Trial, asked: _Asked) -> Verdict:
-    return trial.judged(asked)
+def _judge(trial: Shared[Trial], piece: _Piece) -> "Given | Verdict | None":
+    asked, run = piece
+    return trial.value.judged(asked) if run is None else trial.value.given(asked, run)
 
 
-def _noise(trial: Trial, method: Method) -> Mapping[str, float]:
-    return trial.noise_by(method)
+def _noise(trial: Shared[Trial], method: Method) -> Mapping[str, float]:
+    return trial.value.noise_by(method)
+
+
+def _whole(trial: Shared[Trial], asked: _Asked) -> Verdict:
+    return trial.value.judged(asked)

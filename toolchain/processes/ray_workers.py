@@ -21,9 +21,10 @@ import toolchain
 from exporters import processors, temporary_folder
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.machine import library_versions, memory_limit
-from toolchain.processes.workers import Workers
+from toolchain.processes.workers import Shared, Workers
 from toolchain.user_code import project
 
+T = TypeVar("T")
 Q = TypeVar("Q")
 R = TypeVar("R")
 AUTO = "auto"
@@ -32,7 +33,7 @@ _RETRIES = 5
 """How often a piece begins again whose worker was lost: one that kills whoever does it must end."""
 _ANSWERS_WITHIN_S = 5.0
 _LONGEST_FOLDER = 26
-_AT_HAND = 2
+_AT_HAND = 4
 """How many of the values that were shared a worker keeps unpacked."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -133,12 +134,12 @@ class _RayWorkers:
         self._expected = _versions()
         self._open: dict[Any, None] = {}
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: T) -> "_Shared[T]":
         for module in project.modules():  # which no worker could import
             self._ray.cloudpickle.register_pickle_by_value(module)
-        return [self._ray.put(value)]  # in a list: else each task would unpack it anew
+        return _Shared(self._ray.put(value), value)
 
-    def ask(self, function: Callable[[Any, Q], R], shared: Any, question: Q) -> "_Asked[R]":
+    def ask(self, function: Callable[[Shared[T], Q], R], shared: Shared[T], question: Q) -> "_Asked[R]":
         reference = self._task.remote(self._expected, function, shared, question)
         self._open[reference] = None
         return _Asked(self._ray, reference, self._open)
@@ -148,6 +149,31 @@ class _RayWorkers:
         for reference in self._open:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(reference, force=True)
+
+
+class _Shared(Generic[T]):
+    """A value in the object store, which a worker unpacks once: with the sessions that it keeps open."""
+
+    def __init__(self, reference: Any, *value: T) -> None:
+        self._reference, self._value = reference, value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Shared, (self._reference,)
+
+    @property
+    def value(self) -> T:
+        if self._value:
+            return self._value[0]
+        if self._reference not in _values:
+            while len(_values) >= _AT_HAND:
+                _values.popitem(last=False)
+            _values[self._reference] = importlib.import_module("ray").get(self._reference)
+        _values.move_to_end(self._reference)
+        found: T = _values[self._reference]
+        return found
+
+
+_values: OrderedDict[Any, Any] = OrderedDict()
 
 
 class _Asked(Generic[R]):
@@ -212,22 +238,9 @@ def _answer(expected: Mapping[str, str], function: Callable[[Any, Any], Any], sh
                 "Install the same versions on the cluster's machines, or run it from one of them.",
             )
         with processors.limited_to(1):
-            return function(_unpacked(shared[0]), question)
+            return function(shared, question)
     except Exception as error:  # noqa: BLE001 - told in the process that asked
         return _Raised(error)
-
-
-_values: OrderedDict[Any, Any] = OrderedDict()
-
-
-def _unpacked(reference: Any) -> Any:
-    """What ``reference`` stands for, unpacked once in this worker: with the sessions that it keeps open."""
-    if reference not in _values:
-        while len(_values) >= _AT_HAND:
-            _values.popitem(last=False)
-        _values[reference] = importlib.import_module("ray").get(reference)
-    _values.move_to_end(reference)
-    return _values[reference]
 
 
 @functools.cache

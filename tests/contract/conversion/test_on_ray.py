@@ -17,6 +17,7 @@ from exporters import onnx_file
 from exporters.int8 import targets
 from exporters.int8.static import StaticInt8, StaticOptions
 from exporters.model_file import ModelFile
+from tests.unit.processes.test_workers import Several
 from toolchain.accuracy.gate import Requirement
 from toolchain.accuracy.running import calls_of
 from toolchain.conversion import fitting
@@ -24,17 +25,19 @@ from toolchain.conversion.given import Given
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Int8Static
 from toolchain.conversion.proof import Proven
-from toolchain.conversion.sharded import fold_by
+from toolchain.conversion.sharded import fold_by, runs_of
+from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, NnxError, NotAvailable
 from toolchain.inputs import metric_names
 from toolchain.inputs.samples import Samples
 from toolchain.processes import ray_workers
-from toolchain.processes.workers import HERE, Workers
+from toolchain.processes.workers import HERE, Shared, Workers
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nnx-toolchain[ray]'")
 
 INT8 = targets.named("x86-vnni")
 WIDTH, LAYERS = 24, 14
+JUDGED = 600  # more calls than a proof must have to be done in parts
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def searched(deep: Path, folder: Path, workers: Workers, **goal: object) -> Prov
     return fitting.convert(
         ModelFile(deep), folder / "made.onnx",
         Int8Static(int8=INT8, options=StaticOptions(method="minmax"), use_cache=False),
-        given=lambda *_: Given(calibration=samples(512, 1), judged_on=samples(600, 2)),
+        given=lambda *_: Given(calibration=samples(512, 1), judged_on=samples(JUDGED, 2)),
         goal=Goal(**wanted | goal), workers=workers,  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -107,6 +110,28 @@ def test_so_it_is_with_a_budget_of_trials(deep: Path, two: Workers, tmp_path: Pa
     assert one.plan.evaluations == 14
     journals = [(tmp_path / name / "made.onnx.search.json").read_bytes() for name in ("here", "ray")]
     assert journals[0] == journals[1]
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_it_matters_to_nobody_how_many_run_a_version(
+    pieces: int, deep: Path, expected: Proven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def divide(trial: Trial, making_s: float, running_s: float) -> None:
+        trial._pieces = pieces
+
+    monkeypatch.setattr(Trial, "_divide", divide)
+    workers = Several(5)
+    made = searched(deep, tmp_path, workers)
+    assert made.plan == expected.plan
+    assert made.artifact.sha256 == expected.artifact.sha256
+    runs = [
+        piece[1] for piece in workers.asked if isinstance(piece, tuple) and isinstance(piece[1], (range, type(None)))
+    ]
+    assert {None if run is None else run.start for run in runs} == (
+        {None}
+        if pieces == 1
+        else {run.start for run in runs_of(samples(JUDGED, 2).inputs, ModelFile(deep).batch_axes, pieces)}
+    )
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
@@ -169,12 +194,12 @@ def test_a_killed_worker_is_made_up_for(
         assert made.artifact.sha256 == expected.artifact.sha256
 
 
-def crash(shared: None, question: int) -> int:
+def crash(shared: Shared[None], question: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return question
 
 
-def refuse(shared: None, question: int) -> int:
+def refuse(shared: Shared[None], question: int) -> int:
     raise BadUsage(f"{question} is too much.", "Ask for less.")
 
 

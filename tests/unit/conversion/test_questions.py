@@ -27,13 +27,14 @@ class Watched(Model):
         super().__init__(named(values), allowed=share * sum(values))
         self.workers = Several(workers)
         self.consumed: list[Nodes] = []
-        self.judging: Foresight[Nodes, Verdict] = Foresight(
-            self.workers, lambda model, nodes: model.evaluate(nodes, iter(())), self
-        )
+        self.judging: Foresight[Nodes, Nodes, Verdict] = Foresight(
+            self.workers, lambda model, nodes: model.value.evaluate(nodes, iter(())), self.workers.share(self),
+            lambda nodes: [nodes],
+        )  # fmt: skip
 
     def answered(self, nodes: Nodes, likely: Iterator[Nodes]) -> Verdict:
         self.consumed.append(nodes)
-        return self.judging.answer(nodes, likely)
+        return self.judging.answer(nodes, likely)[0]
 
 
 def plan_of(model: Watched, journal: Path, most: int | None, ranking: list[str]) -> Plan | str:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from toolchain.processes.workers import HERE, Foresight, Here, Workers, in_order
+from toolchain.processes.workers import HERE, Foresight, Here, Shared, Workers, in_order
 
 
 class Several(Here):
@@ -33,8 +33,12 @@ class _Begun:
         return self._found
 
 
-def times(shared: int, question: int) -> int:
-    return shared * question
+def times(shared: Shared[int], question: int) -> int:
+    return shared.value * question
+
+
+def whole(question: int) -> list[int]:
+    return [question]
 
 
 @pytest.mark.parametrize("workers", [HERE, Several(1), Several(3), Several(100)])
@@ -45,7 +49,7 @@ def test_answers_come_in_the_order_of_the_questions(workers: Workers) -> None:
 def test_no_more_is_asked_ahead_than_keeps_all_busy() -> None:
     workers = Several(3)
     questions = iter(range(1000))
-    answers = in_order(workers, times, 1, questions)
+    answers = in_order(workers, times, workers.share(1), questions)
     assert next(answers) == 0
     assert workers.most == 4  # one may wait in front of the three
     assert next(questions) == 4
@@ -54,22 +58,22 @@ def test_no_more_is_asked_ahead_than_keeps_all_busy() -> None:
 def test_here_work_begins_when_it_is_waited_for() -> None:
     done: list[int] = []
 
-    def note(shared: None, question: int) -> None:
+    def note(shared: Shared[None], question: int) -> None:
         done.append(question)
 
-    answers = in_order(HERE, note, None, range(3))
+    answers = in_order(HERE, note, HERE.share(None), range(3))
     next(answers)
     assert done == [0]
 
 
 def test_who_is_free_works_at_what_is_likely_next() -> None:
     workers = Several(3)
-    ahead = Foresight(workers, times, 10)
-    assert ahead.answer(1, iter([1, 2, 3, 4, 5])) == 10
+    ahead = Foresight(workers, times, workers.share(10), whole)
+    assert ahead.answer(1, iter([1, 2, 3, 4, 5])) == [10]
     assert workers.asked == [1, 2, 3]
-    assert ahead.answer(3, iter([3, 4, 5])) == 30  # it was asked already, and 2 is still worked at
+    assert ahead.answer(3, iter([3, 4, 5])) == [30]  # it was asked already, and 2 is still worked at
     assert workers.asked == [1, 2, 3, 4]
-    assert ahead.answer(9, iter([])) == 90
+    assert ahead.answer(9, iter([])) == [90]
     assert workers.asked == [1, 2, 3, 4, 9]
 
 
@@ -78,16 +82,27 @@ def test_one_who_works_here_guesses_nothing() -> None:
         raise AssertionError("nobody has time for it")
         yield 0
 
-    assert Foresight(HERE, times, 10).answer(1, endless()) == 10
+    assert Foresight(HERE, times, HERE.share(10), whole).answer(1, endless()) == [10]
 
 
 def test_what_fails_ahead_of_its_time_is_raised_when_it_is_asked_for() -> None:
-    def fails(shared: None, question: int) -> int:
+    def fails(shared: Shared[None], question: int) -> int:
         if question == 2:
             raise ValueError("two")
         return question
 
-    ahead: Foresight[int, int] = Foresight(HERE, fails, None)
-    assert ahead.answer(1, iter([2])) == 1
+    ahead = Foresight(HERE, fails, HERE.share(None), whole)
+    assert ahead.answer(1, iter([2])) == [1]
     with pytest.raises(ValueError, match="two"):
         ahead.answer(2, iter([]))
+
+
+def test_several_do_the_pieces_of_one_question() -> None:
+    workers = Several(3)
+    ahead: Foresight[int, int, int] = Foresight(
+        workers, times, workers.share(10), lambda question: [question, -question]
+    )
+    assert ahead.answer(1, iter([1, 2, 3])) == [10, -10]
+    assert workers.asked == [1, -1, 2, -2]  # whoever is free takes up another question, all of it
+    assert ahead.answer(2, iter([])) == [20, -20]
+    assert workers.asked == [1, -1, 2, -2]
