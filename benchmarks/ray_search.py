@@ -69,7 +69,8 @@ class _Timed(Progress):
 def searched(folder: Path, *, on_ray: bool) -> Searched:
     """Search in this process, with one thread, or on a Ray cluster of two workers."""
     began = time.perf_counter()
-    joined = ray_workers.joined(ray_workers.AUTO, cores=_WORKERS) if on_ray else workers.here()
+    ahead = "toolchain.conversion.trial"
+    joined = ray_workers.joined(ray_workers.AUTO, cores=_WORKERS, ahead=ahead) if on_ray else workers.here()
     with processors.limited_to(1), joined as group:
         started = time.perf_counter()
         model = ModelFile(folder / "model.onnx")

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.errors import BadModelFile
+from exporters.errors import BadModelFile, NotConvertible
 from exporters.tensors import bytes_of, is_packed
 
 Array = npt.NDArray[Any]
@@ -34,6 +34,7 @@ LARGE_BYTES = 2**26
 MIN_BYTES = 2**16
 """Of a tensor that becomes a stub."""
 _CHUNK_BYTES = 1 << 24
+_MESSAGE_BYTES = 2**31 - 2**20
 _OURS = secrets.token_hex(16) + ":"
 _open: ContextVar["_Scratch | None"] = ContextVar("scratch", default=None)
 
@@ -182,8 +183,15 @@ def _changed(file: Path, why: str) -> BadModelFile:
 
 
 def _packed(model: onnx.ModelProto) -> tuple[Any, tuple[bytes]]:
-    """A model on its way to another process, maybe on another machine, has all its weights in it."""
+    """A model on its way to another process, maybe on another machine, has all its weights in it.
+
+    Raises NotConvertible where it is more than a message may hold.
+    """
     if has_stubs(model):
+        if sum(bytes_of(tensor) or 0 for tensor in model.graph.initializer) >= _MESSAGE_BYTES:
+            raise NotConvertible(
+                "A model of 2 GB or more cannot be handed to another process.", "Convert it in one, without --ray."
+            )
         whole = onnx.ModelProto()
         whole.CopyFrom(model)
         for tensor in filter(is_stub, whole.graph.initializer):

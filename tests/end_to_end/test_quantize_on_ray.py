@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,15 @@ def asked(tmp_path: Path) -> tuple[str, ...]:
     return "quantize", str(tmp_path / "m.onnx"), "--int8", "--calibration", str(tmp_path / "c.npz"), "--no-time"
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files with a name that is short enough for Ray."""
+    folder = Path(tempfile.mkdtemp(prefix="nnx", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
 def of_ray(folder: Path) -> list[str]:
     """The living processes that were started with ``folder`` for temporary files."""
     found = []
@@ -37,13 +49,11 @@ def of_ray(folder: Path) -> list[str]:
 
 
 def test_a_cluster_of_this_machine_makes_the_same_file_and_ends(
-    asked: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: tuple[str, ...], tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'nnx-toolchain[ray]'")
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("temporary", "home"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "home").mkdir()
     made = [
         run_nnx(*asked, "--json", "--no-cache", "-o", f"{name}.onnx", *more, cwd=tmp_path)
         for name, more in (("here", ()), ("ray", ("--ray", "auto")))
@@ -52,35 +62,41 @@ def test_a_cluster_of_this_machine_makes_the_same_file_and_ends(
     one, other = (json.loads(each.stdout) for each in made)
     assert one["sha256"] == other["sha256"]
     assert "Ray" not in made[1].stderr.replace("Ray Serve", "")
-    assert not of_ray(tmp_path)
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not of_ray(short)
+    assert list(short.iterdir()) == []
     assert not list((tmp_path / "home").glob(".ray/*"))
 
 
-def test_interrupted_it_leaves_no_process_of_ray(
-    asked: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'nnx-toolchain[ray]'")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    folders = set(Path("/tmp").glob("nnx-ray-*"))
-    running = start_nnx(*asked, "--no-cache", "--ray", "auto", cwd=tmp_path)
-    until = time.monotonic() + 60
-    while not any("raylet" in each for each in of_ray(tmp_path)):
-        assert time.monotonic() < until, running.communicate()
-        assert running.poll() is None, running.communicate()
+def wait_for(running: "subprocess.Popen[str]", folder: Path, what: str) -> None:
+    """Until a process of Ray has begun, or until nnx says that it works."""
+    until = time.monotonic() + 120
+    assert running.stderr is not None
+    while what == "starting" and not any("raylet" in each for each in of_ray(folder)):
+        assert running.poll() is None
+        assert time.monotonic() < until
         time.sleep(0.05)
-    time.sleep(1)
-    running.send_signal(signal.SIGINT)
+    while what == "working" and "calibrating on" not in running.stderr.readline():
+        assert running.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "what"),
+    [(signal.SIGINT, 130, "starting"), (signal.SIGINT, 130, "working"), (signal.SIGTERM, 143, "working")],
+)
+def test_ended_by_a_signal_it_leaves_no_process_of_ray(
+    number: signal.Signals, code: int, what: str, asked: tuple[str, ...], tmp_path: Path,
+    short: Path,
+) -> None:  # fmt: skip
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'nnx-toolchain[ray]'")
+    running = start_nnx(*asked, "--no-cache", "--ray", "auto", cwd=tmp_path)
+    wait_for(running, short, what)
+    running.send_signal(number)
     _, told = running.communicate(timeout=60)
-    assert running.returncode == 130, told
-    assert "interrupted" in told
+    assert running.returncode == code, told
     assert "Traceback" not in told
-    until = time.monotonic() + 20
-    while of_ray(tmp_path) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert of_ray(tmp_path) == []
+    assert of_ray(short) == []
     assert not (tmp_path / "m.int8-static.onnx").exists()
-    assert set(Path("/tmp").glob("nnx-ray-*")) <= folders
+    assert list(short.iterdir()) == []
 
 
 def test_where_nobody_answers_one_sentence_says_so(asked: tuple[str, ...], nnx: Nnx) -> None:
@@ -117,5 +133,6 @@ def test_signals_and_the_environment_are_as_before(monkeypatch: pytest.MonkeyPat
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with ray_workers.joined("auto", cores=1) as workers:
         assert workers.count == 1
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert {name: os.environ.get(name) for name in os.environ if name.startswith("RAY")} == before
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -88,3 +88,13 @@ def test_free_memory_is_what_is_left(listed: str, groups: dict[str, str], free: 
 
 def test_free_memory_is_not_known_without_linux(tmp_path: Path) -> None:
     assert conditions.free_memory_bytes(tmp_path, tmp_path) is None
+
+
+def test_a_part_of_the_cores_may_be_left_to_others(tmp_path: Path) -> None:
+    plenty = linux(tmp_path, "0::/", {"cpu.max": "max 100000"})
+    all_of_them = processors.usable_cores(*plenty)
+    with processors.limited_to(1):
+        assert processors.usable_cores(*plenty) == 1
+        with processors.limited_to(1000):
+            assert processors.usable_cores(*plenty) == all_of_them
+    assert processors.usable_cores(*plenty) == all_of_them

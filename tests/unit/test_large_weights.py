@@ -1,6 +1,7 @@
 """A model in two files: weights stay in files until they are asked for, and the pair is replaced as a pair."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters import external_data, large_weights, onnx_file
 from exporters.calibration import cache
-from exporters.errors import BadModelFile, BadOption
+from exporters.errors import BadModelFile, BadOption, NotConvertible
 from exporters.large_weights import array_of, is_stub, tensor_of
 from exporters.model_file import ModelFile
 
@@ -251,3 +252,23 @@ def test_a_candidate_is_nobodys_leftover_while_its_block_runs(pair: Path) -> Non
         other += "remove_leftovers(pathlib.Path(sys.argv[1]))"
         subprocess.run([sys.executable, "-c", other, str(pair.parent)], check=True)
     assert scale_of(pair) == 2.0
+
+
+def test_another_process_is_given_the_weights_and_what_is_known_of_the_file(pair: Path) -> None:
+    file = ModelFile(pair)
+    packed = pickle.dumps(file)
+    facts = file.sha256, file.size_bytes, file.external_files, file.inputs
+    for each in pair.parent.iterdir():
+        each.unlink()
+    there = pickle.loads(packed)
+    assert (there.sha256, there.size_bytes, there.external_files, there.inputs) == facts
+    assert not there.has_stubs
+    assert array_of(there.normal.graph.initializer[0])[0, 1] == 1.0
+    assert is_stub(file.proto.graph.initializer[0])  # the one that was handed on is as before
+
+
+def test_what_no_message_holds_is_not_handed_on(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_weights, "_MESSAGE_BYTES", 10_000)
+    with pytest.raises(NotConvertible, match="2 GB or more") as caught:
+        pickle.dumps(ModelFile(pair))
+    assert "--ray" in caught.value.do

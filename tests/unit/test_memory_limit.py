@@ -96,3 +96,14 @@ def test_what_protobuf_did_not_get_is_memory_where_there_is_none(
     monkeypatch.setattr(memory_limit, "bytes_there_are", lambda: 1024 * _own() + left)
     with pytest.raises(raised), memory_limit.held():
         raise EncodeError("Failed to serialize proto")
+
+
+def test_what_is_started_in_between_is_given_what_we_were(tmp_path: Path, limits: list[tuple[int, int]]) -> None:
+    with memory_limit.lifted():
+        assert limits == [UNLIMITED]
+    with memory_limit.held():
+        ours = limits[-1]
+        assert ours != UNLIMITED
+        with memory_limit.lifted():
+            assert limits[-1] == UNLIMITED
+        assert limits[-1] == ours

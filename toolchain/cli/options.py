@@ -376,7 +376,7 @@ class Where:
         """Those for a block."""
         from toolchain.processes import ray_workers, workers
 
-        return workers.here() if self.ray is None else ray_workers.joined(self.ray)
+        return workers.here() if self.ray is None else ray_workers.joined(self.ray, ahead="toolchain.conversion.trial")
 
 
 def typed(*names: str) -> list[str]:

@@ -29,9 +29,12 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 AUTO = "auto"
 _TOKEN = secrets.token_hex(32)
+_MARK = "NNX_RAY_CLUSTER"
+"""By this variable of the environment the processes of a cluster of ours are known."""
 _RETRIES = 5
 """How often a piece begins again whose worker was lost: one that kills whoever does it must end."""
 _ANSWERS_WITHIN_S = 5.0
+_ENDS_WITHIN_S = 1.0
 _LONGEST_FOLDER = 26
 _AT_HAND = 4
 """How many of the values that were shared a worker keeps unpacked."""
@@ -42,48 +45,50 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def joined(address: str, *, cores: int | None = None) -> Iterator[Workers]:
+def joined(address: str, *, cores: int | None = None, ahead: str = "") -> Iterator[Workers]:
     """The workers of the cluster at ``address``, one for each of its cores.
 
     ``auto`` is the one that RAY_ADDRESS names, or a new one of this machine's cores (or ``cores``), which ends with the
-    block; what was still asked for ends with it anyway. Raises ModuleNotFoundError without Ray, NotAvailable where
-    nobody answers.
+    block; what was still asked for ends with it anyway. Each imports the module ``ahead`` while nobody waits. Raises
+    ModuleNotFoundError without Ray, NotAvailable where nobody answers.
     """
     known = os.environ.get("RAY_ADDRESS") if address == AUTO else address
     if known is not None:
         _require_answer(known)
-    with _as_before(own=known is None), contextlib.ExitStack() as stack:
+    with _told(own=known is None), contextlib.ExitStack() as stack:
         ray = importlib.import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if known is None:
                 folder = stack.enter_context(_short_folder())
+                stack.enter_context(_ended(ray))
                 options: dict[str, Any] = {
                     "address": "local", "num_cpus": cores or processors.usable_cores(), "include_dashboard": False,
                     "_temp_dir": str(folder), "_node_ip_address": "127.0.0.1",
                 }  # fmt: skip
             else:
                 options = {"address": known}
-            with memory_limit.lifted():
+                stack.callback(ray.shutdown)
+            with memory_limit.lifted(), _own_signals():
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             where = f"the cluster at {known}" if known else "a cluster here"
             raise NotAvailable(f"Ray cannot use {where}: {_line(error)}.", "Look at it with `ray status`.") from error
-        stack.callback(ray.shutdown)
         workers = _RayWorkers(ray)
         stack.callback(workers.leave)
+        if ahead:
+            workers.begin_with(ahead)
         yield workers
 
 
 @contextlib.contextmanager
-def _as_before(*, own: bool) -> Iterator[None]:
-    """Tell Ray what it reads in the environment; at the end that, signals and logging are as they were.
+def _told(*, own: bool) -> Iterator[None]:
+    """Tell Ray what it reads in the environment; at the end that and logging are as they were.
 
     A cluster of our ``own`` answers to whoever has a token that we make: Ray would make one in the user's home folder.
     """
-    told = _QUIET | ({"RAY_AUTH_TOKEN": _TOKEN} if own else {})
+    told = _QUIET | ({"RAY_AUTH_TOKEN": _TOKEN, _MARK: _TOKEN} if own else {})
     unset = [name for name in (*told, "RAY_AUTH_MODE") if name not in os.environ]
-    signals = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     handlers = logging.root.handlers[:]
     os.environ.update({name: told[name] for name in unset if name in told})
     try:
@@ -92,9 +97,23 @@ def _as_before(*, own: bool) -> Iterator[None]:
         for name in unset:
             os.environ.pop(name, None)
         logging.root.handlers[:] = handlers
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes signals for itself, and a process that one ends must tidy up and tell so."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    ended = False
+    try:
+        yield
+    except SystemExit:  # what it makes of SIGTERM
+        ended = True
+    finally:
         with contextlib.suppress(ValueError):  # not the main thread, in which nothing was changed
-            for number, handler in signals.items():
+            for number, handler in before.items():
                 signal.signal(number, handler)
+    if ended:
+        signal.raise_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -108,6 +127,30 @@ def _short_folder() -> Iterator[Path]:
         yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ended(ray: Any) -> Iterator[None]:
+    """At the end of the block no process is left of a cluster that began in it, or was about to.
+
+    Ray's agents notice some time later that their parent is gone, and an interrupted start has begun what Ray then
+    knows nothing of.
+    """
+    processes = importlib.import_module("psutil")  # Ray brings it along
+
+    def is_ours(each: Any) -> bool:
+        with contextlib.suppress(processes.Error, OSError):
+            return bool(each.pid != os.getpid() and each.environ().get(_MARK) == _TOKEN)
+        return False
+
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        while left := list(filter(is_ours, processes.process_iter())):
+            for each in processes.wait_procs(left, timeout=_ENDS_WITHIN_S)[1]:
+                with contextlib.suppress(processes.NoSuchProcess):
+                    each.kill()
 
 
 def _require_answer(address: str) -> None:
@@ -133,6 +176,12 @@ class _RayWorkers:
         self._task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_answer)
         self._expected = _versions()
         self._open: dict[Any, None] = {}
+
+    def begin_with(self, module: str) -> None:
+        """Have each import ``module`` with all that it imports, which takes seconds."""
+        nothing = self.share(None)
+        for _ in range(self.count):
+            self.ask(_imported, nothing, module)
 
     def share(self, value: T) -> "_Shared[T]":
         for module in project.modules():  # which no worker could import
@@ -209,6 +258,10 @@ def _failure(error: Any) -> Exception:
             f"Install nnx-toolchain {toolchain.__version__} with its libraries on the cluster's machines.",
         )
     return RuntimeError(str(error))
+
+
+def _imported(nothing: Shared[None], module: str) -> None:
+    importlib.import_module(module)
 
 
 class _Raised:

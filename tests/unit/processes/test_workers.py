@@ -37,6 +37,10 @@ def times(shared: Shared[int], question: int) -> int:
     return shared.value * question
 
 
+def both(question: int) -> list[int]:
+    return [question, -question]
+
+
 def whole(question: int) -> list[int]:
     return [question]
 
@@ -99,9 +103,7 @@ def test_what_fails_ahead_of_its_time_is_raised_when_it_is_asked_for() -> None:
 
 def test_several_do_the_pieces_of_one_question() -> None:
     workers = Several(3)
-    ahead: Foresight[int, int, int] = Foresight(
-        workers, times, workers.share(10), lambda question: [question, -question]
-    )
+    ahead = Foresight(workers, times, workers.share(10), both)
     assert ahead.answer(1, iter([1, 2, 3])) == [10, -10]
     assert workers.asked == [1, -1, 2, -2]  # whoever is free takes up another question, all of it
     assert ahead.answer(2, iter([])) == [20, -20]
