@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search loading harness far-bench serve-load push-cost clean
+.PHONY: demo test slow sweeps hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search loading harness far-bench serve-load push-cost clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -27,6 +27,9 @@ test: $(INSTALLED)  ## every test
 
 slow: $(INSTALLED)  ## the tests that check leaves out: whole runs, real data
 	$(BIN)/pytest -m slow
+
+sweeps: $(INSTALLED)  ## the tests that neither takes: processes killed at any moment, faults at each call, 200 cuts
+	$(BIN)/pytest -m sweep
 
 hard: $(INSTALLED)  ## hard models, files and faults: right, refused, wrong, broken. CASES=folder of scripts, HARD_SHARE=0.1
 	$(BIN)/python -m benchmarks.hard --share $(HARD_SHARE) $(if $(CASES),--cases $(CASES))
@@ -68,7 +71,7 @@ check: $(INSTALLED)  ## format, lint, types, every test that takes seconds, and 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist worksteal
+	$(BIN)/pytest -m "not slow and not sweep" -n $(JOBS) --dist worksteal
 	$(MAKE) docs
 
 docs: $(INSTALLED)  ## the pages of docs/ into build/docs/; a warning is an error, and nothing is fetched

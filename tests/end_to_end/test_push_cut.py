@@ -57,7 +57,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     return Line(tmp_path / "bin")
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.sweep)])
 def test_cut_at_any_byte_nothing_is_live_and_the_rest_goes_on(count: int, line: Line, tmp_path: Path) -> None:
     there = Updated(tmp_path, address="ssh://device{}".format)
     assert there.under(line.cut_after(10**9))[1]

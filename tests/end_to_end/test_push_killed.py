@@ -68,7 +68,7 @@ def test_at_some_calls_that_change_the_disk(fault: str, library: Path, tmp_path:
         device.under(failing.at(number))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("fault", FAULTS)
 def test_at_each_call_that_changes_the_disk(fault: str, library: Path, tmp_path: Path) -> None:
     failing, device, number, seen = Failing(fault, library, tmp_path), Updated(tmp_path), 0, set[bool]()

@@ -110,7 +110,7 @@ def test_a_killed_process_costs_an_epoch_at_most(alone: list[float], tmp_path: P
     assert not list(tmp_path.glob(".*partial*"))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("seed", range(1, 20))
 def test_a_process_killed_at_any_moment_costs_an_epoch_at_most(seed: int, alone: list[float], tmp_path: Path) -> None:
     test_a_killed_process_costs_an_epoch_at_most(alone, tmp_path, seed)

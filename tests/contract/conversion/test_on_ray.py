@@ -166,7 +166,7 @@ def kill_one(drawn: random.Random) -> bool:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(2), pytest.param(range(2, 22), marks=pytest.mark.slow)], ids=["2 kills", "20 kills"]
+    "seeds", [range(2), pytest.param(range(2, 22), marks=pytest.mark.sweep)], ids=["2 kills", "20 kills"]
 )
 def test_a_killed_worker_is_made_up_for(
     seeds: range, deep: Path, two: Workers, expected: Proven, tmp_path: Path
