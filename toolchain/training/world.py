@@ -4,8 +4,10 @@ import contextlib
 import datetime
 import os
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from exporters.errors import in_words
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.processes.worker import die_with_parent
 
-_LOST = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
+_LOST = ("gloo", "nccl", "pair closure", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
 """Of what torch says when another process is gone or hangs, which is a RuntimeError for gloo."""
 _TO_HEAR_S, _TO_SPEAK_S = 3.0, 10.0
 """How long one waits that another says what happened to it, and that the leader says what happened to all."""
@@ -146,7 +148,7 @@ def _told(timeout_s: float) -> Iterator[None]:
         yield
     except (dist.DistError, RuntimeError) as error:
         text = str(error)
-        if not isinstance(error, dist.DistError) and not any(sign in text.lower() for sign in _LOST):
+        if not isinstance(error, dist.DistError) and not _of_the_others(error):
             raise
         why = "hangs" if "timed out" in text.lower() or "timeout" in text.lower() else "is gone"
         raise AnotherIsGone(
@@ -155,3 +157,10 @@ def _told(timeout_s: float) -> Iterator[None]:
             if why == "hangs"
             else "See what it said; with --max-restarts all begin again after the last whole epoch.",
         ) from error
+
+
+def _of_the_others(error: BaseException) -> bool:
+    """Whether it came up while this process waited for the others: gloo has no kind of errors of its own."""
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    waited = any(Path(name).name == "distributed_c10d.py" for name in frames)
+    return waited or any(sign in str(error).lower() for sign in _LOST)
