@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from benchmarks import loopback_sshd
 from tests.end_to_end.command import run_nnx
 
 QUICK = ["--epochs", "14", "--no-compile", "--batch", "1,8", "--threads", "1", "--max-time", "1"]
@@ -35,3 +37,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(work: Path) -> Path:
     """The artifacts of that run."""
     return work / "artifacts" / "digits"
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `ssh` and `scp`, which know the host `device`: a real sshd."""
+    try:
+        with loopback_sshd.serving(tmp_path_factory.mktemp("ssh")) as programs:
+            yield programs
+    except loopback_sshd.NoServer as why:
+        pytest.skip(str(why))

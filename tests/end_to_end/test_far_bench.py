@@ -24,16 +24,6 @@ DELAY_MS = 150
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with an `ssh` that knows the host `device`: a real sshd."""
-    try:
-        with loopback_sshd.serving(tmp_path_factory.mktemp("ssh")) as programs:
-            yield programs
-    except loopback_sshd.NoServer as why:
-        pytest.skip(str(why))
-
-
-@pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two models, samples, and a package of both."""
     folder = tmp_path_factory.mktemp("models")

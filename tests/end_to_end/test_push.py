@@ -7,27 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import loopback_sshd
 from tests.end_to_end import small_model
 from tests.end_to_end.command import run_nnx, start_nnx
 from toolchain.shipping import checksums, keys, signature
 
 Nnx = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with an `ssh` that knows the host `device`: a real sshd."""
-    try:
-        with loopback_sshd.serving(tmp_path_factory.mktemp("ssh")) as programs:
-            yield programs
-    except loopback_sshd.NoServer as why:
-        pytest.skip(str(why))
 
 
 @pytest.fixture

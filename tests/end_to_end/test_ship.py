@@ -6,13 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import loopback_sshd
 from tests.end_to_end.command import run_nnx
 from tests.end_to_end.test_readme import ROOT, blocks
 from toolchain.shipping import checksums, signature
@@ -20,19 +18,9 @@ from toolchain.shipping import checksums, signature
 PAGE = ROOT / "docs" / "how-to" / "raspberry-pi.md"
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `ssh` and `scp`, which know the host `device`: a real sshd."""
-    try:
-        with loopback_sshd.serving(tmp_path_factory.mktemp("ssh")) as found:
-            yield found
-    except loopback_sshd.NoServer as why:
-        pytest.skip(str(why))
-
-
 @pytest.fixture
-def place(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PATH", os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]))
+def place(tmp_path: Path, sshd: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", os.pathsep.join([str(sshd), str(Path(sys.executable).parent), os.environ["PATH"]]))
     return tmp_path
 
 
