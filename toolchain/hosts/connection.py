@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from toolchain.errors import NotAvailable
 from toolchain.hosts.address import Address
+from toolchain.processes import last_words
 from toolchain.processes.turns import JobFailed, answer_in, death
 
 _MARK, _NO = b"nnx= ", b"nnx.no "
@@ -28,7 +29,6 @@ _SLOWEST_PER_S = 20_000.0
 _OPTIONS = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=30")
 """Of ssh: it gives up a line on which nothing comes back."""
 _OF_SSH = 255
-_MOST_SAID = 4_000
 
 
 class Connection:
@@ -155,9 +155,7 @@ class Connection:
         code = self._process.wait()
         if self._ended_by:
             return self._ended_by
-        self._said.seek(0)
-        lines = self._said.read(_MOST_SAID).decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1].strip().rstrip('.')}" if lines else ""
+        last = last_words.of(self._said)
         if self._address.reach and code == _OF_SSH:
             return f"{'the connection broke' if self._is_open else 'ssh did not get through'}{last}"
         return f"what runs on {self._address} broke off with code {code}{last}"

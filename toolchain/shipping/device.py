@@ -14,6 +14,7 @@ from importlib import resources
 from urllib.parse import unquote
 
 from toolchain.errors import BadUsage, NotAvailable
+from toolchain.processes import last_words
 
 _ADDRESS = re.compile(
     r"ssh://(?:(?P<user>[^@/:]+)@)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^@/:\[\]]+)(?::(?P<port>\d{1,5}))?(?P<path>/.+)"
@@ -21,7 +22,6 @@ _ADDRESS = re.compile(
 _FILE = re.compile(r"file://(?:localhost)?(?P<path>/.+)")
 _OF_SSH = 255
 """With which ssh ends where it did not get through."""
-_MOST_SAID = 4_000
 
 
 class Refused(Exception):
@@ -146,9 +146,7 @@ class Connection:
         code = self._process.wait()
         if self._ended_by:
             return self._ended_by
-        self._said.seek(0)
-        lines = self._said.read(_MOST_SAID).decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1].strip().rstrip('.')}" if lines else ""
+        last = last_words.of(self._said)
         if self._target.is_remote and code == _OF_SSH:
             return f"ssh did not get through{last}"
         return f"it broke off with code {code}{last}"
