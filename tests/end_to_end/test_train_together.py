@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -123,6 +124,31 @@ def test_a_process_killed_at_any_moment_costs_an_epoch_at_most(seed: int, alone:
     assert ended.returncode == 0, ended.stderr
     assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
     assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_a_process_of_another_machine_is_killed_and_all_begin_after_the_last_epoch(
+    alone: list[float], tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "1")
+    where = ("--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1", "--max-restarts", "2")
+    command = [*TORCHRUN[:3], *launcher, *where, *TORCHRUN[-2:], "train", "digits", *map(str, PLAIN)]
+    machines = [
+        subprocess.Popen(
+            [*command, "--sync-batchnorm", "--out", tmp_path], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    while not (tmp_path / "resume.pt").exists() and machines[0].poll() is None:
+        time.sleep(0.01)
+    (other,) = (each for each in processes_of(tmp_path) if b"\0RANK=1\0" in Path(f"/proc/{each}/environ").read_bytes())
+    os.kill(other, signal.SIGKILL)
+    told = "".join(each.communicate(timeout=200)[1] for each in machines)
+    assert [each.returncode for each in machines] == [0, 0], told
+    assert "Resuming after epoch" in told
+    assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
 
 
 def test_a_killed_process_is_told_and_training_goes_on_with_another_number(alone: list[float], tmp_path: Path) -> None:

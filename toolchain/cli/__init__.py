@@ -106,9 +106,9 @@ def _run(arguments: list[str] | None) -> int:
         error.show(shown)
         click.echo(sentence(shown.getvalue()), err=True, nl=False)
         return ExitCode.BAD_USAGE
-    except (KeyboardInterrupt, click.Abort) as stop:
-        if ended_by := next((each for each in (stop, stop.__cause__) if isinstance(each, _Ended)), None):
-            return 128 + ended_by.number
+    except (KeyboardInterrupt, click.Abort):
+        if _ended_by:
+            return 128 + _ended_by[0]
         from toolchain.errors import ExitCode
 
         click.echo("\nnnx: interrupted; what was written is kept.", err=True)
@@ -123,16 +123,17 @@ def _run(arguments: list[str] | None) -> int:
 class _Ended(KeyboardInterrupt):
     """A signal that ends us; a user's code whose errors we take raises no KeyboardInterrupt, so nobody swallows it."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+
+_ended_by: list[int] = []
+"""The signals that came: libraries make a plain KeyboardInterrupt of ours."""
 
 
 def _end_tidily() -> None:
     """Let what ends a process from outside, such as a CI that gives up, take its temporary files with it."""
 
     def end(number: int, frame: object) -> None:
-        raise _Ended(number)
+        _ended_by.append(number)
+        raise _Ended
 
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:

@@ -45,28 +45,33 @@ def within(context: click.Context) -> Iterator[None]:
         yield
         return
     try:
-        status, peak = _waited(child, heard)
+        status, peak, ended_by = _waited(child, heard)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    raise click.exceptions.Exit(exit_code(status, context, peak=peak, there_are=there_are))
+    raise click.exceptions.Exit(exit_code(status, context, peak=peak, there_are=there_are, ended_by=ended_by))
 
 
-def _waited(child: int, heard: set[signal.Signals]) -> tuple[int, int]:
-    """How it ended, and the most memory that it held."""
+def _waited(child: int, heard: set[signal.Signals]) -> tuple[int, int, int | None]:
+    """How it ended, the most memory that it held, and the first signal that was to end it."""
+    ended_by = None
     while True:
         told = signal.sigwaitinfo(heard)
         if told.si_signo != signal.SIGCHLD:
+            ended_by = ended_by or told.si_signo
             if told.si_code <= 0:  # a process's; what a terminal sends, it sends to the child too
                 os.kill(child, told.si_signo)
             continue
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if ended:
-            return status, usage.ru_maxrss * 1024  # Linux counts kilobytes
+            return status, usage.ru_maxrss * 1024, ended_by  # Linux counts kilobytes
 
 
-def exit_code(status: int, context: click.Context, *, peak: int = 0, there_are: int | None = None) -> int:
+def exit_code(
+    status: int, context: click.Context, *, peak: int = 0, there_are: int | None = None, ended_by: int | None = None
+) -> int:
     """That of a child process which ended so, and of which nothing half-written is left.
 
+    One that crashed after the signal ``ended_by`` came was ended by it, which libraries take for a fault of theirs.
     Raises NotAvailable for one that was killed, or that crashed with much of the memory in use.
     """
     from toolchain.console import print_error
@@ -76,6 +81,8 @@ def exit_code(status: int, context: click.Context, *, peak: int = 0, there_are: 
     if code >= 0:
         return code
     tidy_up(context)
+    if ended_by is not None:
+        return 128 + ended_by
     name, do = signal.Signals(-code).name, "Give it less data, a smaller model, or a machine with more memory."
     if name == "SIGKILL":
         raise NotAvailable("It was killed, most likely for want of memory.", do)

@@ -87,7 +87,7 @@ def command(
         if not world.leads:
             _train_along(world, recipe, folders, training, processes)
             return
-        goes_on = resume or worlds.is_a_restart()  # which takes up its own training alone, whatever else lies there
+        goes_on = resume or world.is_a_restart  # which takes up its own training alone, whatever else lies there
         progress = LiveProgress()
         context, folder = click.get_current_context(), folders.artifacts(recipe)
         context.with_resource(folder_lock.held(folder, context.obj or ()))

@@ -1,6 +1,7 @@
 """Workers on a Ray cluster: one core each, what they share in its object store, tried again when they are lost."""
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import logging
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -29,13 +31,12 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 AUTO = "auto"
 _TOKEN = secrets.token_hex(32)
-_MARK = "NNX_RAY_CLUSTER"
-"""By this variable of the environment the processes of a cluster of ours are known."""
 _RETRIES = 5
 """How often a piece begins again whose worker was lost: one that kills whoever does it must end."""
 _ANSWERS_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 1.0
 _LONGEST_FOLDER = 26
+_PR_SET_CHILD_SUBREAPER = 36
 _AT_HAND = 4
 """How many of the values that were shared a worker keeps unpacked."""
 _QUIET = {
@@ -60,8 +61,7 @@ def joined(address: str, *, cores: int | None = None, ahead: str = "") -> Iterat
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if known is None:
-                folder = stack.enter_context(_short_folder())
-                stack.enter_context(_ended(ray))
+                folder = stack.enter_context(_in_a_folder(ray))
                 options: dict[str, Any] = {
                     "address": "local", "num_cpus": cores or processors.usable_cores(), "include_dashboard": False,
                     "_temp_dir": str(folder), "_node_ip_address": "127.0.0.1",
@@ -87,7 +87,7 @@ def _told(*, own: bool) -> Iterator[None]:
 
     A cluster of our ``own`` answers to whoever has a token that we make: Ray would make one in the user's home folder.
     """
-    told = _QUIET | ({"RAY_AUTH_TOKEN": _TOKEN, _MARK: _TOKEN} if own else {})
+    told = _QUIET | ({"RAY_AUTH_TOKEN": _TOKEN} if own else {})
     unset = [name for name in (*told, "RAY_AUTH_MODE") if name not in os.environ]
     handlers = logging.root.handlers[:]
     os.environ.update({name: told[name] for name in unset if name in told})
@@ -100,57 +100,70 @@ def _told(*, own: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes signals for itself, and a process that one ends must tidy up and tell so."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    ended = False
-    try:
+def _own_signals(*, wait: bool = False) -> Iterator[None]:
+    """Ray takes signals for itself, and a process that one ends must tidy up and tell so; after the block, to ``wait``.
+
+    What Ray makes of one that comes meanwhile is any error at all, or none: which came is asked of Python.
+    """
+    if threading.current_thread() is not threading.main_thread():  # to which signals come, and Ray changes nothing
         yield
-    except SystemExit:  # what it makes of SIGTERM
-        ended = True
+        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    read, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    earlier = signal.set_wakeup_fd(written)
+    raised: BaseException | None = None
+    try:
+        for number in before if wait else ():
+            signal.signal(number, lambda number, frame: None)
+        yield
+    except BaseException as error:  # noqa: BLE001 - raised below, where no signal came
+        raised = error
     finally:
-        with contextlib.suppress(ValueError):  # not the main thread, in which nothing was changed
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    if ended:
-        signal.raise_signal(signal.SIGTERM)
+        signal.set_wakeup_fd(earlier)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(written)
+        with os.fdopen(read, "rb") as told:
+            came = [each for each in told.read() if each in before]
+    if came:
+        signal.raise_signal(came[0])
+    if raised is not None:
+        raise raised
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[Path]:
-    """A folder whose name leaves room for those of Ray's sockets, which may have 107 letters in all."""
+def _in_a_folder(ray: Any) -> Iterator[Path]:
+    """One for a cluster that begins in the block, at whose end neither its processes nor its files are left.
+
+    Its name leaves room for those of Ray's sockets, which may have 107 letters in all. Ray's agents notice some time
+    later that their parent is gone, and an interrupted start has begun what Ray then knows nothing of: so, on Linux,
+    whoever loses its parent becomes a child of this process.
+    """
+    processes = importlib.import_module("psutil")  # Ray brings it along
+    this = processes.Process()
+    before = set(this.children(recursive=True))
     _, base = temporary_folder.given()
     if base is not None and len(str(base)) > _LONGEST_FOLDER and Path("/tmp").is_dir():
         base = Path("/tmp")
     folder = tempfile.mkdtemp(prefix="nnx-ray-", dir=base)
+    _adopt_orphans(1)
     try:
         yield Path(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with _own_signals(wait=True):
+            with _own_signals(wait=True):  # which it leaves to the kernel's default
+                ray.shutdown()
+            while left := set(this.children(recursive=True)) - before:
+                for each in processes.wait_procs(left, timeout=_ENDS_WITHIN_S)[1]:
+                    with contextlib.suppress(processes.NoSuchProcess):
+                        each.kill()
+            _adopt_orphans(0)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _ended(ray: Any) -> Iterator[None]:
-    """At the end of the block no process is left of a cluster that began in it, or was about to.
-
-    Ray's agents notice some time later that their parent is gone, and an interrupted start has begun what Ray then
-    knows nothing of.
-    """
-    processes = importlib.import_module("psutil")  # Ray brings it along
-
-    def is_ours(each: Any) -> bool:
-        with contextlib.suppress(processes.Error, OSError):
-            return bool(each.pid != os.getpid() and each.environ().get(_MARK) == _TOKEN)
-        return False
-
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        while left := list(filter(is_ours, processes.process_iter())):
-            for each in processes.wait_procs(left, timeout=_ENDS_WITHIN_S)[1]:
-                with contextlib.suppress(processes.NoSuchProcess):
-                    each.kill()
+def _adopt_orphans(whether: int) -> None:
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, whether)
 
 
 def _require_answer(address: str) -> None:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from exporters.errors import in_words
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.processes.worker import die_with_parent
+from toolchain.training import rendezvous
 
 _LOST = ("gloo", "nccl", "pair closure", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
 """Of what torch says when another process is gone or hangs, which is a RuntimeError for gloo."""
@@ -35,6 +36,8 @@ class World:
 
     rank: int = 0
     size: int = 1
+    is_a_restart: bool = False
+    """Whether all were started anew, after one of them had failed."""
 
     @property
     def leads(self) -> bool:
@@ -84,11 +87,6 @@ def started_by_torchrun() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def is_a_restart() -> bool:
-    """Whether torchrun has started the processes anew, after one of them had failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
 @contextlib.contextmanager
 def joined(device: str, *, timeout_s: float) -> Iterator[World]:
     """The world of this process while the block lasts: gloo between CPUs, NCCL between GPUs; :data:`ALONE` by itself.
@@ -97,7 +95,7 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
     torch says when another process is gone, and NotAvailable where there are fewer GPUs than processes.
     """
     if not started_by_torchrun():
-        yield ALONE
+        yield World(is_a_restart=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
         return
     launcher = os.environ.get(LAUNCHER)
     die_with_parent(int(launcher) if launcher else None)
@@ -105,10 +103,12 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
         with _one_voice(), _told(timeout_s):
             if device == "cuda":
                 _take_own_gpu()
-            dist.init_process_group(
-                "nccl" if device == "cuda" else "gloo", timeout=datetime.timedelta(seconds=timeout_s)
-            )
-            yield World(dist.get_rank(), dist.get_world_size())
+            store, attempt = rendezvous.met(timeout_s=timeout_s)
+            rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            backend = "nccl" if device == "cuda" else "gloo"
+            timeout = datetime.timedelta(seconds=timeout_s)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+            yield World(rank, size, is_a_restart=attempt > 1)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
