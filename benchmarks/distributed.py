@@ -116,10 +116,10 @@ def _bytes(folder: Path) -> dict[str, Any]:
     from torch.nn.modules.batchnorm import _BatchNorm
 
     from toolchain.recipes.digits import recipe
-    from toolchain.training.batches import BatchPath
     from toolchain.training.options import resolve
+    from toolchain.training.order import Order
 
-    steps = 3 * BatchPath(recipe, recipe.data(None).load(), resolve(recipe, device="cpu")).steps_per_epoch()
+    steps = 3 * Order(recipe, recipe.data(None).load(), resolve(recipe, device="cpu")).steps_per_epoch()
     model = recipe.model()
     weights = sum(each.numel() for each in model.parameters())
     norms = [each.num_features for each in model.modules() if isinstance(each, _BatchNorm)]

@@ -34,7 +34,7 @@ from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Int8Static
 from toolchain.conversion.sharded import fold_by
 from toolchain.inputs import samples
-from toolchain.processes import ray_workers, workers
+from toolchain.processes import ray_cluster, workers
 from toolchain.progress import Progress
 from toolchain.stats import ratio_of_medians
 
@@ -70,7 +70,7 @@ def searched(folder: Path, *, on_ray: bool) -> Searched:
     """Search in this process, with one thread, or on a Ray cluster of two workers."""
     began = time.perf_counter()
     ahead = "toolchain.conversion.trial"
-    joined = ray_workers.joined(ray_workers.AUTO, cores=_WORKERS, ahead=ahead) if on_ray else workers.here()
+    joined = ray_cluster.joined(ray_cluster.AUTO, cores=_WORKERS, ahead=ahead) if on_ray else workers.here()
     with processors.limited_to(1), joined as group:
         started = time.perf_counter()
         model = ModelFile(folder / "model.onnx")

@@ -126,12 +126,12 @@ def test_without_ray_the_line_that_installs_it_is_told(
 
 def test_signals_and_the_environment_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'nnx-toolchain[ray]'")
-    from toolchain.processes import ray_workers
+    from toolchain.processes import ray_cluster
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = {name: os.environ.get(name) for name in os.environ if name.startswith("RAY")}
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with ray_workers.joined("auto", cores=1) as workers:
+    with ray_cluster.joined("auto", cores=1) as workers:
         assert workers.count == 1
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert {name: os.environ.get(name) for name in os.environ if name.startswith("RAY")} == before

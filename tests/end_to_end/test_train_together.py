@@ -55,6 +55,7 @@ def test_torchrun_starts_one_training_and_no_other_command(alone: list[float], t
     assert not (tmp_path / "artifacts").exists()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     for arguments, what in (
         (("--nproc", 2, "--batch-size", 1), "A step has 1 samples, and 2 processes do it in 1 parts each."),
@@ -126,6 +127,7 @@ def test_a_process_killed_at_any_moment_costs_an_epoch_at_most(seed: int, alone:
     assert not list(tmp_path.glob(".*partial*"))
 
 
+@pytest.mark.slow
 def test_a_process_of_another_machine_is_killed_and_all_begin_after_the_last_epoch(
     alone: list[float], tmp_path: Path
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_process_of_another_machine_is_killed_and_all_begin_after_the_last_epo
     assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_told_and_training_goes_on_with_another_number(alone: list[float], tmp_path: Path) -> None:
     arguments = ("train", "digits", *PLAIN, "--sync-batchnorm", "--out", tmp_path)
     running = start_nnx(*arguments, "--nproc", 2, cwd=tmp_path)
@@ -167,6 +170,7 @@ def test_a_killed_process_is_told_and_training_goes_on_with_another_number(alone
     assert curve(tmp_path) == pytest.approx(alone, rel=0.01)
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_with_another_number(tmp_path: Path) -> None:
     arguments = ("train", "digits", *PLAIN[:3], "--out", tmp_path)
     assert run_nnx(*arguments, "--epochs", 1, "--nproc", 2, cwd=tmp_path).returncode == 0
@@ -211,6 +215,7 @@ def test_a_restart_takes_up_no_other_training(tmp_path: Path, monkeypatch: pytes
     assert "Resuming" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_others_wait_for_nothing_after_the_training(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import os, time\nfrom dataclasses import replace\nfrom toolchain.recipes.digits import recipe as given\n"
@@ -223,6 +228,7 @@ def test_the_others_wait_for_nothing_after_the_training(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_told(tmp_path: Path) -> None:
     arguments = ("train", "digits", "--epochs", 500, *PLAIN[:3], "--nproc", 2, "--hang-timeout", "4s")
     running = start_nnx(*arguments, "--out", tmp_path, cwd=tmp_path)

@@ -55,7 +55,7 @@ class Variant:
         reading.MAX_BAD.set(max_bad)  # for as long as this process lives
         data = made.data(folder).load() if files is None else shared_data.mapped(files)
         self._path = BatchPath(made, data, self._options, together)
-        total = self._options.epochs * self._path.steps_per_epoch()
+        total = self._options.epochs * self._path.order.steps_per_epoch()
         self._trainer = Trainer(made, data, self._options, total_steps=total + 1, progress=SILENT, world=together)
         self._plain = not self._options.switches.whole_batches
         self._drawn = self._draw_all()

@@ -374,9 +374,9 @@ class Where:
 
     def workers(self) -> "AbstractContextManager[Workers]":
         """Those for a block."""
-        from toolchain.processes import ray_workers, workers
+        from toolchain.processes import ray_cluster, workers
 
-        return workers.here() if self.ray is None else ray_workers.joined(self.ray, ahead="toolchain.conversion.trial")
+        return workers.here() if self.ray is None else ray_cluster.joined(self.ray, ahead="toolchain.conversion.trial")
 
 
 def typed(*names: str) -> list[str]:

@@ -62,8 +62,8 @@ def command(
     from toolchain.ablation import measure as ablation
     from toolchain.console import LiveProgress, print_result, print_table
     from toolchain.training import world as worlds
-    from toolchain.training.batches import BatchPath
     from toolchain.training.options import resolve_device
+    from toolchain.training.order import Order
     from toolchain.training.record import told
 
     if ablate and resume:
@@ -103,7 +103,7 @@ def command(
                 folder,
                 rounds=rounds,
                 progress=progress,
-                steps_per_epoch=BatchPath(road.recipe, road.data, chosen).steps_per_epoch(),
+                steps_per_epoch=Order(road.recipe, road.data, chosen).steps_per_epoch(),
                 measure=road.recipe.judged_by().measure,
                 data_folder=folders.data,
                 processes=processes.nproc or 1,

@@ -70,7 +70,8 @@ def train(
     metric = recipe.judged_by()
     reached = require_fit(fresh_model(recipe, options), path, Objective(recipe, data, options.device), metric)
     trainer = Trainer(
-        recipe, data, options, total_steps=options.epochs * path.steps_per_epoch(), progress=progress, world=world,
+        recipe, data, options, total_steps=options.epochs * path.order.steps_per_epoch(), progress=progress,
+        world=world,
         reaches_all=all(world.gathered(reached)),
     )  # fmt: skip
     done = History(options=options.as_json(), epochs=(), measure=metric.measure, processes=world.size)
@@ -95,7 +96,7 @@ def train(
         if recipe.schedule is not None and number == 1 and options.epochs > 2 and trainer.has_fallen:
             progress.warn(
                 "The recipe's schedule has used up the learning rate after 1 epoch: it is stepped after every step, "
-                f"{path.steps_per_epoch():,} times an epoch."
+                f"{path.order.steps_per_epoch():,} times an epoch."
             )
         for skipped in world.gathered(data.bad.found):
             data.bad.add(skipped)
@@ -119,12 +120,12 @@ def _is_over(done: History, patience: int | None) -> bool:
 def _run_epoch(trainer: Trainer, path: BatchPath, metric: Metric, number: int, progress: Progress) -> Epoch:
     world = path.world
     if world.size > 1:  # what a model draws itself, as dropout does, differs between processes
-        torch.manual_seed(path.own_seed(number))
+        torch.manual_seed(path.order.own_seed(number))
     started = reported = time.perf_counter()
     losses: list[torch.Tensor] = []
     right: list[torch.Tensor] = []
     shown = seen = 0
-    steps = path.steps_per_epoch()
+    steps = path.order.steps_per_epoch()
     with progress.bar(f"epoch {number}/{trainer.options.epochs}", steps) as bar:
         for batch in path.batches(number):
             if (stepped := trainer.step(batch)) is None:
@@ -220,6 +221,6 @@ def _restored(
     if is_longer and was.epochs and schedule.changes(trainer.recipe):
         restarted = len(was.epochs)
     if restarted:
-        trainer.reschedule((asked.options["epochs"] - restarted) * path.steps_per_epoch())
+        trainer.reschedule((asked.options["epochs"] - restarted) * path.order.steps_per_epoch())
     trainer.restore(state["trainer"], with_schedule=restarted == was.restarted_after)
     return replace(asked, epochs=was.epochs, restarted_after=restarted, skipped=was.skipped)

@@ -30,7 +30,7 @@ from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, NnxError, NotAvailable
 from toolchain.inputs import metric_names
 from toolchain.inputs.samples import Samples
-from toolchain.processes import ray_workers
+from toolchain.processes import ray_cluster
 from toolchain.processes.workers import HERE, Shared, Workers
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nnx-toolchain[ray]'")
@@ -42,7 +42,7 @@ JUDGED = 600  # more calls than a proof must have to be done in parts
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Workers]:
-    with ray_workers.joined("auto", cores=2) as workers:
+    with ray_cluster.joined("auto", cores=2) as workers:
         assert workers.count == 2
         yield workers
 

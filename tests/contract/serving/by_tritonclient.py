@@ -8,6 +8,7 @@ python by_tritonclient.py config CONFIG.PBTXT         the file by Triton's own p
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+_MOST_S = 100.0
 
 
 def golden_calls(package: Path, variant: str) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
@@ -35,8 +37,22 @@ def golden_calls(package: Path, variant: str) -> Iterator[tuple[dict[str, Array]
         yield arrays(case["inputs"]), arrays(case["outputs"][variant])
 
 
+def say_where_it_waits() -> None:
+    """Where it hangs, end and say at what: it waits in greenlets, which no debugger shows."""
+    import gevent
+    from gevent.util import print_run_info
+
+    def end() -> None:
+        print_run_info(file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+    gevent.spawn_later(_MOST_S, end)
+
+
 def infer(address: str, package: Path, exact: bool) -> dict[str, Any]:
     """How many answers there were, and the largest difference from the golden ones."""
+    say_where_it_waits()
     import tritonclient.http as http
     from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 

@@ -19,7 +19,7 @@ def tritonclient(*arguments: object) -> Any:
         pytest.skip("NNX_TEST_TRITONCLIENT names no Python with tritonclient: `make tritonclient` makes one")
     ended = subprocess.run(
         [PYTHON, str(SCRIPT), *map(str, arguments)],
-        capture_output=True, text=True, check=False, timeout=300, env={"PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=False, timeout=150, env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)

@@ -248,7 +248,7 @@ def test_two_pulls_to_one_place_do_not_meet(place: Address, versions: tuple[Path
     push(versions[0], place)
     arrived = tmp_path / ".small.ortpackage.arrived"
     arrived.mkdir()
-    with subprocess.Popen(["flock", arrived, "sleep", "60"]) as other:
+    with subprocess.Popen(["flock", "--no-fork", arrived, "sleep", "60"]) as other:
         while subprocess.run(["flock", "-n", arrived, "true"], check=False).returncode == 0:
             pass
         with pytest.raises(NotAvailable, match="is at work"):

@@ -16,9 +16,10 @@ from toolchain.errors import BadUsage
 from toolchain.recipe import balanced
 from toolchain.recipes.calling import Call
 from toolchain.training import checkpoint, parameters
-from toolchain.training.batches import Batch, BatchPath, Piece
+from toolchain.training.batches import Batch
 from toolchain.training.mixup import drawn_mix
 from toolchain.training.objective import Objective
+from toolchain.training.order import Order, Piece
 from toolchain.training.trainer import Trainer
 
 
@@ -105,7 +106,7 @@ def test_a_sampler_draws_each_class_equally_often() -> None:
 
 def test_a_sampler_says_how_long_an_epoch_is(tmp_path: Path) -> None:
     given = recipe(sampler=lambda split, generator: torch.randperm(30, generator=generator))
-    assert BatchPath(given, DATA, options()).steps_per_epoch() == 2
+    assert Order(given, DATA, options()).steps_per_epoch() == 2
     trained(given, tmp_path)
     lengths = iter((30, 30, 30, 29))
     given = recipe(sampler=lambda split, generator: torch.arange(next(lengths)))
