@@ -46,7 +46,7 @@ def within(limit_s: float | None, context: click.Context) -> Iterator[None]:
         return
     with contextlib.suppress(OSError):  # it may have done so itself, or be gone
         os.setpgid(child, child)
-    with _forwarding(child):
+    with _forwarding(child) as forwarded:
         status = _waited(child, limit_s)
     if status is None:
         _end(child)
@@ -55,7 +55,7 @@ def within(limit_s: float | None, context: click.Context) -> Iterator[None]:
             f"It took longer than the {limit_s:g} s of --timeout, and was ended; nothing was half-written.",
             "Allow it more time.",
         )
-    raise click.exceptions.Exit(crash_watch.exit_code(status, context))
+    raise click.exceptions.Exit(crash_watch.exit_code(status, context, ended_by=next(iter(forwarded), None)))
 
 
 def _waited(child: int, limit_s: float) -> int | None:
@@ -81,17 +81,19 @@ def _end(child: int) -> None:
 
 
 @contextlib.contextmanager
-def _forwarding(child: int) -> Iterator[None]:
-    """What would interrupt or end us goes to the child, whose end we wait for."""
+def _forwarding(child: int) -> Iterator[list[int]]:
+    """What would interrupt or end us goes to the child, whose end we wait for; gives the numbers of what came."""
+    came: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
     numbers = [getattr(signal, name) for name in _FORWARDED]
     before = {number: signal.signal(number, forward) for number in numbers}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -26,6 +26,7 @@ _TOKEN = secrets.token_hex(32)
 _ANSWERS_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 1.0
 _LONGEST_FOLDER = 26
+_MOST_SIGNALS = 4096
 _PR_SET_CHILD_SUBREAPER = 36
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -56,7 +57,7 @@ def joined(address: str, *, cores: int | None = None, ahead: str = "") -> Iterat
                 }  # fmt: skip
             else:
                 options = {"address": known}
-                stack.callback(ray.shutdown)
+                stack.callback(_left, ray)
             with memory_limit.lifted(), _own_signals():
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
@@ -97,8 +98,11 @@ def _own_signals(*, wait: bool = False) -> Iterator[None]:
         yield
         return
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    read, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    earlier = signal.set_wakeup_fd(written)
+    told, tells = socket.socketpair()
+    told.setblocking(False)
+    tells.setblocking(False)
+    earlier = signal.set_wakeup_fd(tells.fileno())
+    came: list[int] = []
     raised: BaseException | None = None
     try:
         for number in before if wait else ():
@@ -107,12 +111,13 @@ def _own_signals(*, wait: bool = False) -> Iterator[None]:
     except BaseException as error:  # noqa: BLE001 - raised below, where no signal came
         raised = error
     finally:
-        signal.set_wakeup_fd(earlier)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(written)
-        with os.fdopen(read, "rb") as told:
-            came = [each for each in told.read() if each in before]
+        try:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        finally:
+            signal.set_wakeup_fd(earlier)
+            with told, tells, contextlib.suppress(BlockingIOError):
+                came = [each for each in told.recv(_MOST_SIGNALS) if each in before]
     if came:
         signal.raise_signal(came[0])
     if raised is not None:
@@ -139,14 +144,18 @@ def _in_a_folder(ray: Any) -> Iterator[Path]:
         yield Path(folder)
     finally:
         with _own_signals(wait=True):
-            with _own_signals(wait=True):  # which it leaves to the kernel's default
-                ray.shutdown()
+            _left(ray)
             while left := set(this.children(recursive=True)) - before:
                 for each in processes.wait_procs(left, timeout=_ENDS_WITHIN_S)[1]:
                     with contextlib.suppress(processes.NoSuchProcess):
                         each.kill()
             _adopt_orphans(0)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left(ray: Any) -> None:
+    with _own_signals(wait=True):  # which it leaves to the kernel's default
+        ray.shutdown()
 
 
 def _adopt_orphans(whether: int) -> None:

@@ -17,8 +17,8 @@ def met(*, timeout_s: float) -> tuple[Store, int]:
     torchrun's store outlives a restart (https://github.com/pytorch/pytorch/issues/135712), so that a process may take
     the address of one that is dead for that of its successor; and TORCHELASTIC_RESTART_COUNT is a machine's own: where
     a process of another machine failed, it does not grow. So the leader numbers the attempts, and confirms each
-    process under a name that none before it had. Raises RuntimeError (torch's DistError for its store) where one is
-    not heard within ``timeout_s``.
+    process under a name that none before it had. What NCCL's watchdog notes it notes in torchrun's store itself.
+    Raises RuntimeError (torch's DistError for its store) where one is not heard within ``timeout_s``.
     """
     store, rank, size = next(rendezvous("env://", timeout=datetime.timedelta(seconds=timeout_s)))
     deadline = time.monotonic() + timeout_s

@@ -6,7 +6,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class World:
     rank: int = 0
     size: int = 1
     is_a_restart: bool = False
-    """Whether all were started anew, after one of them had failed."""
+    """Whether all were started anew, after one of them had failed or a machine had come."""
 
     @property
     def leads(self) -> bool:
@@ -89,13 +89,13 @@ def started_by_torchrun() -> bool:
 
 @contextlib.contextmanager
 def joined(device: str, *, timeout_s: float) -> Iterator[World]:
-    """The world of this process while the block lasts: gloo between CPUs, NCCL between GPUs; :data:`ALONE` by itself.
+    """The world of this process while the block lasts: gloo between CPUs, NCCL between GPUs; one of size 1 by itself.
 
     ``timeout_s`` is how long one waits for the others before it takes them for hanging. Raises AnotherIsGone for what
     torch says when another process is gone, and NotAvailable where there are fewer GPUs than processes.
     """
     if not started_by_torchrun():
-        yield World(is_a_restart=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
+        yield World(is_a_restart=_machine_began_anew())
         return
     launcher = os.environ.get(LAUNCHER)
     die_with_parent(int(launcher) if launcher else None)
@@ -108,10 +108,16 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
             backend = "nccl" if device == "cuda" else "gloo"
             timeout = datetime.timedelta(seconds=timeout_s)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-            yield World(rank, size, is_a_restart=attempt > 1)
+            world = World(rank, size)
+            again = world.gathered(attempt > 1 or _machine_began_anew())  # a new store begins to count anew
+            yield replace(world, is_a_restart=any(again))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _machine_began_anew() -> bool:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def _take_own_gpu() -> None:
