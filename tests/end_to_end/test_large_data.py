@@ -95,7 +95,7 @@ from toolchain.recipes.cifar10 import Cifar10Net
 
 def recipe(data):
     return Recipe(
-        name="real", model=Cifar10Net, data=data, epochs=1, batch_size=256, lr=0.1, input_name="image",
+        name="real", model=Cifar10Net, data=data, epochs=1, batch_size=64, lr=0.1, input_name="image",
         compile_on_cpu=False, cast_inputs=True,
     )
 
@@ -126,6 +126,6 @@ def test_real_pictures_in_folders_and_in_shards_train_alike(cifar10_folder: Path
         history = History.from_json((tmp_path / f"made-{name}" / "training.json").read_bytes())
         epochs[name] = [(each.loss, each.train_score, each.validation_score) for each in history.epochs]
         assert history.best.validation_score is not None
-        assert history.best.validation_score > 0.15
+        assert history.best.validation_score > 0.25
         assert json.loads((tmp_path / f"made-{name}" / "preprocessing.json").read_text())["crop"] == 1.0
     assert epochs["folders"] == epochs["shards"]

@@ -80,10 +80,10 @@ def test_no_folder_for_temporary_files_at_all(place: Path) -> None:
     assert found["temporary folder"]["status"] == "missing"
     assert {found[name]["status"] for name in ("python", "torch", "onnxruntime", "provider cpu")} == {"ok"}
     assert "Missing: temporary folder." in told.stderr
-    for command, said in ((BENCH, "No folder for temporary files can be used."), (QUANTIZE, "File too large")):
+    for command in (BENCH, QUANTIZE):
         told = ended(command, place, before=no_files)
         assert told.returncode == 3, told.stderr
-        assert said in told.stderr
+        assert "No folder for temporary files can be used." in told.stderr
         assert "Traceback" not in told.stderr
     assert sorted(path.name for path in place.iterdir()) == before
 
