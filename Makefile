@@ -43,14 +43,14 @@ big-model: $(INSTALLED)  ## memory and seconds of each command on a model of 2.5
 published: $(INSTALLED)  ## published models beside ONNX Runtime's quantizers; hours. PUBLISHED=folder for what is fetched, ONLY=name
 	$(BIN)/python -m benchmarks.published $(or $(PUBLISHED),build/published) $(if $(ONLY),--only $(ONLY))
 
-zoo: $(INSTALLED)  ## 24 architectures from the module to int4 and a bench; goes on where it stopped. SHARE=0.1, ONLY=name
-	$(BIN)/python -m benchmarks.zoo --share $(SHARE) $(if $(ONLY),--only "$(ONLY)")
+zoo: $(INSTALLED)  ## 24 architectures from the module to int4 and a bench; goes on where it stopped. SHARE=0.1, RAY=auto, ONLY=name
+	$(BIN)/python -m benchmarks.zoo --share $(SHARE) $(if $(ONLY),--only "$(ONLY)") $(if $(RAY),--ray $(RAY))
 
-zoo-timm: $(INSTALLED)  ## 150 of timm's models exported and compared; goes on where it stopped. SHARE=0.1, ALL=1, ONLY=name
-	$(BIN)/python -m benchmarks.zoo_timm build/zoo-timm --share $(SHARE) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)")
+zoo-timm: $(INSTALLED)  ## 150 of timm's models exported and compared; goes on where it stopped. SHARE=0.1, RAY=auto, ALL=1, ONLY=name
+	$(BIN)/python -m benchmarks.zoo_timm build/zoo-timm --share $(SHARE) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)") $(if $(RAY),--ray $(RAY))
 
-zoo-hf: $(INSTALLED)  ## transformers types exported and compared, its own exporter beside; goes on where it stopped. SHARE=0.1, ONLY=name
-	$(BIN)/python -m benchmarks.zoo_hf --share $(SHARE) $(if $(ONLY),--only "$(ONLY)") $(if $(ALONE),--alone)
+zoo-hf: $(INSTALLED)  ## transformers types exported and compared, its own exporter beside; goes on where it stopped. SHARE=0.1, RAY=auto, ONLY=name
+	$(BIN)/python -m benchmarks.zoo_hf --share $(SHARE) $(if $(ONLY),--only "$(ONLY)") $(if $(ALONE),--alone) $(if $(RAY),--ray $(RAY))
 
 distributed: $(INSTALLED)  ## processes that train together beside one: curve, speed, bytes. DATA=folder of CIFAR-10, QUICK=1
 	$(BIN)/python -m benchmarks.distributed $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)

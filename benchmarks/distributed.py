@@ -1,14 +1,17 @@
 """`make distributed`: one process beside two and four that train the same recipe together, and what they send.
 
-- the curve: cifar10 in fp32, the loss of every epoch with 1, 2 and 4 processes and --sync-batchnorm;
+- the curve: cifar10 in fp32, the loss of every epoch with 1, 2 and 4 processes and --sync-batchnorm, and of one process
+  with one thread, which differs from that with two in nothing but the order of sums;
 - the speed: epochs of 1 process with two threads and of 2 with one each, taking turns;
 - another number of processes in the middle: 2, then 1, then 4;
-- the bytes: what crosses the loopback device of a network namespace of its own, a step, beside the arithmetic.
+- the bytes: what crosses the loopback device of a network namespace of its own, a step, beside the arithmetic;
+- the wait: how long a message of a BatchNorm takes from process to process, over gloo and side by side.
 
 With the real CIFAR-10 where --data or NNX_TEST_DATA has it, else with digits.
 """
 
 import argparse
+import datetime
 import json
 import os
 import shutil
@@ -24,6 +27,8 @@ from toolchain.bench.report import markdown_table
 
 _PLAIN = ("--amp", "off", "--no-compile", "--sync-batchnorm")
 _BYTES_OF_FP32 = 4
+_BAR = 1.15
+_CURVES = (("1", 1, None), ("2", 2, None), ("4", 4, None), ("1 with one thread", 1, 1))
 
 
 def main() -> int:
@@ -36,24 +41,39 @@ def main() -> int:
     options = parser.parse_args()
     recipe = ("digits",) if options.data is None else ("cifar10", "--data", str(options.data.resolve()))
     epochs, turns = (1, 2) if options.quick else (options.epochs, options.turns)
-    with TemporaryDirectory() as folder:
-        found = {
-            "recipe": recipe[0],
-            "curves": {str(count): _curve(recipe, count, epochs, Path(folder)) for count in (1, 2, 4)},
-            "speed": _speed(recipe, turns, Path(folder)),
-            "resumed": _resumed(recipe, Path(folder)),
-            "bytes": _bytes(Path(folder)),
-        }
-    table = _table(found)
-    keep(options.out, found, table)
-    print(f"{table}\n\nAll of it lies in {options.out}.")
+    found: dict[str, Any] = {"recipe": recipe[0], "curves": {}}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for label, count, threads in _CURVES:
+            found["curves"][label] = _curve(recipe, count, threads, epochs, folder)
+            _keep(options.out, found)
+        for part, measure in (
+            ("speed", lambda: _speed(recipe, turns, folder)),
+            ("resumed", lambda: _resumed(recipe, folder)),
+            ("bytes", lambda: _bytes(folder)),
+            ("messages", _messages),
+        ):
+            found[part] = measure()
+            _keep(options.out, found)
+    print(f"{_table(found)}\n\nAll of it lies in {options.out}.")
     return 0
 
 
-def _train(recipe: tuple[str, ...], out: Path, *more: object, before: tuple[str, ...] = ()) -> dict[str, Any]:
+def _keep(out: Path, found: dict[str, Any]) -> None:
+    """As far as it has come."""
+    keep(out, found, _table(found))
+    print(f"{datetime.datetime.now():%H:%M:%S}: {', '.join(found)}", file=sys.stderr)
+
+
+def _train(
+    recipe: tuple[str, ...], out: Path, *more: object, before: tuple[str, ...] = (), threads: int | None = None
+) -> dict[str, Any]:
     """What training.json says of it."""
     command = [*before, sys.executable, "-m", "toolchain", "train", *recipe, *_PLAIN, "--out", out, *more]
-    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = os.environ if threads is None else os.environ | {"OMP_NUM_THREADS": str(threads)}
+    subprocess.run(
+        list(map(str, command)), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
     told: dict[str, Any] = json.loads((out / "training.json").read_text(encoding="utf-8"))
     return told
 
@@ -62,9 +82,9 @@ def _of(count: int) -> tuple[object, ...]:
     return ("--nproc", count) if count > 1 else ()
 
 
-def _curve(recipe: tuple[str, ...], count: int, epochs: int, folder: Path) -> list[list[float]]:
+def _curve(recipe: tuple[str, ...], count: int, threads: int | None, epochs: int, folder: Path) -> list[list[float]]:
     """Loss and validation score of each epoch."""
-    told = _train(recipe, folder / f"curve{count}", "--epochs", epochs, *_of(count))
+    told = _train(recipe, folder / f"curve{count}-{threads}", "--epochs", epochs, *_of(count), threads=threads)
     return [[each["loss"], each["validation_score"]] for each in told["epochs"]]
 
 
@@ -128,28 +148,43 @@ def _bytes(folder: Path) -> dict[str, Any]:
     return {"measured_a_step": (sent[4] - sent[1]) / steps, "counted_a_step": counted, "weights": weights}
 
 
+def _messages() -> dict[str, dict[str, float]]:
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "benchmarks.small_messages"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    told: dict[str, dict[str, float]] = json.loads(ended.stdout.splitlines()[-1])
+    return told
+
+
 def _table(found: dict[str, Any]) -> str:
+    """Of the parts that are there."""
+
     def shown(curve: list[list[float]]) -> list[str]:
         return [f"{loss:.5f}" for loss, _ in curve] + [f"{curve[-1][1]:.2%}"]
 
     epochs = [f"loss {number}" for number in range(1, len(found["curves"]["1"]) + 1)]
     curves = [[count, *shown(curve)] for count, curve in found["curves"].items()]
-    middle = {count: stats.percentile(seconds, 50) for count, seconds in found["speed"]["seconds"].items()}
-    ratio, sent = found["speed"]["ratio"], found["bytes"]
-    lines = [
-        markdown_table(["processes", *epochs, "validation"], curves),
-        f"An epoch: {middle[1]:.2f} s with 1 process of two threads, {middle[2]:.2f} s with 2 of one; "
-        f"ratio {ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f}).",
-        markdown_table(
-            ["processes of each epoch", "loss 1", "loss 2", "loss 3", "validation"],
-            [[name, *shown(curve)] for name, curve in found["resumed"].items()],
-        ),
-    ]
-    if "measured_a_step" in sent:
+    lines = [markdown_table(["processes", *epochs, "validation"], curves)]
+    if "speed" in found:
+        middle = {count: stats.percentile(seconds, 50) for count, seconds in found["speed"]["seconds"].items()}
+        ratio = found["speed"]["ratio"]
+        lines.append(
+            f"An epoch: {middle[1]:.2f} s with 1 process of two threads, {middle[2]:.2f} s with 2 of one; "
+            f"ratio {ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f}), {_BAR} is wanted."
+        )
+    if "resumed" in found:
+        resumed = [[name, *shown(curve)] for name, curve in found["resumed"].items()]
+        lines.append(markdown_table(["processes of each epoch", "loss 1", "loss 2", "loss 3", "validation"], resumed))
+    if "measured_a_step" in (sent := found.get("bytes", {})):
         lines.append(
             f"digits, 2 processes: {sent['measured_a_step']:,.0f} bytes a step crossed the loopback device, "
             f"{sent['counted_a_step']:,} are counted of {sent['weights']:,} weights and the BatchNorms."
         )
+    if "messages" in found:
+        times = [
+            [way, *(f"{took[each]:.0f}" for each in ("p50_us", "p90_us"))] for way, took in found["messages"].items()
+        ]
+        lines.append(markdown_table(["a message of 516 bytes both ways after 3 ms of work, µs", "p50", "p90"], times))
     return "\n\n".join(lines)
 
 

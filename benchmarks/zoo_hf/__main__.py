@@ -6,10 +6,10 @@ import os
 import random
 from pathlib import Path
 
-from benchmarks.hard import runs
+from benchmarks import pieces
 from benchmarks.kept_rows import KeptRows, code_digest
 from benchmarks.results import OUT
-from benchmarks.zoo_hf import judging, report
+from benchmarks.zoo_hf import job, report
 from benchmarks.zoo_hf.types import TYPES, Type
 
 _SEED = 10
@@ -29,22 +29,20 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="a share of the types, such as 0.1")
     parser.add_argument("--only", help="these types, separated by commas")
     parser.add_argument("--alone", action="store_true", help="nnx alone, without transformers' own exporter beside it")
+    pieces.ray_option(parser)
     parser.add_argument("--any-code", action="store_true", help="keep rows that an earlier state of nnx made")
     parser.add_argument("--out", type=Path, default=OUT / "zoo-hf.json", help="goes on where it stopped")
     options = parser.parse_args()
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
-    runs.warm(exporter=True)
-    import transformers.exporters.exporter_onnx  # noqa: F401 - so that forked processes need not
-
     kept = KeptRows(options.out, "name", code_digest(_FOLDER), report.table, of_any_code=options.any_code)
     chosen = _chosen(options.share, options.only)
-    for exporter in (report.NNX,) if options.alone else (report.NNX, report.OTHER):
-        for kind in chosen:
-            name = f"{kind.name} by {exporter}"
-            if name not in kept.keys:
-                row = judging.judged(kind, by_transformers=exporter == report.OTHER)
-                kept.add([{"name": name, "type": kind.name, "exporter": exporter, **row}])
-                print(f"{name}: {row['kind']} {row['why']}", flush=True)
+    exporters = (report.NNX,) if options.alone else (report.NNX, report.OTHER)
+    done = {(row["type"], row["exporter"]) for row in kept.rows}
+    left = [(kind.name, by) for by in exporters for kind in chosen if (kind.name, by) not in done]
+    for rows in pieces.judged(job.__name__, {}, left, ray=options.ray):
+        kept.add(rows)
+        for row in rows:
+            print(f"{row['name']}: {row['kind']} {row['why']}", flush=True)
     rows = [row for row in kept.rows if row["type"] in {kind.name for kind in chosen}]
     print(f"\n{report.table(rows)}\n\nAll of it lies in {options.out}.")
     kinds = [row["kind"] for row in rows if row["exporter"] == report.NNX]

@@ -5,15 +5,14 @@ import math
 import os
 import random
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
-import torch
-
-from benchmarks.hard import runs
+from benchmarks import pieces
 from benchmarks.hard.verdicts import Kind
 from benchmarks.kept_rows import KeptRows, Row, code_digest
 from benchmarks.results import OUT
-from benchmarks.zoo_timm import environment, judging
+from benchmarks.zoo_timm import environment, job, judging
 from toolchain.bench.report import markdown_table
 
 _SEED, _COUNT = 1, 150
@@ -28,6 +27,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="a share of the sample, such as 0.1")
     parser.add_argument("--only", help="only what has this in its name")
     parser.add_argument("--seconds", type=float, default=300.0, help="the longest that one model may take")
+    pieces.ray_option(parser)
     parser.add_argument("--any-code", action="store_true", help="keep rows that an earlier state of nnx made")
     parser.add_argument("--out", type=Path, default=OUT / "zoo-timm.json", help="goes on where it stopped")
     options = parser.parse_args()
@@ -35,19 +35,21 @@ def main() -> int:
     if why := environment.bring(options.folder.resolve()):
         print(f"Left out: {why}.")
         return 0
-    runs.warm(exporter=True)
     kept = KeptRows(options.out, "model", code_digest(_FOLDER), table, of_any_code=options.any_code)
     wanted = math.inf if options.all else max(1, math.ceil(_COUNT * options.share))
+    names, known = _names(options.only), {row["model"]: row for row in kept.rows}
+    spec = {"folder": str(options.folder.resolve()), "seconds": options.seconds}
+    left = (name for name in names if name not in known)
     tried = 0
-    for name in _names(options.only):
-        if tried >= wanted:
-            break
-        row = next((row for row in kept.rows if row["model"] == name), None)
-        if row is None:
-            row = judging.of_model(name, seconds=options.seconds)
-            kept.add([row])
-            print(f"{name}: {row['kind']} {row['why']}", flush=True)
-        tried += judging.is_tried(row)
+    with closing(pieces.judged(job.__name__, spec, left, ray=options.ray)) as fresh:
+        for name in names:
+            if tried >= wanted:
+                break
+            if name not in known:
+                (known[name],) = next(fresh)
+                kept.add([known[name]])
+                print(f"{name}: {known[name]['kind']} {known[name]['why']}", flush=True)
+            tried += judging.is_tried(known[name])
     rows = [row for row in kept.rows if judging.is_tried(row)]
     print(f"\n{table(kept.rows)}\n\nAll of it lies in {options.out}.")
     enough = sum(map(judging.is_right, rows)) >= _LEAST_SHARE * len(rows)
@@ -74,5 +76,4 @@ def table(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # a process that is forked from one whose OpenMP has run cannot use it
     raise SystemExit(main())

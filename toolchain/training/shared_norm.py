@@ -8,12 +8,12 @@ the normalized values.
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from toolchain.errors import BadUsage
+from toolchain.training import side_by_side
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -51,9 +51,7 @@ class _Normalize(torch.autograd.Function):
         mean, variance = torch.batch_norm_update_stats(input.float(), None, None, 0.0)
         size = torch.full((1,), float(input.numel() // input.shape[1]))
         own = torch.cat([mean, variance * size, size])
-        every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-        dist.all_gather(every, own)
-        together, channels = torch.stack(every), len(mean)
+        together, channels = side_by_side.gathered(own), len(mean)
         means, deviations, sizes = together[:, :channels], together[:, channels:-1], together[:, -1:]
         count = sizes.sum()
         mean = (means * sizes).sum(0) / count
@@ -66,22 +64,38 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight, mean, variance, count = ctx.saved_tensors
-        plain, factor = input.float(), torch.ones_like(mean) if weight is None else weight
-        # as if mean and variance were constants: scale * dy, and the sums of dy * xhat and of dy
-        scaled, own_weight, own_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0].float(), plain, factor, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        gradient, plain = gradients[0].float(), input.float()
+        factor = torch.ones_like(mean) if weight is None else weight
+        # the sums of dy * xhat and of dy, with mean and variance as they are given
+        _, own_weight, own_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, plain, factor, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
-        sums = torch.cat([own_bias, own_weight])
-        dist.all_reduce(sums)
-        of_bias, of_weight = sums.chunk(2)
-        # dL/dx = scale * (dy - mean(dy) - xhat * mean(dy * xhat)): the rest of it is an affine map of xhat
-        share = -factor * (variance + ctx.eps).rsqrt() / count
-        rest = F.batch_norm(plain, mean, variance, share * of_weight, share * of_bias, False, 0.0, ctx.eps)
-        input_gradient = scaled.add_(rest)
+        of_bias, of_weight = side_by_side.gathered(torch.cat([own_bias, own_weight])).sum(0).chunk(2)
+        # dL/dx = scale * (dy - mean(dy) - xhat * mean(dy * xhat)): an affine map of dy and x
+        inverse = (variance + ctx.eps).rsqrt()
+        scale = factor * inverse
+        slope = -scale * inverse * of_weight / count
+        shift = -scale * of_bias / count - slope * mean
+        input_gradient = _affine(gradient, scale, plain, slope, shift)
         return (
             input_gradient.to(input.dtype), None if weight is None else own_weight,
             None if weight is None else own_bias, None,
         )  # fmt: skip
+
+
+def _affine(
+    first: torch.Tensor, by: torch.Tensor, second: torch.Tensor, times: torch.Tensor, shift: torch.Tensor
+) -> torch.Tensor:
+    """``first * by + second * times + shift``, of (N, C, ...) and (C,) each."""
+    if first.dim() == 4 and all(each.is_contiguous(memory_format=torch.channels_last) for each in (first, second)):
+        # a row of pixels at a time: the loop over the few channels of one pixel is too short to be fast
+        width = first.shape[3]
+        first, second = (each.permute(0, 2, 3, 1).flatten(2) for each in (first, second))
+        by, times, shift = (each.repeat(width) for each in (by, times, shift))
+        rows = torch.addcmul(shift, second, times).addcmul_(first, by)
+        return rows.view(*rows.shape[:2], width, -1).permute(0, 3, 1, 2)
+    by, times, shift = (each.view(-1, *(1,) * (first.dim() - 2)) for each in (by, times, shift))
+    return torch.addcmul(shift, second, times).addcmul_(first, by)
 
 
 def shared(module: nn.Module, device: str) -> nn.Module:

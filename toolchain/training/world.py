@@ -16,7 +16,7 @@ import torch.distributed as dist
 from exporters.errors import in_words
 from toolchain.errors import BadUsage, NotAvailable
 from toolchain.processes.worker import die_with_parent
-from toolchain.training import rendezvous
+from toolchain.training import rendezvous, side_by_side
 
 _LOST = ("gloo", "nccl", "pair closure", "connection closed", "connection reset", "timed out", "broken pipe", "socket")
 """Of what torch says when another process is gone or hangs, which is a RuntimeError for gloo."""
@@ -110,7 +110,8 @@ def joined(device: str, *, timeout_s: float) -> Iterator[World]:
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
             world = World(rank, size)
             again = world.gathered(attempt > 1 or _machine_began_anew())  # a new store begins to count anew
-            yield replace(world, is_a_restart=any(again))
+            with side_by_side.connected(timeout_s=timeout_s):
+                yield replace(world, is_a_restart=any(again))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

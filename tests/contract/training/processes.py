@@ -23,6 +23,7 @@ def together(count: int, function: Callable[[World], Any], folder: Path) -> list
     for rank in range(count):
         environment = {
             **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         given = pickle.dumps((function, folder / f"{rank}.pickle"))
