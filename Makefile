@@ -17,7 +17,7 @@ JOBS = 2  # how many tests make check runs at once
 HARD_SHARE = 1  # of all that make hard tries; a smaller one is drawn with a seed
 SHARE = 1  # the same for make zoo, zoo-timm and zoo-hf
 
-.PHONY: demo test slow sweeps hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search loading harness far-bench serve-load push-cost clean
+.PHONY: demo test slow sweeps hard hostile-packages zoo zoo-timm zoo-hf distributed export-cost runner-cost registry published big-model check check-pythons readme-install extras format docs commands constraints sbom gpu tables openvino tritonclient triton calibration int8-accuracy int8-speed depthwise ray-search loading harness far-bench serve-load push-cost clean
 
 demo: $(INSTALLED)  ## the main job on real data, in under five minutes
 	$(BIN)/nnx run digits
@@ -96,6 +96,9 @@ check-pythons: $(INSTALLED)  ## the quick tests on each Python that is claimed a
 
 readme-install: $(INSTALLED)  ## the README's install lines in a fresh environment of each Python that is claimed and at hand
 	$(BIN)/python .ci/readme_install.py
+
+extras: $(INSTALLED)  ## each extra in a fresh environment: it works, and is asked for where it is missing. ONLY="ray serve"
+	$(BIN)/python .ci/extras.py $(ONLY)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
