@@ -31,7 +31,7 @@ _BEFORE = (
     "nnx bench net.onnx --max-time 1s -o rows.json",
     "nnx pack net.onnx -o net.ortpackage",
 )
-_QUANTIZE = "nnx quantize net.onnx --int8 --mode static --force --calibration"
+_QUANTIZE = "nnx quantize net.onnx --int8 --mode static --calibration"
 _BERT = """
 import transformers
 config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
@@ -90,9 +90,10 @@ class Environment:
 
     def pip(self, *arguments: str) -> str:
         """Install; why that failed, "" where it did not. Twice, as a connection may break in the middle of a file."""
-        command = [self._folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        python = self._folder / "bin" / "python"
+        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
         for _ in range(2):
-            ended = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+            ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             if not ended.returncode:
                 return ""
         return ended.stderr.strip().splitlines()[-1]
@@ -107,7 +108,8 @@ class Environment:
         )
 
     def copied(self, folder: Path) -> "Environment":
-        shutil.copytree(self._folder, folder, symlinks=True)
+        """With links to the same files, none of which pip writes into: it removes what it replaces."""
+        shutil.copytree(self._folder, folder, symlinks=True, copy_function=os.link)
         return Environment(folder, self._here)
 
 

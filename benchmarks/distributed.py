@@ -1,5 +1,6 @@
 """`make distributed`: one process beside two and four that train the same recipe together, and what they send.
 
+- the first steps: of so few pictures that an epoch is one step, where rounding has not grown yet;
 - the curve: cifar10 in fp32, the loss of every epoch with 1, 2 and 4 processes and --sync-batchnorm, and of one process
   with one thread, which differs from that with two in nothing but the order of sums;
 - the speed: epochs of 1 process with two threads and of 2 with one each, taking turns;
@@ -27,7 +28,7 @@ from toolchain.bench.report import markdown_table
 
 _PLAIN = ("--amp", "off", "--no-compile", "--sync-batchnorm")
 _BYTES_OF_FP32 = 4
-_BAR = 1.15
+_BAR, _STEPS = 1.15, 10
 _CURVES = (("1", 1, None), ("2", 2, None), ("4", 4, None), ("1 with one thread", 1, 1))
 
 
@@ -44,6 +45,8 @@ def main() -> int:
     found: dict[str, Any] = {"recipe": recipe[0], "curves": {}}
     with TemporaryDirectory() as name:
         folder = Path(name)
+        if options.data is not None:
+            found["steps"] = _first_steps(options.data.resolve(), folder)
         for label, count, threads in _CURVES:
             found["curves"][label] = _curve(recipe, count, threads, epochs, folder)
             _keep(options.out, found)
@@ -86,6 +89,19 @@ def _curve(recipe: tuple[str, ...], count: int, threads: int | None, epochs: int
     """Loss and validation score of each epoch."""
     told = _train(recipe, folder / f"curve{count}-{threads}", "--epochs", epochs, *_of(count), threads=threads)
     return [[each["loss"], each["validation_score"]] for each in told["epochs"]]
+
+
+def _first_steps(data: Path, folder: Path) -> dict[str, list[float]]:
+    """The loss of each step."""
+    for part, count in (("train", 60), ("test", 2)):  # of each class; 540 are not held back
+        for each in (data / part).iterdir():
+            (folder / "few" / part / each.name).mkdir(parents=True)
+            for picture in sorted(each.iterdir())[:count]:
+                (folder / "few" / part / each.name / picture.name).symlink_to(picture)
+    recipe = ("cifar10", "--data", str(folder / "few"))
+    return {
+        label: [loss for loss, _ in _curve(recipe, count, threads, _STEPS, folder)] for label, count, threads in _CURVES
+    }
 
 
 def _speed(recipe: tuple[str, ...], turns: int, folder: Path) -> dict[str, Any]:
@@ -162,9 +178,20 @@ def _table(found: dict[str, Any]) -> str:
     def shown(curve: list[list[float]]) -> list[str]:
         return [f"{loss:.5f}" for loss, _ in curve] + [f"{curve[-1][1]:.2%}"]
 
-    epochs = [f"loss {number}" for number in range(1, len(found["curves"]["1"]) + 1)]
+    epochs = [f"loss {number}" for number in range(1, len(next(iter(found["curves"].values()))) + 1)]
     curves = [[count, *shown(curve)] for count, curve in found["curves"].items()]
     lines = [markdown_table(["processes", *epochs, "validation"], curves)]
+    if "steps" in found:
+        apart = [
+            [
+                name,
+                *(f"{abs(loss - first) / first:.0e}" for loss, first in zip(losses, found["steps"]["1"], strict=True)),
+            ]
+            for name, losses in found["steps"].items()
+            if name != "1"
+        ]
+        numbers = [str(number) for number in range(1, _STEPS + 1)]
+        lines.append(markdown_table(["loss of a step beside 1 process", *numbers], apart))
     if "speed" in found:
         middle = {count: stats.percentile(seconds, 50) for count, seconds in found["speed"]["seconds"].items()}
         ratio = found["speed"]["ratio"]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +60,16 @@ def test_the_gate_passes_what_keeps_its_accuracy(place: Path, nnx: Nnx) -> None:
     assert code == 0, err
     assert made["verdict"]["status"] == "ok"  # type: ignore[index]
     assert made["plan"] is None
+
+
+def test_a_file_of_samples_needs_no_torch(place: Path) -> None:
+    """Which takes a second to import, and the memory of a model."""
+    options = ["--int8", "--no-time", "--calibration", "train.npz", "--eval", "test.npz", "--max-drop", "2"]
+    command = [sys.executable, "-X", "importtime", "-m", "toolchain", "quantize", "model.onnx", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=place)
+    assert {"onnxruntime", "torch"} & {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()} == {
+        "onnxruntime"
+    }
 
 
 def test_the_gate_fails_what_loses_too_much(place: Path, nnx: Nnx) -> None:

@@ -2,21 +2,21 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from toolchain.datasets.bad_samples import BadSamples
 from toolchain.datasets.on_demand import Half, OnDemand
 from toolchain.errors import BadUsage
 
-IDS = (torch.int16, torch.int32, torch.int64, torch.bool)
-"""Stored types of ids and masks, which mean nothing once they are rounded; uint8 is what images have."""
+if TYPE_CHECKING:
+    import torch  # which takes a second, and quantizing on arrays does without
 
 Array = npt.NDArray[np.generic]
 Column = Any
@@ -89,7 +89,7 @@ def _stored(columns: Any) -> Any:
     """Tensors and lists of numbers as arrays."""
     if isinstance(columns, Mapping):
         return {name: _stored(column) for name, column in columns.items()}
-    if isinstance(columns, torch.Tensor):
+    if "torch" in sys.modules and isinstance(columns, sys.modules["torch"].Tensor):
         return columns.detach().cpu().numpy()
     if isinstance(columns, np.ndarray):
         if not columns.ndim:
@@ -102,6 +102,13 @@ def _stored(columns: Any) -> Any:
             f"A split of the data holds a {type(columns).__name__}.", "Give arrays (N, ...), or lists of N samples."
         )
     return columns
+
+
+def holds_ids(tensor: "torch.Tensor") -> bool:
+    """Whether its type is one of ids and masks, which mean nothing once they are rounded; uint8 is what images have."""
+    import torch
+
+    return tensor.dtype in (torch.int16, torch.int32, torch.int64, torch.bool)
 
 
 @dataclass(frozen=True)
@@ -134,9 +141,11 @@ class Scale:
         mean, std = (np.atleast_1d(found(values, axis=axes, dtype=np.float64)) for found in (np.mean, np.std))
         return cls(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
 
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+    def __call__(self, batch: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
         if self == Scale():
-            return batch if batch.dtype in IDS else batch.float()
+            return batch if holds_ids(batch) else batch.float()
         values = batch.to(torch.float32, copy=True)  # scaled in place below, and `batch` is somebody's data
         shape = (1, -1) + (1,) * (batch.ndim - 2) if batch.ndim > 1 else (-1,)
         mean = torch.tensor(self.mean, device=batch.device).view(shape)

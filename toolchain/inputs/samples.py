@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,10 @@ from toolchain.datasets import arrays
 from toolchain.datasets.dataset import Dataset, Split
 from toolchain.errors import BadUsage
 from toolchain.inputs import overlap, sources, stored
-from toolchain.recipes.recipe import Recipe
-from toolchain.recipes.rows import Rows
+
+if TYPE_CHECKING:  # what a recipe needs imports PyTorch, a second that samples from a file do without
+    from toolchain.recipes.recipe import Recipe
+    from toolchain.recipes.rows import Rows
 
 LABELS = "labels"
 TARGETS = "targets"
@@ -115,21 +117,25 @@ def require_answers(metric: Metric, samples: Samples) -> None:
         )
 
 
-def of_test_split(recipe: Recipe, data: Dataset, count: int | None = None) -> Samples:
+def of_test_split(recipe: "Recipe", data: Dataset, count: int | None = None) -> Samples:
     """The first ``count`` test samples, or all: of those that are read on demand, as many as may be held in memory."""
+    from toolchain.recipes.rows import Rows
+
     rows = Rows(recipe, data)
     chosen = np.arange(_at_most(rows, data.test, count))
     return _of_rows(rows, data.test, chosen, f"the test split of {recipe.name}")
 
 
-def of_train_split(recipe: Recipe, data: Dataset, count: int | None, *, seed: int = 0) -> Samples:
+def of_train_split(recipe: "Recipe", data: Dataset, count: int | None, *, seed: int = 0) -> Samples:
     """``count`` training samples drawn with ``seed``, not augmented: what calibration sees; None as for the test."""
+    from toolchain.recipes.rows import Rows
+
     rows = Rows(recipe, data)
     chosen = arrays.choose(len(data.train), _at_most(rows, data.train, count), seed=seed)
     return _of_rows(rows, data.train, chosen, f"the training split of {recipe.name}")
 
 
-def _at_most(rows: Rows, split: Split, count: int | None) -> int:
+def _at_most(rows: "Rows", split: Split, count: int | None) -> int:
     wanted = len(split) if count is None else min(count, len(split))
     if split.reader is None:
         return wanted
@@ -137,7 +143,7 @@ def _at_most(rows: Rows, split: Split, count: int | None) -> int:
     return min(wanted, _most(sum(np.asarray(each[0]).nbytes for each in inputs.values())))
 
 
-def _of_rows(rows: Rows, split: Split, chosen: npt.NDArray[np.int64], source: str) -> Samples:
+def _of_rows(rows: "Rows", split: Split, chosen: npt.NDArray[np.int64], source: str) -> Samples:
     inputs, answers = rows.arrays(split, chosen)
     if split.reader is not None and len(chosen) < len(split):
         source = f"{len(chosen):,} of the {len(split):,} of {source}"

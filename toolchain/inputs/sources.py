@@ -50,9 +50,11 @@ def trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
 
 def is_recipe(name: str) -> bool:
     """Whether ``name`` stands for a recipe. Loads the file of a ``file.py:name``."""
-    from toolchain.recipes.recipe import Recipe
+    if name in RECIPES or not is_code(name):
+        return name in RECIPES
+    from toolchain.recipes.recipe import Recipe  # with PyTorch, which a file does without
 
-    return name in RECIPES or (is_code(name) and isinstance(attribute_named(name), Recipe))
+    return isinstance(attribute_named(name), Recipe)
 
 
 def is_code(name: str) -> bool:

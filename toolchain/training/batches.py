@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from toolchain.datasets.dataset import IDS, Dataset
+from toolchain.datasets.dataset import Dataset, holds_ids
 from toolchain.recipes import tensor_tree
 from toolchain.recipes.recipe import Recipe, Tensors, named_inputs, part
 from toolchain.recipes.rows import Rows
@@ -76,7 +76,7 @@ class BatchPath:
             for name, tensor in inputs.items():
                 if switches.cast_before_copy and tensor.is_floating_point():
                     inputs[name] = tensor.to(half)
-                elif not switches.cast_before_copy and tensor.dtype not in IDS:
+                elif not switches.cast_before_copy and not holds_ids(tensor):
                     inputs[name] = tensor.float()
             yield self._pinned(Batch(inputs, targets, piece))
 

@@ -25,11 +25,12 @@ _peers: dict[int, socket.socket] = {}
 
 @contextlib.contextmanager
 def connected(*, timeout_s: float) -> Iterator[None]:
-    """Connect the processes of torch's group while the block lasts, if one launcher started them all; all must call it.
+    """Connect the processes of torch's group while the block lasts; all must call it.
 
-    ``timeout_s`` is how long one waits for another.
+    Not where they are on several machines, or on GPUs, whose sums NCCL brings. ``timeout_s`` is how long one waits for
+    another.
     """
-    if os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+    if dist.get_backend() != "gloo" or os.environ.get("LOCAL_WORLD_SIZE") != os.environ.get("WORLD_SIZE"):
         yield
         return
     rank, size = dist.get_rank(), dist.get_world_size()
