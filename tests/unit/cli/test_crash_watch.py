@@ -27,6 +27,8 @@ def test_a_crash_on_a_signal_is_that_signals(number: signal.Signals) -> None:
 
 COMMAND = """
 import click, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & and nohup leave ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import toolchain.cli as cli
 
 @click.command()
