@@ -1,4 +1,4 @@
-"""Each extra in a fresh environment of its own: what it is for works there, and is refused by name without it.
+"""Each extra that users install, in a fresh environment: what it is for works there, and is refused by name without it.
 
 One environment gets PyTorch, nnx and the extra `cpu`; each other extra goes into a copy of that. Where pip cannot
 install one, that is said, and is no failure of nnx. Exits with 1 when a command ends otherwise than it should.
@@ -96,7 +96,7 @@ class Environment:
             ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             if not ended.returncode:
                 return ""
-        return ended.stderr.strip().splitlines()[-1]
+        return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
 
     def typed(self, line: str) -> "subprocess.CompletedProcess[str]":
         """As after ``. bin/activate``, but that ``nnx`` is that of a copied environment."""
@@ -134,6 +134,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="EXTRA", help=f"of {', '.join(EXTRAS)}; all if none")
     names = parser.parse_args().names or list(EXTRAS)
+    if unknown := set(names) - set(EXTRAS):
+        raise SystemExit(f"{', '.join(sorted(unknown))}: no extra that is tried here; there are {', '.join(EXTRAS)}.")
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="nnx-extras-") as made:
         folder, here = Path(made) / "base", Path(made) / "here"

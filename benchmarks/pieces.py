@@ -6,6 +6,7 @@ imported everything and opened no session. Its job is a module with ``open_job(*
 
 import argparse
 import json
+import signal
 from collections.abc import Generator, Iterable
 from typing import Any
 
@@ -27,12 +28,19 @@ def ray_option(parser: argparse.ArgumentParser) -> None:
 
 def judged(job: str, spec: dict[str, Any], pieces: Iterable[Any], *, ray: str | None) -> Generator[list[Row]]:
     """The rows of each of ``pieces``, plain JSON each, in their order; no more are begun than keep all workers busy."""
+    before = signal.signal(signal.SIGTERM, _ended)
     try:
         with workers.here() if ray is None else ray_cluster.joined(ray) as group:
             yield from workers.in_order(group, _rows, group.share((job, json.dumps(spec))), pieces)
     finally:
         while _opened:
             _opened.popitem()[1].close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(number: int, frame: object) -> None:
+    """So that what was begun is tidied away, a cluster of Ray with it."""
+    raise SystemExit(128 + number)
 
 
 _opened: dict[tuple[str, str], Turn] = {}

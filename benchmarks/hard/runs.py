@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolchain.processes.worker import die_with_parent
+
 SECONDS, MEMORY_BYTES = 20.0, 2 << 30
 _POLL_S = 0.05
 _STDERR_KEPT = 20_000
@@ -161,8 +163,10 @@ def watched(
     sys.stdout.flush()
     sys.stderr.flush()
     started = time.monotonic()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        die_with_parent(parent)  # whose limits it is under
         _become(act, place)
     peak, stopped = 0, ""
     handle = os.pidfd_open(pid)

@@ -7,6 +7,7 @@ import torch
 from benchmarks.hard import runs
 from benchmarks.zoo_timm import environment, judging
 from benchmarks.zoo_timm.judging import Row
+from toolchain.errors import NotAvailable
 
 
 class Job:
@@ -16,7 +17,7 @@ class Job:
         torch.set_num_threads(1)  # a process that is forked from one whose OpenMP has run cannot use it
         self._seconds = seconds
         if why := environment.bring(Path(folder)):
-            raise ModuleNotFoundError(why)
+            raise NotAvailable(why, "See how `make zoo-timm` fetches it.")
         runs.warm(exporter=True)
 
     def rows(self, piece: str) -> list[Row]:

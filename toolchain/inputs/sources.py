@@ -50,8 +50,10 @@ def trusted(name: str, folder: Path, recipes: Sequence[str]) -> "Recipe":
 
 def is_recipe(name: str) -> bool:
     """Whether ``name`` stands for a recipe. Loads the file of a ``file.py:name``."""
-    if name in RECIPES or not is_code(name):
-        return name in RECIPES
+    if name in RECIPES:
+        return True
+    if not is_code(name):
+        return False
     from toolchain.recipes.recipe import Recipe  # with PyTorch, which a file does without
 
     return isinstance(attribute_named(name), Recipe)
