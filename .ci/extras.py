@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from check_pythons import PINNED, ROOT, Outcome, torch_to_take
+from readme_install import inside
 
 _NOT_AVAILABLE = 3
 _NET = (
@@ -101,11 +102,9 @@ class Environment:
 
     def typed(self, line: str) -> "subprocess.CompletedProcess[str]":
         """As after ``. bin/activate``, but that ``nnx`` is that of a copied environment."""
-        kept = {name: value for name, value in os.environ.items() if not re.match(r"PYTHON|VIRTUAL_ENV", name)}
-        path = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         shown = re.sub(r"^nnx ", "python -P -m toolchain ", line)
         return subprocess.run(
-            ["sh", "-c", shown], cwd=self._here, env=kept | {"PATH": path}, capture_output=True, text=True, check=False
+            ["sh", "-c", shown], cwd=self._here, env=inside(self._folder), capture_output=True, text=True, check=False
         )
 
     def copied(self, folder: Path) -> "Environment":

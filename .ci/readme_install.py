@@ -53,14 +53,14 @@ def _typed(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     """Twice where it fails: pip goes on after no connection that breaks in the middle of a file."""
     for last in (False, True):
         ended = subprocess.run(
-            ["sh", "-c", line], cwd=ROOT, env=_inside(folder), capture_output=True, text=True, check=False
+            ["sh", "-c", line], cwd=ROOT, env=inside(folder), capture_output=True, text=True, check=False
         )
         if last or not ended.returncode:
             return ended
     raise AssertionError("the last try returns")
 
 
-def _inside(folder: Path) -> dict[str, str]:
+def inside(folder: Path) -> dict[str, str]:
     """As after ``. bin/activate``."""
     kept = {name: value for name, value in os.environ.items() if not re.match(r"PYTHON|VIRTUAL_ENV", name)}
     quiet = {"PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

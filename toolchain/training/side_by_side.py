@@ -48,7 +48,7 @@ def connected(*, timeout_s: float) -> Iterator[None]:
                     _peers[peer].sendall(password + rank.to_bytes(_RANK_BYTES))
             while len(_peers) < size - 1:
                 with _explained(None):
-                    server.settimeout(max(0.0, deadline - time.monotonic()) or _AT_ONCE_S)
+                    server.settimeout(max(_AT_ONCE_S, deadline - time.monotonic()))
                     caller = server.accept()[0]
                 caller.settimeout(_TO_SAY_WHO_S)
                 said = bytearray(_TOKEN_BYTES + _RANK_BYTES)
