@@ -82,6 +82,11 @@ _SPACE, _FOLDER = "Free some space, then run it again", "Choose another folder, 
 _SYSTEM_ERRORS = {
     errno.ENOSPC: ("The disk is full", _SPACE, ExitCode.NOT_AVAILABLE),
     errno.EDQUOT: ("The disk quota is used up", _SPACE, ExitCode.NOT_AVAILABLE),
+    errno.EFBIG: (
+        "No file may become that large",
+        "Raise `ulimit -f`, or choose another file system",
+        ExitCode.NOT_AVAILABLE,
+    ),
     errno.EIO: ("The disk fails", "Look at the system's log, or choose another disk", ExitCode.NOT_AVAILABLE),
     errno.EMFILE: ("Too many files are open", "Raise `ulimit -n`", ExitCode.NOT_AVAILABLE),
     errno.ENFILE: ("Too many files are open", "Close other programs", ExitCode.NOT_AVAILABLE),
