@@ -1,7 +1,7 @@
 """Where a model file comes from, kept inside the file: ``metadata_props`` under the prefix ``nnx.``."""
 
+import functools
 import importlib.metadata
-from collections.abc import Iterable
 
 import onnx
 
@@ -9,7 +9,8 @@ _PREFIX = "nnx."
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 
 
-def tool_versions(names: Iterable[str] = _TOOLS) -> str:
+@functools.cache
+def tool_versions(names: tuple[str, ...] = _TOOLS) -> str:
     """The installed versions of libraries, by default of all that shape a model file, as ``name version, ...``."""
     found = []
     for name in names:

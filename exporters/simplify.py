@@ -19,7 +19,7 @@ def simplified(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
     What fails, needs operators of another domain, or takes or gives something else than ``model``, is left out.
     """
     found = [
-        (provenance.tool_versions([name]) or name, made)
+        (provenance.tool_versions((name,)) or name, made)
         for name, make in _LIBRARIES.items()
         if (made := _made(make, model)) is not None
     ]

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -25,6 +25,7 @@ class Statistics:
     taps: taps.Taps
     samples: int
     from_cache: bool = False
+    _known: dict[tuple[str, Method, float, bool], Range] = field(default_factory=dict, init=False, repr=False)
 
     def ranges(
         self,
@@ -40,12 +41,21 @@ class Statistics:
         """
         own = methods or {}
         found = {
-            name: range_of(each, method=own.get(name, method), percentile=percentile, symmetric=symmetric)
+            name: self._range_of(name, own.get(name, method), percentile, symmetric)
             for name, each in self.seen.items()
             if not each.fault
         }
         found |= {name: Range(-1.0 if symmetric else 0.0, 1.0) for name in self.taps.bounded}
         return found | {name: found[root] for name, root in self.taps.same_as.items() if root in found}
+
+    def _range_of(self, tensor: str, method: Method, percentile: float, symmetric: bool) -> Range:
+        """Looked for once: a search asks for the same ranges at each of its trials."""
+        asked = tensor, method, percentile, symmetric
+        if asked not in self._known:
+            self._known[asked] = range_of(
+                self.seen[tensor], method=method, percentile=percentile, symmetric=symmetric
+            )  # fmt: skip
+        return self._known[asked]
 
     def fault_of(self, tensor: str) -> str:
         """Why ``tensor`` has no range, as the end of a sentence; empty where it has one."""

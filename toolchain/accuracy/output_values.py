@@ -52,7 +52,7 @@ def lifted(array: Array, batch: int | None) -> Array:
     """With the samples on axis 0: an output without a batch axis is one sample a call."""
     if batch is None or batch >= array.ndim:
         return array[np.newaxis]
-    return np.moveaxis(array, batch, 0)
+    return np.moveaxis(array, batch, 0) if batch else array
 
 
 def axis_before(axis: int, batch: int | None) -> int:
@@ -76,7 +76,11 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, tuple[Any, ...], Array]
             yield from _parts(f"{name}[{index}]", each)
     else:
         array = np.asarray(value)
-        yield name, (), array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        yield name, (), array.astype(np.float32) if _is_bfloat16(array.dtype) else array
+
+
+def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "V" and dtype.name == "bfloat16"  # numpy makes the name anew each time
 
 
 def _sort(array: Array) -> str:

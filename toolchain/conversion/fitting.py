@@ -102,7 +102,7 @@ def fit(
                 progress.note(f"nothing is required, so for {goal.budget_s:g} s at most; --budget gives it longer")
             journal = dst.with_name(f"{dst.name}.search.json")
             plan = trial.search(
-                verdict, lambda on: rank(candidate, ready, on, progress), journal=journal, progress=progress
+                verdict, got, lambda on: rank(candidate, ready, on, progress), journal=journal, progress=progress
             )
             whole = verdict
             try:

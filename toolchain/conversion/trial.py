@@ -66,7 +66,7 @@ class Trial:
         self, src: ModelFile, ready: Ready, precision: str, samples: Samples, goal: Goal, workers: Workers = HERE
     ) -> None:
         self._src, self._ready, self._precision, self._goal = src, ready, precision, goal
-        self._workers, self._pieces = workers, 1
+        self._workers, self._pieces, self._takes_s = workers, 1, 0.0
         self.methods = goal.methods
         self.final = slice(None)
         """Which samples have the last word: all, until a search goes by some."""
@@ -109,7 +109,9 @@ class Trial:
         artifact, file = self._written(path, exclude, methods)
         written = time.monotonic()
         got = [calls_by(self._workers, file, self._on, self._axes, as_hardware=way) for way in self._ways]
-        self._divide(written - began, time.monotonic() - written)
+        ended = time.monotonic()
+        self._takes_s = ended - began
+        self._divide(written - began, ended - written)
         return artifact, got
 
     def _written(self, path: Path, exclude: Collection[str], methods: Methods) -> tuple[Artifact, ModelFile]:
@@ -160,12 +162,13 @@ class Trial:
         return self._verdict(got, part)
 
     def search(
-        self, plain: Verdict, rank: Callable[[Samples], list[str]], *, journal: Path, progress: Progress
+        self, plain: Verdict, got: Given, rank: Callable[[Samples], list[str]], *, journal: Path, progress: Progress
     ) -> Plan:
-        """Which nodes to leave in float, ``plain`` being the verdict on none; sets ``methods`` and ``final``.
+        """Which nodes to leave in float; sets ``methods`` and ``final``.
 
-        ``rank`` orders them by the damage that they do on the samples that it is given. Every other sample steers the
-        search, the rest give the final verdict, so that the choice is not judged by what it was chosen by.
+        ``got`` is what the version with none of them gave, and ``plain`` the verdict on it. ``rank`` orders them by the
+        damage that they do on the samples that it is given. Every other sample steers the search, the rest give the
+        final verdict, so that the choice is not judged by what it was chosen by.
         """
         began = time.monotonic()
         if self.judge([self._right]).status is Status.UNDECIDED:
@@ -177,26 +180,34 @@ class Trial:
             progress.warn("There are too few samples to judge the search by others than it goes by: it uses all.")
             steering = self.final = slice(None)
         shared = self._workers.share(self)
-        if not self._goal.methods:
-            self._take_better(shared, steering, progress)
         judging: Foresight[_Asked, _Piece, Given | Verdict | None] = Foresight(
             self._workers, _judge, shared, self._pieces_of
         )
+        known = {self._asked(frozenset(), steering): self.judge(got, steering)}
+
+        def verdict_on(asked: _Asked, likely: Iterator[_Asked]) -> Verdict:
+            if asked not in known:
+                known[asked] = self._joined(asked, judging.answer(asked, likely))
+            return known[asked]
 
         def judged(part: slice) -> Evaluate:
-            def evaluate(excluded: Nodes, likely: Iterator[Nodes]) -> Verdict:
-                asked, after = self._asked(excluded, part), (self._asked(each, part) for each in likely)
-                found = judging.answer(asked, after)
-                return self._joined(asked, found)
+            return lambda excluded, likely: verdict_on(
+                self._asked(excluded, part), (self._asked(each, part) for each in likely)
+            )
 
-            return evaluate
-
+        if methods := self._other_methods(shared):
+            before = verdict_on(self._asked(frozenset(), steering), iter(()))
+            after = verdict_on(_Asked.of(frozenset(), methods, steering), iter(()))
+            if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
+                progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
+                self.methods = methods
         plan = search(
             rank(self.ranked_on()),
             judged(steering),
             confirm=judged(self.final) if self.final != steering else None,
             budget_s=self._goal.budget_s,
             spent_s=time.monotonic() - began,
+            takes_s=self._takes_s,
             most=self._goal.trials,
             journal=journal,
             key=self._key(),
@@ -206,18 +217,11 @@ class Trial:
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
         return replace(plan, exclude=exclude, methods=dict(self.methods), options=dict(self._ready.facts))
 
-    def _take_better(self, shared: Shared["Trial"], part: slice, progress: Progress) -> None:
-        """Go on with other methods for single tensors if the model comes nearer to the original by them."""
-        compared = self._ready.compared
+    def _other_methods(self, shared: Shared["Trial"]) -> Methods:
+        """Those by which single tensors are clearly less noisy; none where somebody chose."""
+        compared = () if self._goal.methods else self._ready.compared
         noise = dict(zip(compared, in_order(self._workers, _noise, shared, compared), strict=True))
-        methods = range_choice.best_by_tensor(noise) if noise else {}
-        if not methods:
-            return
-        asked = [_Asked.of(frozenset(), each, part) for each in (self.methods, methods)]
-        before, after = in_order(self._workers, _whole, shared, asked)
-        if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
-            progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
-            self.methods = methods
+        return range_choice.best_by_tensor(noise) if noise else {}
 
     def _asked(self, excluded: Nodes, part: slice) -> "_Asked":
         return _Asked.of(excluded, self.methods, part)
@@ -275,8 +279,8 @@ class Trial:
 
     def ranked_on(self) -> Samples:
         """Samples on which layers are compared: some of those that steer a search, none of those with the last word."""
-        steering = self._samples.rows(np.arange(len(self._samples))[_STEERING])
-        return steering.first(_RANKED_ON, multiple=self._src.fixed_batch or 1)
+        steering = np.arange(len(self._samples))[_STEERING]
+        return self._samples.first(_RANKED_ON, multiple=self._src.fixed_batch or 1, of=steering)
 
     def _key(self) -> str:
         """A digest of all that the verdicts depend on."""
@@ -312,7 +316,3 @@ def _judge(trial: Shared[Trial], piece: _Piece) -> "Given | Verdict | None":
 
 def _noise(trial: Shared[Trial], method: Method) -> Mapping[str, float]:
     return trial.value.noise_by(method)
-
-
-def _whole(trial: Shared[Trial], asked: _Asked) -> Verdict:
-    return trial.value.judged(asked)

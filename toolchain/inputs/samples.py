@@ -86,9 +86,10 @@ class Samples:
         """Those of the inputs, the first axis counting samples; where lengths differ the first sample's."""
         return {name: (len(array), *array[0].shape) for name, array in self.by_row.items()}
 
-    def first(self, count: int, *, multiple: int = 1) -> "Samples":
-        """The first ``count``, rounded up to whole batches of ``multiple``, or all."""
-        return self.rows(np.arange(min(-(-count // multiple) * multiple, len(self))))
+    def first(self, count: int, *, multiple: int = 1, of: npt.NDArray[np.int64] | None = None) -> "Samples":
+        """The first ``count`` (``of`` these rows), rounded up to whole batches of ``multiple``, or all."""
+        rows = np.arange(len(self)) if of is None else of
+        return self.rows(rows[: -(-count // multiple) * multiple])
 
     def rows(self, chosen: npt.NDArray[np.int64], source: str | None = None) -> "Samples":
         """Only the chosen samples."""

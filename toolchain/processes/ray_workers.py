@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import importlib
 import sys
 import traceback
@@ -120,6 +121,7 @@ def _failure(error: Any) -> Exception:
 
 def _imported(nothing: Shared[None], module: str) -> None:
     importlib.import_module(module)
+    gc.freeze()  # the libraries' objects, which each collection would look through again
 
 
 class _Raised:

@@ -115,6 +115,22 @@ def test_a_set_of_which_no_right_file_can_be_made_fails_and_the_search_goes_on(s
     assert made.plan.exclude != ("second",)
 
 
+def test_a_search_makes_each_version_once_and_the_one_that_is_left_again(src: ModelFile) -> None:
+    made_of = []
+
+    def half(model: onnx.ModelProto, exclude: Collection[str]) -> None:
+        made_of.append(tuple(sorted(exclude)))
+        broken(model, [*exclude, "first"])
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.int8), "int8"))
+
+    made = fitted(src, half, budget_s=20.0)
+    assert made.plan is not None
+    assert made.plan.exclude == ("second",)
+    tried, last = made_of[:-1], made_of[-1]
+    assert last == made.plan.exclude
+    assert len(set(tried)) == len(tried) == made.plan.evaluations  # that with nothing in float, known before, is one
+
+
 def test_a_larger_file_says_so(src: ModelFile) -> None:
     def padded(size: int) -> Change:
         return lambda model, exclude: model.graph.initializer.append(
