@@ -25,7 +25,9 @@ class Statistics:
     taps: taps.Taps
     samples: int
     from_cache: bool = False
-    _known: dict[tuple[str, Method, float, bool], Range] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[tuple[str, Method, float, bool], Range] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def ranges(
         self,

@@ -52,7 +52,7 @@ def lifted(array: Array, batch: int | None) -> Array:
     """With the samples on axis 0: an output without a batch axis is one sample a call."""
     if batch is None or batch >= array.ndim:
         return array[np.newaxis]
-    return np.moveaxis(array, batch, 0) if batch else array
+    return np.moveaxis(array, batch, 0) if batch else array[:]
 
 
 def axis_before(axis: int, batch: int | None) -> int:

@@ -37,7 +37,6 @@ def search(
     *,
     budget_s: float,
     spent_s: float = 0.0,
-    takes_s: float = 0.0,
     most: int | None = None,
     journal: Path,
     key: str,
@@ -53,17 +52,16 @@ def search(
     verdict goes into ``journal``, so that a search that was killed goes on where it stopped; one that finished, either
     way, removes it. ``key`` is a digest of all that the verdicts depend on, and a journal under another key is
     replaced. The budget is this call's, less the ``spent_s`` that getting ready took: no evaluation begins that would
-    outlast it if it took as long as the longest, or ``takes_s``, but the first, and no more than ``most`` begin.
-    ``confirm`` judges by samples that the search did not go by: of the sets that passed, the smallest that it passes
-    too is taken. ``required`` says whether anybody asked for it to pass. Raises CheckFailed, or Undecided when a
-    verdict met on the way is, if no set passes or none within the budget.
+    outlast it if it took as long as the longest, but the first, and no more than ``most`` begin. ``confirm`` judges by
+    samples that the search did not go by: of the sets that passed, the smallest that it passes too is taken.
+    ``required`` says whether anybody asked for it to pass. Raises CheckFailed, or Undecided when a verdict met on the
+    way is, if no set passes or none within the budget.
     """
     if not budget_s > 0:
         raise BadUsage(f"The budget is {budget_s:g} seconds.", "Give a --budget above 0, such as 10m.")
     trials = _Trials(
-        evaluate, budget_s=budget_s - spent_s, takes_s=takes_s, most=most, journal=journal, key=key,
-        progress=progress, clock=clock,
-    )  # fmt: skip
+        evaluate, budget_s=budget_s - spent_s, most=most, journal=journal, key=key, progress=progress, clock=clock
+    )
     finished = True
     try:
         trials.answer(lambda: questions(ranking))
@@ -113,7 +111,6 @@ class _Trials:
         evaluate: Evaluate,
         *,
         budget_s: float,
-        takes_s: float,
         most: int | None,
         journal: Path,
         key: str,
@@ -122,7 +119,7 @@ class _Trials:
     ) -> None:
         self._evaluate, self._progress, self._clock = evaluate, progress, clock
         self._journal, self._key = journal, key
-        self._ends_at, self._longest_s = clock() + budget_s, takes_s
+        self._ends_at, self._longest_s = clock() + budget_s, 0.0
         self._left = math.inf if most is None else most
         self.verdicts = _read_journal(journal, key)
         if self.verdicts:

@@ -66,7 +66,7 @@ class Trial:
         self, src: ModelFile, ready: Ready, precision: str, samples: Samples, goal: Goal, workers: Workers = HERE
     ) -> None:
         self._src, self._ready, self._precision, self._goal = src, ready, precision, goal
-        self._workers, self._pieces, self._takes_s = workers, 1, 0.0
+        self._workers, self._pieces = workers, 1
         self.methods = goal.methods
         self.final = slice(None)
         """Which samples have the last word: all, until a search goes by some."""
@@ -109,9 +109,7 @@ class Trial:
         artifact, file = self._written(path, exclude, methods)
         written = time.monotonic()
         got = [calls_by(self._workers, file, self._on, self._axes, as_hardware=way) for way in self._ways]
-        ended = time.monotonic()
-        self._takes_s = ended - began
-        self._divide(written - began, ended - written)
+        self._divide(written - began, time.monotonic() - written)
         return artifact, got
 
     def _written(self, path: Path, exclude: Collection[str], methods: Methods) -> tuple[Artifact, ModelFile]:
@@ -183,7 +181,8 @@ class Trial:
         judging: Foresight[_Asked, _Piece, Given | Verdict | None] = Foresight(
             self._workers, _judge, shared, self._pieces_of
         )
-        known = {self._asked(frozenset(), steering): self.judge(got, steering)}
+        by_steering = plain if steering == slice(None) else self.judge(got, steering)
+        known = {self._asked(frozenset(), steering): by_steering}
 
         def verdict_on(asked: _Asked, likely: Iterator[_Asked]) -> Verdict:
             if asked not in known:
@@ -207,7 +206,6 @@ class Trial:
             confirm=judged(self.final) if self.final != steering else None,
             budget_s=self._goal.budget_s,
             spent_s=time.monotonic() - began,
-            takes_s=self._takes_s,
             most=self._goal.trials,
             journal=journal,
             key=self._key(),

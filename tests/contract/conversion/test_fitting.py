@@ -115,7 +115,7 @@ def test_a_set_of_which_no_right_file_can_be_made_fails_and_the_search_goes_on(s
     assert made.plan.exclude != ("second",)
 
 
-def test_a_search_makes_each_version_once_and_the_one_that_is_left_again(src: ModelFile) -> None:
+def test_a_search_without_a_requirement_makes_each_version_once_and_what_it_found_again(src: ModelFile) -> None:
     made_of = []
 
     def half(model: onnx.ModelProto, exclude: Collection[str]) -> None:

@@ -218,15 +218,6 @@ def test_what_getting_ready_took_is_of_the_budget_that_was_given(journal: Path) 
     assert notes.warnings == ["The budget of 60 s ended before the search did; run it again to go on."]
 
 
-def test_none_begins_that_would_outlast_the_budget_by_what_one_took_before(journal: Path) -> None:
-    model = Model(named([9, 8]), allowed=9, takes_s=10)
-    with pytest.raises(CheckFailed, match="Of 1 sets"):
-        search(
-            model.ranking(), model.evaluate, budget_s=60, takes_s=55, journal=journal, key="k", clock=lambda: model.now
-        )
-    assert model.now == 10
-
-
 class Notes(Progress):
     """Keeps what it is told."""
 
