@@ -168,7 +168,8 @@ def judge(
     if requirement.min_cosine is not None and cosine is not None:
         title = _titled("mean cosine", cosine_of, outputs)
         findings.append(criteria.floor(title, ".5f", "", cosine, requirement.min_cosine, count))
-    findings += _judge_channels(requirement, outputs)
+    if floors:
+        findings += _judge_channels(requirement, outputs)
     status = _worst([finding.status for finding in findings])
     text = f"On {count:,} sample{'s' if count > 1 else ''} " + "; ".join(finding.text for finding in findings) + "."
     needed = [finding.samples_needed for finding in findings if finding.status is Status.UNDECIDED]

@@ -18,6 +18,8 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+_FEW_VALUES, _AT_ONCE = 2**21, 2**16
+"""Outputs of so few are brought together to arrays of so many: numpy takes longer to begin than to add them up."""
 _LARGE = 1e3
 _APART = 7
 """Powers of two without a value that part a mask's values (-1e4, -1e9, finfo.min) from an output's own."""
@@ -51,7 +53,21 @@ class Numbers:
             return whole
 
         wanted = OneByOne(len(reference), lambda call: np.asarray(lifted(reference[call], batch), np.float64))
-        return cls(wanted, OneByOne(len(given), got_at), batch)
+        numbers = cls(wanted, OneByOne(len(given), got_at), batch)
+        return numbers._in_few_arrays() if _are_few(reference) else numbers
+
+    def _in_few_arrays(self) -> "Numbers":
+        """The same, calls together that follow one another and differ in the number of samples alone."""
+        runs: list[list[tuple[Floats, Floats]]] = []
+        shape, size = None, 0
+        for pair in self._pairs:
+            if pair[0].shape[1:] != shape or size >= _AT_ONCE:
+                runs.append([])
+                shape, size = pair[0].shape[1:], 0
+            runs[-1].append(pair)
+            size += pair[0].size
+        wanted, got = ([np.concatenate([pair[side] for pair in run]) for run in runs] for side in (0, 1))
+        return Numbers(wanted, got, self.batch)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -193,6 +209,16 @@ class Numbers:
     @property
     def _pairs(self) -> Iterator[tuple[Floats, Floats]]:
         return zip(self.wanted, self.got, strict=True)
+
+
+def _are_few(arrays: Sequence[Array]) -> bool:
+    """Whether all values are few enough to stay in memory; stops reading where they are not."""
+    total = 0
+    for array in arrays:
+        total += array.size
+        if total > _FEW_VALUES:
+            return False
+    return True
 
 
 @dataclass

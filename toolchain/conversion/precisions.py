@@ -26,7 +26,6 @@ from toolchain.conversion import range_choice
 from toolchain.conversion.given import Given
 from toolchain.conversion.sharded import fold_by
 from toolchain.errors import BadUsage
-from toolchain.inputs import overlap
 from toolchain.inputs.samples import Samples
 from toolchain.processes.workers import HERE, Workers
 from toolchain.progress import Progress
@@ -94,7 +93,7 @@ class Fp16:
         def make(candidate: Path, exclude: Collection[str], methods: Methods) -> Artifact:
             return fp16.convert(model, candidate, keep_io_types=self.keep_io_types, keep_fp32=exclude, ranges=ranges)
 
-        calibrated = None if chosen is None else overlap.digest(chosen.inputs)
+        calibrated = None if chosen is None else chosen.sha256
         return Ready(make=make, reference=model.normal, facts={"io": self.keep_io_types, "calibration": calibrated})
 
 

@@ -29,7 +29,6 @@ from toolchain.conversion.questions import Nodes
 from toolchain.conversion.record import Plan
 from toolchain.conversion.search import Evaluate, search
 from toolchain.conversion.sharded import calls_by, calls_in, runs_of
-from toolchain.inputs import overlap
 from toolchain.inputs.samples import Samples
 from toolchain.processes.workers import HERE, Foresight, Shared, Workers, in_order
 from toolchain.progress import Progress
@@ -289,7 +288,7 @@ class Trial:
             dict(self._ready.facts), provenance.tool_versions(),
         ]  # fmt: skip
         state = hashlib.sha256(json.dumps(facts, default=str).encode())
-        state.update(overlap.digest(self._samples.by_row).encode())
+        state.update(self._samples.sha256.encode())
         if self._samples.labels is not None:
             state.update(targets.digest(self._samples.labels).encode())
         return state.hexdigest()

@@ -10,6 +10,8 @@ from toolchain.errors import BadUsage
 
 Array = npt.NDArray[np.generic]
 Inputs = Mapping[str, Array | Sequence[Array]]
+Digests = Sequence[bytes]
+"""What :func:`digests` found, one a sample."""
 _SHOWN = 5
 _DIGEST_BYTES = 16  # 2^-128 an accidental match: none among any number of samples that can be stored
 
@@ -24,22 +26,17 @@ def digests(inputs: Inputs) -> list[bytes]:
     return [_digest_of(names, [inputs[name][row] for name in names]) for row in range(len(inputs[names[0]]))]
 
 
-def digest(inputs: Inputs) -> str:
-    """One hash of all samples, in order."""
-    return hashlib.sha256(b"".join(digests(inputs))).hexdigest()
-
-
-def shared(a: Inputs, b: Inputs) -> npt.NDArray[np.int64]:
+def shared(a: Digests, b: Digests) -> npt.NDArray[np.int64]:
     """The row numbers of ``a`` whose content is in ``b`` too, in order."""
-    known = set(digests(b))
-    return np.array([row for row, digest in enumerate(digests(a)) if digest in known], dtype=np.int64)
+    known = set(b)
+    return np.array([row for row, digest in enumerate(a) if digest in known], dtype=np.int64)
 
 
-def refuse(calibration: Inputs, evaluation: Inputs) -> None:
+def refuse(calibration: Digests, evaluation: Digests) -> None:
     """Raise BadUsage when a sample to calibrate on is also one to judge on."""
     both = shared(calibration, evaluation)
     if both.size:
-        count = len(next(iter(calibration.values())))
+        count = len(calibration)
         raise BadUsage(
             f"{both.size:,} of the {count:,} calibration samples {'is' if both.size == 1 else 'are'} among those that "
             f"judge the result ({_listed(both.tolist())}, counting from 0).",
@@ -47,12 +44,12 @@ def refuse(calibration: Inputs, evaluation: Inputs) -> None:
         )
 
 
-def without(calibration: Inputs, evaluation: Inputs) -> npt.NDArray[np.int64]:
+def without(calibration: Digests, evaluation: Digests) -> npt.NDArray[np.int64]:
     """The row numbers of ``calibration`` whose content is not in ``evaluation``; BadUsage when none is left.
 
     For data sets that nnx splits itself, where a duplicate is the data set's fault and not the user's.
     """
-    count = len(next(iter(calibration.values())))
+    count = len(calibration)
     kept = np.setdiff1d(np.arange(count, dtype=np.int64), shared(calibration, evaluation))
     if not kept.size:
         raise BadUsage(

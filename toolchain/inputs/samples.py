@@ -1,8 +1,10 @@
 """The samples on which models are calibrated, compared and benchmarked: a recipe's, a file's, or made from a seed."""
 
+import hashlib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +82,16 @@ class Samples:
     def by_row(self) -> SampleSet:
         """``inputs`` with what all samples share as often as there are samples."""
         return feeds.expanded(self.inputs, self.axes)
+
+    @cached_property
+    def digests(self) -> overlap.Digests:
+        """One of each sample's content."""
+        return overlap.digests(self.by_row)
+
+    @property
+    def sha256(self) -> str:
+        """Of all samples, in order."""
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -240,13 +252,13 @@ def for_calibration(
     chosen = named(source, data_folder, split="train", count=count, model=model, metric=metric)
     if sources.is_recipe(source):
         return apart(chosen, judged), judged
-    overlap.refuse(chosen.by_row, judged.by_row)
+    overlap.refuse(chosen.digests, judged.digests)
     return chosen, judged
 
 
 def apart(chosen: Samples, judged: Samples) -> Samples:
     """``chosen`` without what is in ``judged`` too, for data sets in which that is not the user's doing."""
-    return chosen.rows(overlap.without(chosen.by_row, judged.by_row))
+    return chosen.rows(overlap.without(chosen.digests, judged.digests))
 
 
 def _split(given: Samples, count: int) -> tuple[Samples, Samples]:
