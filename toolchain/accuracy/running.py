@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,33 +35,39 @@ _RANDOM = {
 }
 
 
-def calls_of(
-    file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False, all_of_them: bool = True
-) -> Calls:
+def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardware: bool = False) -> Calls:
     """The outputs of every call, on the CPU, products of int8 summed up as with VNNI or on an Arm.
 
     Of many large ones only some are in memory (:mod:`.kept_calls`).
 
     ``axes`` are those of the model that the samples belong to: a file made of it is called as it is. ``as_hardware``
     rounds every result of a file in half precision, as hardware that computes in it does, and the CPU provider does
-    not. Unless these are ``all_of_them``, calls are not made smaller where there are few.
+    not. Where an output tells one value a call, few calls are made smaller.
     """
-    with (
-        _runnable(file, rounded=as_hardware and file.precision in _HALVES) as path,
-        OrtRuntime(path, precise=True) as runtime,
-    ):
-        halves = {spec.name for spec in runtime.inputs if spec.dtype == "float16"}
-
-        def outputs(at_once: int) -> Calls:
-            return kept(
-                run(runtime, {name: a.astype("float16") if name in halves else a for name, a in feeds.items()})
-                for feeds in calls(samples, axes, at_once)
-            )
-
-        found = outputs(_PART)
+    with closing(opened(file, as_hardware=as_hardware)) as runtime:
+        found = calls_with(runtime, samples, axes)
         few = max(1, count_of(samples, axes) // FEWEST_CALLS)
         one = any(isinstance(value, np.ndarray) and not value.ndim for call in found[:1] for value in call.values())
-        return outputs(few) if all_of_them and one and len(found) < FEWEST_CALLS and few < _PART else found
+        if one and len(found) < FEWEST_CALLS and few < _PART:
+            return calls_with(runtime, samples, axes, at_once=few)
+        return found
+
+
+def opened(file: ModelFile, *, as_hardware: bool = False) -> OrtRuntime:
+    """A session of ``file`` as it is for :func:`calls_of`, which the caller closes."""
+    with _runnable(file, rounded=as_hardware and file.precision in _HALVES) as path:
+        runtime = OrtRuntime(path, precise=True)
+        runtime.open()  # a file that is mapped may go
+        return runtime
+
+
+def calls_with(runtime: OrtRuntime, samples: SampleSet, axes: BatchAxes, *, at_once: int = _PART) -> Calls:
+    """The outputs of every call, of ``at_once`` samples, of what :func:`opened` gave."""
+    halves = {spec.name for spec in runtime.inputs if spec.dtype == "float16"}
+    return kept(
+        run(runtime, {name: a.astype("float16") if name in halves else a for name, a in feeds.items()})
+        for feeds in calls(samples, axes, at_once)
+    )
 
 
 def parts_of(samples: SampleSet, axes: BatchAxes) -> list[range]:

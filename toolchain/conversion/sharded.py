@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from exporters.calibration import activations
 from exporters.calibration.activations import DEFAULT_MEMORY_BUDGET, A, Fold, Work
 from exporters.feeds import SampleSet
 from exporters.model_file import ModelFile
+from runtimes.ort import OrtRuntime
 from toolchain.accuracy import running
 from toolchain.accuracy.kept_calls import kept
 from toolchain.accuracy.output_values import Call, Calls
 from toolchain.inputs.samples import Samples
 from toolchain.processes.workers import Shared, Workers, in_order
 
-_SHARDS_A_WORKER = 4
+SHARDS_A_WORKER = 4
 """So that one that is slower than the others has fewer."""
 
 
@@ -42,7 +44,7 @@ def fold_by(workers: Workers) -> Fold:
         shared = workers.share(_Looking(work))
         kept: dict[str, A] = {}
         for number, one in enumerate(work.passes):
-            shards = list(borders(len(one.parts), _SHARDS_A_WORKER * workers.count))
+            shards = list(borders(len(one.parts), SHARDS_A_WORKER * workers.count))
 
             def told(number: int = number, one: activations.Pass = one, shards: Any = shards) -> Iterator[dict[str, A]]:
                 asked = [(number, shard) for shard in shards]
@@ -116,10 +118,11 @@ def _evaluate(evaluated: Shared[_Evaluated], run: range) -> list[Call]:
     with tempfile.TemporaryDirectory(prefix="nnx-shard-") as folder:
         path = Path(folder) / "model.onnx"
         onnx_file.write(each.file.proto, path)
-        return list(calls_in(run, ModelFile(path), each.on.value, each.axes, as_hardware=each.as_hardware))
+        runtime = running.opened(ModelFile(path), as_hardware=each.as_hardware)
+    with closing(runtime):
+        return list(calls_in(run, runtime, each.on.value, each.axes))
 
 
-def calls_in(run: range, file: ModelFile, samples: Samples, axes: BatchAxes, *, as_hardware: bool = False) -> Calls:
-    """What ``file`` gives for one of :func:`runs_of`."""
-    some = feeds.some(samples.inputs, axes, run.start, len(run))
-    return running.calls_of(file, some, axes, as_hardware=as_hardware, all_of_them=False)
+def calls_in(run: range, runtime: OrtRuntime, samples: Samples, axes: BatchAxes) -> Calls:
+    """What an opened file gives for one of :func:`runs_of`."""
+    return running.calls_with(runtime, feeds.some(samples.inputs, axes, run.start, len(run)), axes)

@@ -5,6 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from exporters.artifact import Artifact
 from exporters.calibration.thresholds import Method
 from exporters.errors import NotApplicable, WrongResult
 from exporters.model_file import ModelFile
+from runtimes.ort import OrtRuntime
 from toolchain.accuracy import gate, output_kinds, running, targets
 from toolchain.accuracy.comparison import Comparison, compare, worst
 from toolchain.accuracy.gate import Verdict
@@ -28,7 +30,7 @@ from toolchain.conversion.precisions import Methods, Ready
 from toolchain.conversion.questions import Nodes
 from toolchain.conversion.record import Plan
 from toolchain.conversion.search import Evaluate, search
-from toolchain.conversion.sharded import calls_by, calls_in, runs_of
+from toolchain.conversion.sharded import SHARDS_A_WORKER, calls_by, calls_in, runs_of
 from toolchain.inputs.samples import Samples
 from toolchain.processes.workers import HERE, Foresight, Shared, Workers, in_order
 from toolchain.progress import Progress
@@ -66,6 +68,7 @@ class Trial:
     ) -> None:
         self._src, self._ready, self._precision, self._goal = src, ready, precision, goal
         self._workers, self._pieces = workers, 1
+        self._open: tuple[_Asked, list[OrtRuntime]] | None = None
         self.methods = goal.methods
         self.final = slice(None)
         """Which samples have the last word: all, until a search goes by some."""
@@ -81,7 +84,7 @@ class Trial:
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: what judges a version, and nobody to hand it on to."""
-        return vars(self) | {"_workers": HERE, "_right": list(self._right), "_samples": None}
+        return vars(self) | {"_workers": HERE, "_right": list(self._right), "_samples": None, "_open": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -230,22 +233,41 @@ class Trial:
     def given(self, asked: _Asked, run: range | None = None) -> "Given | Verdict | None":
         """What the version that is asked for gives, on all samples or one of :func:`runs_of`.
 
-        None where nothing is left to convert, and a verdict where the converter makes no right file.
+        None where nothing is left to convert, and a verdict where the converter makes no right file. A version that is
+        run in parts stays open for the next part.
         """
+        try:
+            if run is None:
+                with self._scratch() as path:
+                    return self.made(path, self._without(asked), dict(asked.methods))[1]
+            return [list(calls_in(run, each, self._samples, self._axes)) for each in self._opened(asked)]
+        except NotApplicable:
+            return None
+        except WrongResult as wrong:
+            return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
+
+    def _opened(self, asked: _Asked) -> list[OrtRuntime]:
+        """A session for each way in which the version may be computed."""
+        if self._open is None or self._open[0] != asked:
+            self._open = None  # before the next takes its memory
+            with self._scratch() as path:
+                file = self._written(path, self._without(asked), dict(asked.methods))[1]
+                self._open = asked, [running.opened(file, as_hardware=way) for way in self._ways]
+        return self._open[1]
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Where to write a version that is only judged."""
         with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
-            path, chosen = Path(folder) / "trial.onnx", [*self._goal.exclude, *sorted(asked.excluded)]
-            try:
-                if run is None:
-                    return self.made(path, chosen, dict(asked.methods))[1]
-                file = self._written(path, chosen, dict(asked.methods))[1]
-            except NotApplicable:
-                return None
-            except WrongResult as wrong:
-                return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
-            return [list(calls_in(run, file, self._samples, self._axes, as_hardware=way)) for way in self._ways]
+            yield Path(folder) / "trial.onnx"
+
+    def _without(self, asked: _Asked) -> list[str]:
+        return [*self._goal.exclude, *sorted(asked.excluded)]
 
     def _pieces_of(self, asked: _Asked) -> Sequence[_Piece]:
-        runs = runs_of(self._samples.inputs, self._axes, self._pieces)
+        """As many as make the version; more where all do, for whom it is one question more to a session."""
+        all_do = 1 < self._pieces == self._workers.count
+        runs = runs_of(self._samples.inputs, self._axes, self._pieces * (SHARDS_A_WORKER if all_do else 1))
         return [(asked, run) for run in runs] if len(runs) > 1 else [(asked, None)]
 
     def _joined(self, asked: _Asked, found: "Sequence[Given | Verdict | None]") -> Verdict:
