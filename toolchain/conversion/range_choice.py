@@ -37,7 +37,7 @@ def noise_by(method: Method, ready: StaticInt8, inputs: SampleSet) -> dict[str, 
 def best_by_tensor(noise: Mapping[Method, Mapping[str, float]]) -> dict[str, Method]:
     """Tensor -> the method that serves it clearly better than the first of ``noise``, the model's own."""
     chosen: dict[str, Method] = {}
-    for tensor, own in next(iter(noise.values())).items():
+    for tensor, own in next(iter(noise.values()), {}).items():
         best = min(noise, key=lambda method: noise[method].get(tensor, own))
         if noise[best].get(tensor, own) < own - _WORTHWHILE_DB:
             chosen[tensor] = best

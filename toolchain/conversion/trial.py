@@ -32,7 +32,7 @@ from toolchain.conversion.record import Plan
 from toolchain.conversion.search import Evaluate, search
 from toolchain.conversion.sharded import SHARDS_A_WORKER, calls_by, calls_in, runs_of
 from toolchain.inputs.samples import Samples
-from toolchain.processes.workers import HERE, Foresight, Shared, Workers, in_order
+from toolchain.processes.workers import HERE, Foresight, Shared, Workers
 from toolchain.progress import Progress
 from toolchain.stats import Interval
 
@@ -196,14 +196,18 @@ class Trial:
                 self._asked(excluded, part), (self._asked(each, part) for each in likely)
             )
 
-        if methods := self._other_methods(shared):
+        compared = () if self._goal.methods else self._ready.compared  # unless somebody chose
+        noise = [self._workers.ask(_noise, shared, method) for method in compared]
+        ranked = rank(self.ranked_on())  # meanwhile
+        found = {method: each.result() for method, each in zip(compared, noise, strict=True)}
+        if methods := range_choice.best_by_tensor(found):
             before = verdict_on(self._asked(frozenset(), steering), iter(()))
             after = verdict_on(_Asked.of(frozenset(), methods, steering), iter(()))
             if before.sqnr_db and after.sqnr_db and after.sqnr_db.estimate > before.sqnr_db.estimate:
                 progress.note(f"other methods for {len(methods)} tensors: {after.brief}")
                 self.methods = methods
         plan = search(
-            rank(self.ranked_on()),
+            ranked,
             judged(steering),
             confirm=judged(self.final) if self.final != steering else None,
             budget_s=self._goal.budget_s,
@@ -216,12 +220,6 @@ class Trial:
         )
         exclude = tuple(dict.fromkeys((*self._goal.exclude, *plan.exclude)))
         return replace(plan, exclude=exclude, methods=dict(self.methods), options=dict(self._ready.facts))
-
-    def _other_methods(self, shared: Shared["Trial"]) -> Methods:
-        """Those by which single tensors are clearly less noisy; none where somebody chose."""
-        compared = () if self._goal.methods else self._ready.compared
-        noise = dict(zip(compared, in_order(self._workers, _noise, shared, compared), strict=True))
-        return range_choice.best_by_tensor(noise) if noise else {}
 
     def _asked(self, excluded: Nodes, part: slice) -> "_Asked":
         return _Asked.of(excluded, self.methods, part)
