@@ -52,7 +52,7 @@ def expanded(samples: SampleSet, axes: BatchAxes) -> dict[str, SampleArray]:
 
 def some(samples: SampleSet, axes: BatchAxes, start: int, count: int) -> dict[str, SampleArray]:
     """``count`` samples from ``start`` on, or as many of the last as there are; whole batches of a fixed size."""
-    fixed = axes.fixed or 1
+    fixed = 1 if run_alone(samples, axes) else axes.fixed or 1
     count = max(count // fixed, 1) * fixed
     start = max(0, min(start, count_of(samples, axes) - count))
     return {

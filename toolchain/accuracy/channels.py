@@ -144,7 +144,7 @@ def _rows(array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
 
 
 class _Sums:
-    """Moments of each channel over the calls, around the first call's means, which keeps large offsets exact."""
+    """Moments of each channel over the calls, around the first array's means, which keeps large offsets exact."""
 
     def __init__(self, count: int) -> None:
         self._pivot: Floats | None = None

@@ -18,7 +18,7 @@ Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_FEW_VALUES, _AT_ONCE = 2**21, 2**16
+_FEW_VALUES, _AT_ONCE = 2**18, 2**16
 """Outputs of so few are brought together to arrays of so many: numpy takes longer to begin than to add them up."""
 _LARGE = 1e3
 _APART = 7

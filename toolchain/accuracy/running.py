@@ -54,7 +54,7 @@ def calls_of(file: ModelFile, samples: SampleSet, axes: BatchAxes, *, as_hardwar
 
 
 def opened(file: ModelFile, *, as_hardware: bool = False) -> OrtRuntime:
-    """A session of ``file`` as it is for :func:`calls_of`, which the caller closes."""
+    """A session of ``file`` as it is for :func:`calls_of`; it ends with whoever holds it, or closed."""
     with _runnable(file, rounded=as_hardware and file.precision in _HALVES) as path:
         runtime = OrtRuntime(path, precise=True)
         runtime.open()  # a file that is mapped may go
@@ -102,7 +102,7 @@ def _runnable(file: ModelFile, *, rounded: bool) -> Iterator[Path]:
     if not rounded and not (file.has_stubs and not file.external_files):
         yield file.path
         return
-    with tempfile.TemporaryDirectory(prefix="nnx-run-") as folder:
+    with tempfile.TemporaryDirectory(prefix="nnx-run-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.onnx"
         onnx_file.write(emulated(file.proto) if rounded else file.proto, path)
         file.release()  # a session takes twice what half precision takes in a file

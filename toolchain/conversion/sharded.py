@@ -115,7 +115,7 @@ class _Evaluated:
 
 def _evaluate(evaluated: Shared[_Evaluated], run: range) -> list[Call]:
     each = evaluated.value
-    with tempfile.TemporaryDirectory(prefix="nnx-shard-") as folder:
+    with tempfile.TemporaryDirectory(prefix="nnx-shard-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.onnx"
         onnx_file.write(each.file.proto, path)
         runtime = running.opened(ModelFile(path), as_hardware=each.as_hardware)

@@ -5,10 +5,9 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +38,8 @@ from toolchain.stats import Interval
 _STEERING = slice(0, None, 2)
 Given = Sequence[Calls]
 """What a version gives, once for each way in which it may be computed; requirements are on the first."""
+_Opened = list[OrtRuntime] | Verdict | None
+T = TypeVar("T")
 _RANKED_ON = 64
 """Samples on which layers are compared."""
 
@@ -68,7 +69,7 @@ class Trial:
     ) -> None:
         self._src, self._ready, self._precision, self._goal = src, ready, precision, goal
         self._workers, self._pieces = workers, 1
-        self._open: tuple[_Asked, list[OrtRuntime]] | None = None
+        self._open: tuple[tuple[Nodes, tuple[tuple[str, Method], ...]], _Opened] | None = None
         self.methods = goal.methods
         self.final = slice(None)
         """Which samples have the last word: all, until a search goes by some."""
@@ -231,36 +232,39 @@ class Trial:
     def given(self, asked: _Asked, run: range | None = None) -> "Given | Verdict | None":
         """What the version that is asked for gives, on all samples or one of :func:`runs_of`.
 
-        None where nothing is left to convert, and a verdict where the converter makes no right file. A version that is
-        run in parts stays open for the next part.
+        None where nothing is left to convert, and a verdict where the converter makes no right file. What is run in
+        parts stays open for the next part.
         """
-        try:
-            if run is None:
-                with self._scratch() as path:
-                    return self.made(path, self._without(asked), dict(asked.methods))[1]
-            return [list(calls_in(run, each, self._samples, self._axes)) for each in self._opened(asked)]
-        except NotApplicable:
-            return None
-        except WrongResult as wrong:
-            return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
+        if run is None:
+            return self._tried(asked, lambda path, exclude, methods: self.made(path, exclude, methods)[1])
+        opened = self._opened(asked)
+        if opened is None or isinstance(opened, Verdict):
+            return opened
+        return [list(calls_in(run, each, self._samples, self._axes)) for each in opened]
 
-    def _opened(self, asked: _Asked) -> list[OrtRuntime]:
-        """A session for each way in which the version may be computed."""
-        if self._open is None or self._open[0] != asked:
+    def _opened(self, asked: _Asked) -> _Opened:
+        """A session for each way in which the version may be computed, or why there is none."""
+
+        def sessions(path: Path, exclude: Collection[str], methods: Methods) -> list[OrtRuntime]:
+            file = self._written(path, exclude, methods)[1]
+            return [running.opened(file, as_hardware=way) for way in self._ways]
+
+        version = asked.excluded, asked.methods
+        if self._open is None or self._open[0] != version:
             self._open = None  # before the next takes its memory
-            with self._scratch() as path:
-                file = self._written(path, self._without(asked), dict(asked.methods))[1]
-                self._open = asked, [running.opened(file, as_hardware=way) for way in self._ways]
+            self._open = version, self._tried(asked, sessions)
         return self._open[1]
 
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        """Where to write a version that is only judged."""
-        with tempfile.TemporaryDirectory(prefix="nnx-trial-") as folder:
-            yield Path(folder) / "trial.onnx"
-
-    def _without(self, asked: _Asked) -> list[str]:
-        return [*self._goal.exclude, *sorted(asked.excluded)]
+    def _tried(self, asked: _Asked, make: Callable[[Path, Collection[str], Methods], T]) -> T | Verdict | None:
+        """What ``make`` makes of the version, in a folder that goes, or what :meth:`given` says of none."""
+        with tempfile.TemporaryDirectory(prefix="nnx-trial-", ignore_cleanup_errors=True) as folder:
+            exclude = [*self._goal.exclude, *sorted(asked.excluded)]
+            try:
+                return make(Path(folder) / "trial.onnx", exclude, dict(asked.methods))
+            except NotApplicable:
+                return None
+            except WrongResult as wrong:
+                return Verdict(status=Status.UNPROVEN, text=wrong.what, samples=len(self._samples))
 
     def _pieces_of(self, asked: _Asked) -> Sequence[_Piece]:
         """As many as make the version; more where all do, for whom it is one question more to a session."""

@@ -1,5 +1,7 @@
 """On a Ray cluster of two workers: what one process finds, also where workers are killed."""
 
+import contextlib
+import itertools
 import os
 import random
 import signal
@@ -7,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +21,7 @@ from exporters.int8 import targets
 from exporters.int8.static import StaticInt8, StaticOptions
 from exporters.model_file import ModelFile
 from tests.unit.processes.test_workers import Several
+from toolchain.accuracy import running
 from toolchain.accuracy.gate import Requirement
 from toolchain.accuracy.running import calls_of
 from toolchain.conversion import fitting
@@ -25,7 +29,7 @@ from toolchain.conversion.given import Given
 from toolchain.conversion.goal import Goal
 from toolchain.conversion.precisions import Int8Static
 from toolchain.conversion.proof import Proven
-from toolchain.conversion.sharded import fold_by, runs_of
+from toolchain.conversion.sharded import calls_in, fold_by, runs_of
 from toolchain.conversion.trial import Trial
 from toolchain.errors import BadUsage, NnxError, NotAvailable
 from toolchain.inputs import metric_names
@@ -127,6 +131,42 @@ def test_it_matters_to_nobody_how_many_run_a_version(
     asked = [each[1] for each in workers.asked if isinstance(each, tuple) and not isinstance(each[1], slice)]
     wanted = runs_of(samples(JUDGED, 2).inputs, ModelFile(deep).batch_axes, runs)
     assert set(asked) == ({None} if runs == 1 else set(wanted))
+
+
+@pytest.mark.parametrize("least_db", [24.0, 150.0], ids=["found", "nothing found"])
+def test_one_makes_a_version_once_for_all_its_parts(
+    least_db: float, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[object, object]] = []
+    tried = Trial._tried
+
+    def counted(trial: Trial, asked: Any, make: Any) -> Any:
+        made.append((asked.excluded, asked.methods))
+        return tried(trial, asked, make)
+
+    monkeypatch.setattr(Trial, "_tried", counted)
+    monkeypatch.setattr(Trial, "_divide", lambda trial, *_: setattr(trial, "_pieces", 5))
+    workers = Several(5)
+    with contextlib.nullcontext() if least_db < 100 else pytest.raises(NnxError):
+        searched(deep, tmp_path, workers, requirement=Requirement(min_sqnr_db=least_db))
+    assert len(workers.asked) > 3 * len(made)
+    assert all(one != other for one, other in itertools.pairwise(made))
+
+
+@pytest.mark.parametrize("count", [40, 43])
+def test_whole_calls_of_a_fixed_batch_are_run_whoever_runs_them(count: int, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> net (float[8,4] x) => (float[8,4] y) { y = Relu (x) }'
+    )
+    onnx_file.save(model, tmp_path / "net.onnx")
+    file = ModelFile(tmp_path / "net.onnx")
+    values = np.random.default_rng(0).normal(size=(count, 8, 4)).astype(np.float32)
+    given = Samples(inputs={"x": values}, labels=None, source="whole calls", layout=file.batch_axes)
+    for shards in (2, 8):
+        runs = runs_of(given.inputs, file.batch_axes, shards)
+        with contextlib.closing(running.opened(file)) as runtime:
+            found = [call["y"] for run in runs for call in calls_in(run, runtime, given, file.batch_axes)]
+        assert np.array_equal(found, np.maximum(values, 0))
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
