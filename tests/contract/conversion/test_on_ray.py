@@ -200,9 +200,12 @@ def kill_one(drawn: random.Random) -> bool:
             pending.append(child)
             if names.get(child, "").startswith("ray::") and "Agent" not in names[child]:
                 found.append(child)
-    if found:
-        os.kill(drawn.choice(found), signal.SIGKILL)
-    return bool(found)
+    drawn.shuffle(found)
+    for each in found:
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(each, signal.SIGKILL)
+            return True
+    return False
 
 
 @pytest.mark.parametrize(
