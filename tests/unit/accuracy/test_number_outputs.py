@@ -54,20 +54,20 @@ def test_an_output_without_a_batch_axis_is_one_sample_a_call() -> None:
 class _Large(Sequence[np.ndarray]):
     """Calls that are made when they are asked for; counts how many are."""
 
-    def __init__(self, count: int) -> None:
-        self.count, self.asked = count, 0
+    def __init__(self, length: int) -> None:
+        self.length, self.asked = length, 0
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, number: int) -> np.ndarray:  # type: ignore[override]
-        if not 0 <= number < self.count:
+        if not 0 <= number < self.length:
             raise IndexError(number)
         self.asked += 1
         return np.zeros((1, 2**20), np.float32)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[number] for number in range(self.count))
+        return (self[number] for number in range(self.length))
 
 
 def test_large_outputs_are_not_read_before_they_are_asked_for() -> None:
